@@ -1,0 +1,103 @@
+"""May this person do that? Pure: the same question always gets the same answer."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from teleport_lite.access.traits import expand
+from teleport_lite.access.verdict import Allowed, Refused, Verdict
+from teleport_lite.model.labels import Labels, matches
+from teleport_lite.model.lock import Lock, Target
+from teleport_lite.model.names import LOGIN
+from teleport_lite.model.user import Options, Role, Rule, User
+
+
+def may_open_shell(
+    roles: Sequence[Role], traits: dict[str, tuple[str, ...]], login: str, labels: Labels
+) -> Verdict:
+    """A deny anywhere wins. Otherwise one role must allow both the login and the labels."""
+    for role in roles:
+        denied = expand(role.deny.logins, traits)
+        if _login_in(login, denied) and (
+            not role.deny.node_labels or matches(role.deny.node_labels, labels)
+        ):
+            return Refused(f"role {role.name} denies login {login} here")
+        if not role.deny.logins and matches(role.deny.node_labels, labels):
+            return Refused(f"role {role.name} denies access to this host")
+    for role in roles:
+        if _login_in(login, expand(role.allow.logins, traits)) and matches(
+            role.allow.node_labels, labels
+        ):
+            return Allowed(by=role.name)
+    return Refused(f"no role allows login {login} here")
+
+
+def may_do(roles: Sequence[Role], resource: str, verb: str) -> Verdict:
+    """Verbs: list, read, create, update, delete, use, rotate. A deny anywhere wins."""
+    for role in roles:
+        if _rule_hits(role.deny.rules, resource, verb):
+            return Refused(f"role {role.name} denies {verb} on {resource}")
+    for role in roles:
+        if _rule_hits(role.allow.rules, resource, verb):
+            return Allowed(by=role.name)
+    return Refused(f"no role allows {verb} on {resource}")
+
+
+def logins_of(user: User, roles: Sequence[Role]) -> tuple[str, ...]:
+    """The logins a certificate for `user` may name: allowed somewhere and denied nowhere outright."""
+    allowed = expand((login for role in roles for login in role.allow.logins), user.traits)
+    denied = expand(
+        (login for role in roles if not role.deny.node_labels for login in role.deny.logins),
+        user.traits,
+    )
+    return tuple(
+        login for login in allowed if LOGIN.fullmatch(login) and not _login_in(login, denied)
+    )
+
+
+def merged_options(roles: Sequence[Role]) -> Options:
+    """Several roles at once: the shortest life and the strictest copy rule; any yes for the rest."""
+    options = [role.options for role in roles] or [Options()]
+    return Options(
+        max_session_ttl=min(each.max_session_ttl for each in options),
+        port_forwarding=any(each.port_forwarding for each in options),
+        forward_agent=any(each.forward_agent for each in options),
+        x11_forwarding=any(each.x11_forwarding for each in options),
+        file_copy=all(each.file_copy for each in options),
+        pin_source_ip=any(each.pin_source_ip for each in options),
+    )
+
+
+def session_ttl(asked: timedelta, roles: Sequence[Role]) -> timedelta:
+    return min(asked, merged_options(roles).max_session_ttl)
+
+
+def locked(locks: Iterable[Lock], now: datetime, **who: str | Iterable[str]) -> Verdict:
+    """Refused if any lock in force names one of `who`: user=, role=(...), login=, node=, join_token=."""
+    for lock in locks:
+        values = who.get(lock.target.value, ())
+        if lock.value in ((values,) if isinstance(values, str) else values) and lock.in_force(now):
+            why = f": {lock.message}" if lock.message else ""
+            return Refused(f"{_WORDS[lock.target]} {lock.value} is locked{why}")
+    return Allowed(by="no lock")
+
+
+_WORDS = {
+    Target.USER: "user",
+    Target.ROLE: "role",
+    Target.LOGIN: "login",
+    Target.NODE: "host",
+    Target.BOT: "bot",
+    Target.TOKEN: "join token",
+}
+
+
+def _login_in(login: str, patterns: Iterable[str]) -> bool:
+    return any(pattern in (login, "*") for pattern in patterns)
+
+
+def _rule_hits(rules: Iterable[Rule], resource: str, verb: str) -> bool:
+    return any(
+        (resource in rule.resources or "*" in rule.resources)
+        and (verb in rule.verbs or "*" in rule.verbs)
+        for rule in rules
+    )

@@ -1,0 +1,61 @@
+"""Hosts: machines that have joined, and what they last told us."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+# Agents beat every 5 to 15 s; three missed beats make a host stale.
+BEAT_EVERY = timedelta(seconds=10)
+STALE_AFTER = timedelta(seconds=45)
+# A stream that says nothing for this long is gone for certain.
+OFFLINE_AFTER = timedelta(minutes=2)
+
+
+class Presence(StrEnum):
+    ONLINE = "online"
+    STALE = "stale"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One machine of the cluster, identified by the UUID that auth gave it."""
+
+    id: str
+    name: str
+    roles: tuple[str, ...]
+    joined_at: datetime
+    token_id: str  # JoinToken.id, or "local" for the auth host's own roles
+    ssh_key: str  # public key, OpenSSH format
+    tls_key: str  # public key, PEM SubjectPublicKeyInfo
+    principals: tuple[str, ...] = ()  # extra ones asked for and allowed at the join
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """Something a host serves: a node, an app, a database."""
+
+    kind: str
+    name: str
+    labels: dict[str, str] = field(default_factory=dict)
+    spec: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a host last told us about itself."""
+
+    version: str = ""
+    address: str = ""  # where its SSH service can be reached; "" behind a tunnel
+    labels: dict[str, str] = field(default_factory=dict)
+    resources: tuple[Resource, ...] = ()
+    last_seen: datetime | None = None
+    skew: float = 0.0  # seconds the host's clock is ahead of ours
+    gone: bool = False  # it said goodbye
+
+
+def presence(report: Report, now: datetime) -> Presence:
+    """Online while it beats; stale after three missed beats; offline after a goodbye or two minutes."""
+    if report.last_seen is None or report.gone or now - report.last_seen > OFFLINE_AFTER:
+        return Presence.OFFLINE
+    return Presence.STALE if now - report.last_seen > STALE_AFTER else Presence.ONLINE

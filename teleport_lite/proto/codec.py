@@ -1,0 +1,49 @@
+"""Bytes from strangers become a message, or Malformed. Nothing else can come out."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from teleport_lite.errors import Malformed
+
+# Two public keys, a name and a SCRAM proof come to about 2 KiB; leave room for cloud evidence.
+MAX_JOIN = 64 * 1024
+# A YAML file of roles, uploaded by an administrator.
+MAX_ADMIN = 1024 * 1024
+# A host with a thousand announced databases.
+MAX_FRAME = 1024 * 1024
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fixed shape. It never changes; it gets a successor under a new path (`docs/protocol.md`)."""
+
+
+M = TypeVar("M", bound=Message)
+
+
+def read(kind: type[M], raw: bytes, *, limit: int) -> M:
+    """A `kind`, checked field by field, or Malformed naming the field."""
+    if len(raw) > limit:
+        raise Malformed(f"message is {len(raw)} bytes, the most we read is {limit}")
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as why:
+        raise Malformed(f"message is not a {kind.__name__}: {_plain(why)}") from why
+
+
+def read_any(raw: bytes, *, limit: int) -> Any:
+    """Plain JSON, for answers whose shape the caller checks."""
+    if len(raw) > limit:
+        raise Malformed(f"answer is {len(raw)} bytes, the most we read is {limit}")
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as why:
+        raise Malformed("answer is not JSON") from why
+
+
+def write(message: Message | dict[str, Any]) -> bytes:
+    return msgspec.json.encode(message)
+
+
+def _plain(why: Exception) -> str:
+    return ascii(str(why))[1:-1][:200]

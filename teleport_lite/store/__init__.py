@@ -1,0 +1,1 @@
+"""Where the auth role remembers things. Stores keep and find; they never word an error."""

@@ -1,0 +1,103 @@
+"""What the auth role needs from a place that remembers.
+
+Three implementations: `memory` (tests and tools), `sqlite` (default), `postgres` (several
+auth servers). One contract suite, `tests/store/test_contract.py`, holds for all of them.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from teleport_lite.model.authority import CaKeys, CaType
+from teleport_lite.model.event import Event
+from teleport_lite.model.host import Host, Report
+from teleport_lite.model.lock import Lock
+from teleport_lite.model.token import JoinToken
+from teleport_lite.model.user import Role, User
+
+T = TypeVar("T")
+
+
+class Tx(Protocol):
+    """One transaction. Every method is a single statement that says whether it took effect."""
+
+    def add_token(self, token: JoinToken) -> bool:
+        """False if one with the same text exists."""
+
+    def remove_token(self, name: str) -> bool: ...
+
+    def spend_token(self, name: str, *, roles: Sequence[str], key: str, now: datetime) -> bool:
+        """Use a token for `roles`, atomically. True exactly when it is there, has not expired,
+        covers every role and, if good once, was not used yet. A second use of a once-token by
+        the same `key` (fingerprint of the host's SSH key) within REPLAY_WINDOW of the first is
+        the retry of a lost answer and succeeds too."""
+
+    def put_host(self, host: Host) -> None:
+        """Insert or replace. What the host reported before stays."""
+
+    def remove_host(self, host_id: str) -> bool: ...
+
+    def put_report(self, host_id: str, report: Report) -> bool:
+        """False if no such host."""
+
+    def add_user(self, user: User) -> bool: ...
+    def put_user(self, user: User) -> None: ...
+    def remove_user(self, name: str) -> bool: ...
+    def add_role(self, role: Role) -> bool: ...
+    def put_role(self, role: Role) -> None: ...
+    def remove_role(self, name: str) -> bool: ...
+    def put_lock(self, lock: Lock) -> None: ...
+    def remove_lock(self, lock_id: str) -> bool: ...
+
+    def add_ca(self, keys: CaKeys) -> bool:
+        """False if one with the same type and id exists."""
+
+    def set_meta(self, key: str, value: str) -> None: ...
+
+    def add_meta(self, key: str, value: str) -> bool:
+        """Set only if absent."""
+
+    def record(self, event: Event) -> None:
+        """Append to the audit trail, as part of this transaction."""
+
+    def sweep(self, now: datetime) -> int:
+        """Delete tokens and locks that have expired; returns how many."""
+
+
+class Store(Protocol):
+    def write(self, change: Callable[[Tx], T]) -> T:
+        """Run `change` in a transaction and return its answer once it is durable.
+
+        Whatever `change` raises undoes everything it did and is raised here. Raises
+        Unavailable when the store can not write (disk full, locked by another process).
+        Callable from any thread; callers wait, and those who wait together share one fsync.
+        """
+
+    def token(self, name: str) -> JoinToken | None: ...
+    def tokens(self) -> list[JoinToken]: ...
+    def host(self, host_id: str) -> tuple[Host, Report] | None: ...
+    def hosts(self) -> list[tuple[Host, Report]]: ...
+    def user(self, name: str) -> User | None: ...
+    def users(self) -> list[User]: ...
+    def role(self, name: str) -> Role | None: ...
+    def roles(self) -> list[Role]: ...
+    def locks(self) -> list[Lock]: ...
+    def cas(self, type: CaType | None = None) -> list[CaKeys]: ...
+    def meta(self, key: str) -> str | None: ...
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
+        """Oldest first, with their sequence numbers (from 1, without gaps)."""
+
+    def verify_trail(self) -> tuple[int, int | None]:
+        """Events checked, and the sequence number of the first whose hash chain is broken."""
+
+    def close(self) -> None: ...
+
+
+class Sealer(Protocol):
+    """Encrypts what must not be readable in a stolen database; see `pki/seal.py`."""
+
+    def seal(self, plain: bytes, purpose: str) -> bytes: ...
+
+    def unseal(self, sealed: bytes, purpose: str) -> bytes:
+        """Raises ValueError if it was sealed under another key or purpose, or changed."""
