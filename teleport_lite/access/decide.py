@@ -43,7 +43,7 @@ def may_do(roles: Sequence[Role], resource: str, verb: str) -> Verdict:
 
 
 def logins_of(user: User, roles: Sequence[Role]) -> tuple[str, ...]:
-    """The logins a certificate for `user` may name: allowed somewhere and denied nowhere outright."""
+    """The logins a certificate for `user` may name: allowed somewhere, denied nowhere outright."""
     allowed = expand((login for role in roles for login in role.allow.logins), user.traits)
     denied = expand(
         (login for role in roles if not role.deny.node_labels for login in role.deny.logins),
@@ -55,7 +55,7 @@ def logins_of(user: User, roles: Sequence[Role]) -> tuple[str, ...]:
 
 
 def merged_options(roles: Sequence[Role]) -> Options:
-    """Several roles at once: the shortest life and the strictest copy rule; any yes for the rest."""
+    """Several roles at once: the shortest life, the strictest copy rule, any yes for the rest."""
     options = [role.options for role in roles] or [Options()]
     return Options(
         max_session_ttl=min(each.max_session_ttl for each in options),
@@ -72,7 +72,7 @@ def session_ttl(asked: timedelta, roles: Sequence[Role]) -> timedelta:
 
 
 def locked(locks: Iterable[Lock], now: datetime, **who: str | Iterable[str]) -> Verdict:
-    """Refused if any lock in force names one of `who`: user=, role=(...), login=, node=, join_token=."""
+    """Refused if a lock in force names one of `who`: user=, role=(...), login=, node=, ..."""
     for lock in locks:
         values = who.get(lock.target.value, ())
         if lock.value in ((values,) if isinstance(values, str) else values) and lock.in_force(now):

@@ -7,7 +7,7 @@ _TEMPLATE = re.compile(r"\{\{\s*(?:internal|external)\.([A-Za-z0-9_]+)\s*\}\}")
 
 
 def expand(patterns: Iterable[str], traits: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Every text with its templates filled in; one without a value gives nothing, never a literal."""
+    """Every text with its templates filled in; a template without a value gives nothing."""
     found: list[str] = []
     for pattern in patterns:
         for text in _fill(pattern, traits):

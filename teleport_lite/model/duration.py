@@ -13,13 +13,11 @@ def parse_duration(text: str, what: str = "duration") -> timedelta:
     """Raises Malformed for anything but one or more number-unit pairs: "5" and "5m5" are errors."""
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise Malformed(
-            f"{what} {ascii(text[:32])} is not a length of time, like 30m, 12h or 1h30m"
-        )
+        raise Malformed(f"{what} {text[:32]!a} is not a length of time, like 30m, 12h or 1h30m")
     try:
         return timedelta(seconds=sum(int(number) * _SECONDS[unit] for number, unit in parts))
     except OverflowError:
-        raise Malformed(f"{what} {ascii(text[:32])} is too long") from None
+        raise Malformed(f"{what} {text[:32]!a} is too long") from None
 
 
 def show_duration(span: timedelta) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line of the trail. `code` is the stable number dashboards match (docs/audit.md lists them)."""
+    """One line of the trail. `code` is the stable number dashboards match (docs/audit.md)."""
 
     kind: str  # "instance.join"
     code: str  # "TJ002I"

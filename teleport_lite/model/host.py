@@ -55,7 +55,7 @@ class Report:
 
 
 def presence(report: Report, now: datetime) -> Presence:
-    """Online while it beats; stale after three missed beats; offline after a goodbye or two minutes."""
+    """Online while it beats, stale after missed beats, offline after a goodbye or two minutes."""
     if report.last_seen is None or report.gone or now - report.last_seen > OFFLINE_AFTER:
         return Presence.OFFLINE
     return Presence.STALE if now - report.last_seen > STALE_AFTER else Presence.ONLINE

@@ -23,12 +23,12 @@ def parse_labels(text: str) -> dict[str, str]:
     while at < len(text):
         pair = _PAIR.match(text, at)
         if pair is None:
-            raise Malformed(f"label {ascii(text[at : at + 40])} is not key=value, like env=prod")
+            raise Malformed(f"label {text[at : at + 40]!a} is not key=value, like env=prod")
         key, value = pair[1], pair[2].strip()
         if value.startswith('"'):
             value = re.sub(r"\\(.)", r"\1", value[1:-1])
         if key in found:
-            raise Malformed(f"label {ascii(key)} is given twice")
+            raise Malformed(f"label {key!a} is given twice")
         found[key] = value
         at = pair.end()
     return check_labels(found)
@@ -37,11 +37,9 @@ def parse_labels(text: str) -> dict[str, str]:
 def check_labels(labels: Labels) -> dict[str, str]:
     for key, value in labels.items():
         if not KEY.fullmatch(key) or "*" in key:
-            raise Malformed(
-                f"label key {ascii(key[:64])} is not valid, letters, digits and /_.:- are"
-            )
+            raise Malformed(f"label key {key[:64]!a} is not valid, letters, digits and /_.:- are")
         if key.startswith(RESERVED):
-            raise Malformed(f"label key {ascii(key[:64])} is reserved for the system")
+            raise Malformed(f"label key {key[:64]!a} is reserved for the system")
         if len(value) > MAX_VALUE or not value.isprintable():
             raise Malformed(
                 f"value of label {key} must be printable text of at most {MAX_VALUE} characters"

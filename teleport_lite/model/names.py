@@ -8,13 +8,13 @@ from teleport_lite.errors import Malformed
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 # Cluster names stand inside DNS names and known_hosts patterns ("*.<cluster>").
 CLUSTER_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,126}[A-Za-z0-9])?")
-# Login names of the system (useradd's rule). Commas, "@" and "*" would be read as lists or patterns.
+# Login names of the system (useradd's rule). Commas, "@" and "*" could be read as lists.
 LOGIN = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,31}")
 # Users of the cluster: e-mail addresses are common.
 USER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,127}")
 RESOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,127}")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-# Join tokens are typed, mailed and put into YAML and shells; none of these characters needs quoting.
+# Join tokens are typed, mailed, put into YAML and shells; none of these needs quoting.
 TOKEN = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 

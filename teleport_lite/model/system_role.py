@@ -1,4 +1,4 @@
-"""The roles a process can have, as data. Which exist is decided by plugins; see `plugin/hookspecs.py`."""
+"""The roles a process can have, as data. Plugins say which exist (`plugin/hookspecs.py`)."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ AUTH, PROXY, NODE, BOT = "Auth", "Proxy", "Node", "Bot"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemRole:
-    """One role: how people write it, what its token and its certificate may do, what it announces."""
+    """One role: how people write it, what its token and certificate may do, what it shows."""
 
     name: str  # canonical, as tables and certificates show it: "WindowsDesktop"
     flag: str  # as --roles and --type take it: "windowsdesktop"
@@ -52,7 +52,7 @@ class RoleBook:
         try:
             return self._by_name[name]
         except KeyError:
-            raise Malformed(f"role {ascii(name[:40])} is not known here") from None
+            raise Malformed(f"role {name[:40]!a} is not known here") from None
 
     def parse(self, words: str) -> tuple[str, ...]:
         """Canonical names of a comma list such as "node,proxy". Any case. Raises Malformed."""
@@ -81,4 +81,4 @@ class RoleBook:
     def _unknown(self, word: str) -> str:
         near = get_close_matches(word.lower(), self._by_word, n=1)
         meant = f", did you mean {self._by_word[near[0]].flag}" if near else ""
-        return f"role {ascii(word[:40])} does not exist{meant}"
+        return f"role {word[:40]!a} does not exist{meant}"

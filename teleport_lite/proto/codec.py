@@ -15,7 +15,7 @@ MAX_FRAME = 1024 * 1024
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A fixed shape. It never changes; it gets a successor under a new path (`docs/protocol.md`)."""
+    """A fixed shape: it never changes, it gets a successor under a new path (docs/protocol.md)."""
 
 
 M = TypeVar("M", bound=Message)

@@ -42,11 +42,11 @@ def token_name(token: Secret) -> str:
 
 
 def server_end_point(certificate_der: bytes) -> bytes:
-    """Channel binding of a TLS server certificate. Ours are all signed with SHA-256 (RFC 5929 §4.1)."""
+    """Channel binding of a TLS server certificate signed with SHA-256 (RFC 5929 §4.1)."""
     return hashlib.sha256(certificate_der).digest()
 
 
-class Bundle(Message):
+class Bundle(Message, frozen=True):
     """Public: anyone may ask. The pins decide what of it is believed."""
 
     cluster: str
@@ -54,17 +54,17 @@ class Bundle(Message):
     host_cas: list[str]  # PEM
 
 
-class JoinStart(Message):
+class JoinStart(Message, frozen=True):
     client_first: str
 
 
-class JoinChallenge(Message):
+class JoinChallenge(Message, frozen=True):
     session: str
     server_first: str
 
 
-class Hello(Message):
-    """What a host says about itself. Its principals are its own name and what auth allows beside it."""
+class Hello(Message, frozen=True):
+    """What a host says about itself. Auth decides which names its certificate gets."""
 
     node_name: str
     roles: list[str]  # flags or canonical names
@@ -75,13 +75,13 @@ class Hello(Message):
     version: str = ""
 
 
-class JoinFinish(Message):
+class JoinFinish(Message, frozen=True):
     session: str
     client_final: str
     hello: Hello
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True):
     server_final: str  # "" on renewal, where TLS has proved the server
     host_id: str
     cluster: str
@@ -94,7 +94,7 @@ class Welcome(Message):
     user_cas: list[str]  # PEM
 
 
-class Renew(Message):
+class Renew(Message, frozen=True):
     """A joined host renews over mTLS, with new keys and the roles it has (POST /v1/host/renew)."""
 
     hello: Hello

@@ -3,7 +3,7 @@
     agent                                    auth
      | -- {"hello": Hello} ----------------->  |   who is in the certificate, never in the words
      | <-- {"knowledge": Knowledge} ---------  |   and again whenever a CA, role or lock changes
-     | -- {"beat": Beat} ------------------->  |   every 5 to 15 s, or at once when something changed
+     | -- {"beat": Beat} ------------------->  |   every 5 to 15 s, or at once on a change
      | <-- {"beat": {"time": ...}} ----------  |   so that both sides see the skew
      | -- {"events": [...]} ---------------->  |   audit events of the node
      | -- {"renew": Renew} ----------------->  |
@@ -21,31 +21,31 @@ from teleport_lite.proto.join import Renew, Welcome
 PATH = "/v1/agent/stream"
 
 
-class Announced(Message):
+class Announced(Message, frozen=True):
     kind: str
     name: str
     labels: dict[str, str] = {}
     spec: dict[str, str] = {}
 
 
-class StreamHello(Message):
+class StreamHello(Message, frozen=True):
     version: str
     roles: list[str]
     boot_id: str  # of this process: tells a restart from a cloned machine
 
 
-class Beat(Message):
+class Beat(Message, frozen=True):
     time: float  # the agent's clock, Unix seconds
     address: str = ""
     labels: dict[str, str] = {}
     resources: list[Announced] = []
 
 
-class BeatReply(Message):
+class BeatReply(Message, frozen=True):
     time: float
 
 
-class AgentEvent(Message):
+class AgentEvent(Message, frozen=True):
     """An audit event seen by an agent. Auth adds who sent it."""
 
     kind: str
@@ -55,11 +55,11 @@ class AgentEvent(Message):
     facts: dict[str, str] = {}
 
 
-class Goodbye(Message):
+class Goodbye(Message, frozen=True):
     reason: str = ""
 
 
-class Knowledge(Message):
+class Knowledge(Message, frozen=True):
     """What an agent needs to decide by itself; kept on disk for the time auth is away."""
 
     cluster: str
@@ -72,7 +72,7 @@ class Knowledge(Message):
     locks: list[dict[str, Any]]
 
 
-class Refusal(Message):
+class Refusal(Message, frozen=True):
     """Why the stream ends; the agent shows it and acts on the code."""
 
     code: str
@@ -80,7 +80,7 @@ class Refusal(Message):
     hint: str = ""
 
 
-class FromAgent(Message):
+class FromAgent(Message, frozen=True):
     hello: StreamHello | None = None
     beat: Beat | None = None
     events: list[AgentEvent] | None = None
@@ -88,7 +88,7 @@ class FromAgent(Message):
     goodbye: Goodbye | None = None
 
 
-class ToAgent(Message):
+class ToAgent(Message, frozen=True):
     knowledge: Knowledge | None = None
     beat: BeatReply | None = None
     welcome: Welcome | None = None

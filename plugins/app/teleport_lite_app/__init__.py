@@ -1,0 +1,1 @@
+"""The app role of teleport-lite."""

@@ -1,0 +1,1 @@
+"""The bot role of teleport-lite."""

@@ -1,0 +1,1 @@
+"""The db role of teleport-lite."""

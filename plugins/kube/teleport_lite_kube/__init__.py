@@ -1,0 +1,1 @@
+"""The kube role of teleport-lite."""

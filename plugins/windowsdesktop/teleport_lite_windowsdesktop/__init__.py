@@ -1,0 +1,1 @@
+"""The windowsdesktop role of teleport-lite."""
