@@ -1,0 +1,1 @@
+"""Pipes: TLS, HTTPS, the agent stream and SSH. Decides nothing about people or hosts."""

@@ -1,0 +1,113 @@
+"""The identity of a host: its keys, its certificates and whom it trusts, in one file.
+
+One file because a rename replaces it whole: after a crash there is the old identity or the
+new one, never a key that does not fit its certificate.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from teleport_lite.errors import Malformed, NotFound
+from teleport_lite.pki.keyfile import make_private_dir, read_secret, write_secret
+from teleport_lite.proto.codec import Message, read, write
+from teleport_lite.secret import Secret
+
+FILE = "identity.json"
+# Two keys, two certificates and a bundle of CAs in the middle of a rotation come to 12 KiB.
+MAX_SIZE = 256 * 1024
+
+
+class _Stored(Message, frozen=True):
+    """Version 1 of the file. Keys never change; a new shape gets a new file name."""
+
+    cluster: str
+    host_id: str
+    roles: list[str]
+    ssh_private: str
+    ssh_public: str
+    tls_private: str
+    ssh_cert: str
+    tls_cert: str
+    host_cas: list[str]
+    ssh_host_cas: list[str]
+    ssh_user_cas: list[str]
+    user_cas: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    cluster: str
+    host_id: str
+    roles: tuple[str, ...]
+    ssh_private: Secret
+    ssh_public: str
+    tls_private: Secret
+    ssh_cert: str
+    tls_cert: str
+    host_cas: tuple[str, ...]  # PEM; who may be auth or another host
+    ssh_host_cas: tuple[str, ...]  # OpenSSH lines
+    ssh_user_cas: tuple[str, ...]
+    user_cas: tuple[str, ...]
+
+
+def load(data_dir: Path) -> Identity | None:
+    """None if this host has not joined. Raises Malformed or Denied for a file we should not use."""
+    path = data_dir / FILE
+    try:
+        raw = read_secret(path, limit=MAX_SIZE)
+    except NotFound:
+        return None
+    return loads(raw, str(path))
+
+
+def loads(raw: bytes, where: str) -> Identity:
+    try:
+        kept = read(_Stored, raw, limit=MAX_SIZE)
+    except Malformed as why:
+        raise Malformed(
+            f"{where} is damaged: {why.message}",
+            hint=f"move {where} aside and start with a new token",
+        ) from why
+    return Identity(
+        cluster=kept.cluster,
+        host_id=kept.host_id,
+        roles=tuple(kept.roles),
+        ssh_private=Secret(kept.ssh_private),
+        ssh_public=kept.ssh_public,
+        tls_private=Secret(kept.tls_private),
+        ssh_cert=kept.ssh_cert,
+        tls_cert=kept.tls_cert,
+        host_cas=tuple(kept.host_cas),
+        ssh_host_cas=tuple(kept.ssh_host_cas),
+        ssh_user_cas=tuple(kept.ssh_user_cas),
+        user_cas=tuple(kept.user_cas),
+    )
+
+
+def save(data_dir: Path, identity: Identity) -> None:
+    make_private_dir(data_dir)
+    stored = _Stored(
+        cluster=identity.cluster,
+        host_id=identity.host_id,
+        roles=list(identity.roles),
+        ssh_private=identity.ssh_private.reveal(),
+        ssh_public=identity.ssh_public,
+        tls_private=identity.tls_private.reveal(),
+        ssh_cert=identity.ssh_cert,
+        tls_cert=identity.tls_cert,
+        host_cas=list(identity.host_cas),
+        ssh_host_cas=list(identity.ssh_host_cas),
+        ssh_user_cas=list(identity.ssh_user_cas),
+        user_cas=list(identity.user_cas),
+    )
+    write_secret(data_dir / FILE, write(stored))
+
+
+def set_aside(data_dir: Path) -> Path:
+    """Keep the old identity as identity.json.old-N, the first N that is free. Returns where."""
+    for number in range(1, 10_000):
+        kept = data_dir / f"{FILE}.old-{number}"
+        if not kept.exists():
+            (data_dir / FILE).rename(kept)
+            return kept
+    raise Malformed(f"{data_dir} holds 10000 old identities, remove some")

@@ -1,0 +1,313 @@
+"""Resources as documents, the form `tctl get` prints and `tctl create` reads.
+
+Every document has kind, version, metadata{name, ...} and spec. Readers are strict: an unknown
+key is an error that names it, because a misspelt `deny` must not become "denies nothing".
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from teleport_lite.errors import Malformed
+from teleport_lite.model.authority import CaKeys
+from teleport_lite.model.duration import parse_duration, show_duration
+from teleport_lite.model.host import Host, Report, Resource, presence
+from teleport_lite.model.labels import check_labels
+from teleport_lite.model.lock import Lock, Target
+from teleport_lite.model.names import RESOURCE_NAME, USER_NAME, checked
+from teleport_lite.model.token import JoinToken
+from teleport_lite.model.user import Condition, Options, Role, Rule, User
+
+Doc = dict[str, Any]
+
+_OPTION_KEYS = {
+    "port_forwarding": "port_forwarding",
+    "forward_agent": "forward_agent",
+    "permit_x11_forwarding": "x11_forwarding",
+    "ssh_file_copy": "file_copy",
+    "pin_source_ip": "pin_source_ip",
+}
+
+
+def moment(when: datetime | None) -> str | None:
+    """RFC 3339 in UTC, whole seconds, or null."""
+    if when is None:
+        return None
+    return when.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def read_moment(text: str, what: str) -> datetime:
+    """Raises Malformed; a time without a zone is refused rather than guessed."""
+    try:
+        when = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise Malformed(f"{what} {text[:40]!a} is not a time like 2030-01-31T12:00:00Z") from None
+    if when.tzinfo is None:
+        raise Malformed(f"{what} {text[:40]!a} has no time zone, like 2030-01-31T12:00:00Z")
+    return when.astimezone(UTC)
+
+
+# --- documents from nouns
+
+
+def role_doc(role: Role) -> Doc:
+    options: Doc = {"max_session_ttl": show_duration(role.options.max_session_ttl)}
+    options |= {key: getattr(role.options, attr) for key, attr in _OPTION_KEYS.items()}
+    labels = {"teleport.internal/resource-type": "preset"} if role.preset else {}
+    return _doc(
+        "role",
+        "v7",
+        {"name": role.name, "labels": labels},
+        {
+            "options": options,
+            "allow": _condition_doc(role.allow),
+            "deny": _condition_doc(role.deny),
+        },
+    )
+
+
+def user_doc(user: User) -> Doc:
+    traits = {key: list(values) for key, values in user.traits.items()}
+    spec: Doc = {"roles": list(user.roles), "traits": traits}
+    if user.bot:
+        spec["bot"] = True
+    return _doc("user", "v2", {"name": user.name, "created": moment(user.created_at)}, spec)
+
+
+def token_doc(token: JoinToken) -> Doc:
+    spec: Doc = {"roles": list(token.roles), "join_method": "token"}
+    if token.bot_name:
+        spec["bot_name"] = token.bot_name
+    meta = {
+        "name": token.text.reveal(),
+        "labels": dict(token.labels),
+        "expires": moment(token.expires_at),
+    }
+    return _doc("token", "v2", meta, spec)
+
+
+def lock_doc(lock: Lock) -> Doc:
+    spec = {
+        "target": {lock.target.value: lock.value},
+        "message": lock.message,
+        "created_at": moment(lock.created_at),
+        "created_by": lock.created_by,
+        "expires": moment(lock.expires_at),
+    }
+    return _doc("lock", "v2", {"name": lock.id}, spec)
+
+
+def node_doc(host: Host, report: Report, now: datetime) -> Doc:
+    meta = {"name": host.id, "labels": dict(report.labels)}
+    spec = {
+        "addr": report.address,
+        "hostname": host.name,
+        "version": report.version,
+        "roles": list(host.roles),
+    }
+    return _doc("node", "v2", meta, spec) | {"status": _presence_doc(report, now)}
+
+
+def resource_doc(host: Host, report: Report, resource: Resource, now: datetime) -> Doc:
+    meta = {"name": resource.name, "labels": dict(resource.labels)}
+    spec = {"host_id": host.id, "hostname": host.name, "version": report.version, **resource.spec}
+    return _doc(resource.kind, "v3", meta, spec) | {"status": _presence_doc(report, now)}
+
+
+def ca_doc(keys: CaKeys, cluster: str) -> Doc:
+    """Public halves only; private keys have no form here at all."""
+    spec = {
+        "type": keys.type.value,
+        "cluster_name": cluster,
+        "ssh_public_key": keys.public.ssh_key,
+        "tls_certificate": keys.public.tls_cert,
+        "jwt_public_key": keys.public.jwt_key,
+        "active": keys.active,
+        "last_rotated": moment(keys.last_rotated),
+    }
+    return _doc("cert_authority", "v2", {"name": f"{keys.type.value}/{cluster}"}, spec)
+
+
+def _presence_doc(report: Report, now: datetime) -> Doc:
+    return {
+        "state": presence(report, now).value,
+        "last_seen": moment(report.last_seen),
+        "clock_skew_seconds": round(report.skew, 1),
+    }
+
+
+def _doc(kind: str, version: str, metadata: Doc, spec: Doc) -> Doc:
+    return {"kind": kind, "version": version, "metadata": metadata, "spec": spec}
+
+
+def _condition_doc(condition: Condition) -> Doc:
+    doc: Doc = {}
+    if condition.logins:
+        doc["logins"] = list(condition.logins)
+    if condition.node_labels:
+        doc["node_labels"] = {key: list(values) for key, values in condition.node_labels.items()}
+    if condition.rules:
+        doc["rules"] = [
+            {"resources": list(rule.resources), "verbs": list(rule.verbs)}
+            for rule in condition.rules
+        ]
+    return doc
+
+
+# --- nouns from documents
+
+
+def kind_of(doc: object) -> str:
+    """The `kind` of something somebody sent us, or Malformed."""
+    if not isinstance(doc, dict) or not isinstance(doc.get("kind"), str):
+        raise Malformed("resource has no kind, like kind: role")
+    return str(doc["kind"])
+
+
+def role_from_doc(doc: Doc) -> Role:
+    name, spec = _opened(doc, "role", ("options", "allow", "deny"))
+    labels = _mapping(doc["metadata"].get("labels") or {}, "role.metadata.labels")
+    return Role(
+        name=name,
+        preset=labels.get("teleport.internal/resource-type") == "preset",
+        options=_options(spec.get("options") or {}),
+        allow=_condition(spec.get("allow") or {}, f"role {name}: allow"),
+        deny=_condition(spec.get("deny") or {}, f"role {name}: deny"),
+    )
+
+
+def user_from_doc(doc: Doc) -> User:
+    name, spec = _opened(doc, "user", ("roles", "traits", "bot"))
+    checked(USER_NAME, name, "user name", example="alice")
+    traits = _mapping(spec.get("traits") or {}, f"user {name}: traits")
+    return User(
+        name=name,
+        roles=_texts(spec.get("roles") or [], f"user {name}: roles"),
+        traits={key: _texts(value, f"user {name}: {key}") for key, value in traits.items()},
+        bot=spec.get("bot") is True,
+    )
+
+
+def lock_from_doc(doc: Doc) -> Lock:
+    name, spec = _opened(doc, "lock", ("target", "message", "created_at", "created_by", "expires"))
+    target = _mapping(spec.get("target") or {}, "lock.spec.target")
+    if len(target) != 1:
+        raise Malformed(f"lock {name}: target needs exactly one of {_targets()}")
+    [(word, value)] = target.items()
+    if word not in {each.value for each in Target} or not isinstance(value, str) or not value:
+        raise Malformed(f"lock {name}: target {str(word)[:40]!a} is not one of {_targets()}")
+    expires, created = spec.get("expires"), spec.get("created_at")
+    return Lock(
+        id=name,
+        target=Target(word),
+        value=value,
+        message=str(spec.get("message") or ""),
+        created_at=read_moment(created, "created_at")
+        if created
+        else datetime.fromtimestamp(0, UTC),
+        created_by=str(spec.get("created_by") or ""),
+        expires_at=read_moment(expires, "expires") if expires else None,
+    )
+
+
+def token_parts(doc: Doc) -> tuple[str, tuple[str, ...], str | None, dict[str, str], str]:
+    """Of a token document: value, role words, expiry as written, labels, bot name."""
+    name, spec = _opened(doc, "token", ("roles", "join_method", "bot_name"))
+    if spec.get("join_method", "token") != "token":
+        raise Malformed(f"token: join_method {spec['join_method']!a} is not supported, token is")
+    expires = doc["metadata"].get("expires")
+    labels = _mapping(doc["metadata"].get("labels") or {}, "token.metadata.labels")
+    return (
+        name,
+        _texts(spec.get("roles") or [], "token: roles"),
+        None if expires is None else str(expires),
+        check_labels({str(key): str(value) for key, value in labels.items()}),
+        str(spec.get("bot_name") or ""),
+    )
+
+
+def _targets() -> str:
+    return ", ".join(each.value for each in Target)
+
+
+def _opened(doc: Doc, kind: str, allowed: Iterable[str]) -> tuple[str, Doc]:
+    _known(doc, ("kind", "version", "metadata", "spec", "status", "sub_kind"), kind)
+    meta = _mapping(doc.get("metadata") or {}, f"{kind}.metadata")
+    _known(
+        meta,
+        ("name", "labels", "description", "expires", "created", "revision", "namespace"),
+        f"{kind}.metadata",
+    )
+    name = meta.get("name")
+    if not isinstance(name, str):
+        raise Malformed(f"{kind} has no metadata.name")
+    checked(RESOURCE_NAME, name, f"{kind} name", example="dev")
+    spec = _mapping(doc.get("spec") or {}, f"{kind}.spec")
+    _known(spec, tuple(allowed), f"{kind} {name}: spec")
+    return name, spec
+
+
+def _condition(raw: object, where: str) -> Condition:
+    block = _mapping(raw, where)
+    _known(block, ("logins", "node_labels", "rules"), where)
+    labels = _mapping(block.get("node_labels") or {}, f"{where}.node_labels")
+    rules = block.get("rules") or []
+    if not isinstance(rules, list):
+        raise Malformed(f"{where}.rules must be a list")
+    return Condition(
+        logins=_texts(block.get("logins") or [], f"{where}.logins"),
+        node_labels={
+            key: _texts(value, f"{where}.node_labels.{key}") for key, value in labels.items()
+        },
+        rules=tuple(_rule(rule, where) for rule in rules),
+    )
+
+
+def _rule(raw: object, where: str) -> Rule:
+    block = _mapping(raw, f"{where}.rules")
+    _known(block, ("resources", "verbs"), f"{where}.rules")
+    return Rule(
+        resources=_texts(block.get("resources") or [], f"{where}.rules.resources"),
+        verbs=_texts(block.get("verbs") or [], f"{where}.rules.verbs"),
+    )
+
+
+def _options(raw: object) -> Options:
+    block = _mapping(raw, "role.spec.options")
+    _known(block, ("max_session_ttl", *_OPTION_KEYS), "role.spec.options")
+    found: Doc = {}
+    for key, attr in _OPTION_KEYS.items():
+        if key in block:
+            if not isinstance(block[key], bool):
+                raise Malformed(f"role option {key} must be true or false")
+            found[attr] = block[key]
+    if "max_session_ttl" in block:
+        found["max_session_ttl"] = parse_duration(str(block["max_session_ttl"]), "max_session_ttl")
+    return Options(**found)
+
+
+def _known(block: Mapping[str, object], allowed: Iterable[str], where: str) -> None:
+    allowed = tuple(allowed)
+    for key in block:
+        if key not in allowed:
+            raise Malformed(
+                f"{where} has an unknown key {str(key)[:40]!a}, known are {_list(allowed)}"
+            )
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+def _mapping(raw: object, where: str) -> Doc:
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise Malformed(f"{where} must be a mapping")
+    return raw
+
+
+def _texts(raw: object, where: str) -> tuple[str, ...]:
+    """A list of text; one text is a list of one."""
+    values = [raw] if isinstance(raw, str) else raw
+    if not isinstance(values, list | tuple) or not all(isinstance(v, str) and v for v in values):
+        raise Malformed(f"{where} must be a list of text")
+    return tuple(values)
