@@ -33,3 +33,4 @@ class Field:
     example: str = ""
     choices: tuple[str, ...] = ()
     fields: tuple["Field", ...] = ()
+    built: bool = True  # False: read and checked, but nothing uses it yet; start-up says so
