@@ -51,11 +51,14 @@ class Bundle(Message, frozen=True):
 
     cluster: str
     version: str
+    time: float  # auth's clock, Unix seconds
     host_cas: list[str]  # PEM
 
 
 class JoinStart(Message, frozen=True):
-    client_first: str
+    client_first: str  # "" when only the clocks are to be compared, see auth/join.py
+    node_name: str
+    time: float  # the host's clock, Unix seconds
 
 
 class JoinChallenge(Message, frozen=True):

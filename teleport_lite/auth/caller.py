@@ -1,0 +1,28 @@
+"""Who is asking. Comes from the connection, never from the words on it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    ANYONE = "anyone"  # TLS without a client certificate
+    ADMIN = "admin"  # the unix socket, as root or as the service's own user
+    HOST = "host"
+    BOT = "bot"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    kind: Kind
+    name: str  # host UUID, user name, or who holds the socket
+    address: str  # where the connection comes from; "local" for the socket
+    roles: tuple[str, ...] = ()  # as the certificate has them
+    bot_instance: str = ""
+    # DER of the certificate our side of the connection showed: the channel binding of a join.
+    our_certificate: bytes = b""
+
+    @property
+    def label(self) -> str:
+        """How the audit trail names them."""
+        return f"{self.kind.value}:{self.name}" if self.name else self.kind.value

@@ -1,0 +1,253 @@
+"""The auth role's side of joining. Read `finish` first: it is the whole story.
+
+proto/join.py draws the conversation.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from teleport_lite.access.decide import locked
+from teleport_lite.access.verdict import Refused
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.audit.trail import Entry, Trail
+from teleport_lite.auth.caller import Caller, Kind
+from teleport_lite.auth.cas import Cas
+from teleport_lite.auth.issue import Issuer
+from teleport_lite.auth.limits import GuessLimit
+from teleport_lite.auth.scram import Talks
+from teleport_lite.auth.tokens import TokenDesk
+from teleport_lite.errors import Conflict, Denied, Malformed
+from teleport_lite.model.authority import CaType
+from teleport_lite.model.host import Host
+from teleport_lite.model.names import HOST_NAME, checked
+from teleport_lite.model.system_role import RoleBook
+from teleport_lite.model.token import JoinToken, Verifier
+from teleport_lite.pki.keys import check_ssh_public, public_of_csr, ssh_fingerprint
+from teleport_lite.proto.join import (
+    Bundle,
+    Hello,
+    JoinChallenge,
+    JoinFinish,
+    JoinStart,
+    Welcome,
+)
+from teleport_lite.store.protocols import Store, Tx
+
+# Certificates are backdated by two minutes; a host further off could not use them.
+MAX_SKEW = timedelta(minutes=2)
+ASK_FOR_ANOTHER = "tctl tokens add"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a proved and checked hello asks for."""
+
+    name: str
+    roles: tuple[str, ...]
+    ssh_key: str
+    tls_key: str
+    principals: tuple[str, ...]
+    host_id: str
+    version: str
+
+
+class JoinDesk:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        chance: Chance,
+        store: Store,
+        trail: Trail,
+        cas: Cas,
+        tokens: TokenDesk,
+        issuer: Issuer,
+        book: RoleBook,
+        version: str,
+    ) -> None:
+        self._clock, self._chance = clock, chance
+        self._store, self._trail, self._cas = store, trail, cas
+        self._tokens, self._issuer, self._book = tokens, issuer, book
+        self._version = version
+        self._limit = GuessLimit(clock)
+        self._talks = Talks(clock, chance, self._verifier)
+
+    def bundle(self) -> Bundle:
+        """Public words: who we claim to be. A host believes what its pin, or the proof, covers."""
+        return Bundle(
+            cluster=self._cas.cluster,
+            version=self._version,
+            time=self._clock.now().timestamp(),
+            host_cas=self._cas.tls(CaType.HOST),
+        )
+
+    def start(self, caller: Caller, asked: JoinStart) -> JoinChallenge:
+        """Raises Denied for a wrong clock, Unavailable after too many failures, Malformed."""
+        self._limit.check(caller.address)
+        skew = asked.time - self._clock.now().timestamp()
+        if abs(skew) > MAX_SKEW.total_seconds():
+            self._refuse_clock(caller, asked, skew)
+        session, server_first = self._talks.begin(asked.client_first, caller.our_certificate)
+        return JoinChallenge(session=session, server_first=server_first)
+
+    def finish(self, caller: Caller, asked: JoinFinish) -> Welcome:
+        """Let a host in and hand it its first certificates.
+
+        Raises Denied, Conflict, Malformed or Unavailable. Nothing is signed until every check
+        has passed; the token is spent, the host recorded and the trail written in one
+        transaction before that. A crash in between costs a use, never a free entry, and the
+        same host with the same key may ask again for ten minutes.
+        """
+        self._limit.check(caller.address)
+        with self._trail.attempt(
+            "instance.join", ok="TJ002I", refused="TJ002E", **_who(caller, asked.hello)
+        ) as entry:
+            cannot = f"{_shown(asked.hello.node_name)} can not join the cluster"
+            token, server_final = self._proved(caller, asked, entry, cannot)
+            wish = self._checked(asked.hello, token, cannot)
+            self._unlocked(token, wish, cannot)
+            host = self._host(caller, wish, token, cannot)
+            entry.facts["host_id"] = host.id
+            self._store.write(lambda tx: self._record(tx, token, host, wish.roles, entry, cannot))
+            if wish.roles == ("Bot",):
+                return self._issuer.welcome_bot(host, token.bot_name, server_final)
+            return self._issuer.welcome_host(host, server_final)
+
+    def _proved(
+        self, caller: Caller, asked: JoinFinish, entry: Entry, cannot: str
+    ) -> tuple[JoinToken, str]:
+        """The token whose owner this is. One answer for wrong, unknown and expired: a guesser
+
+        must not learn which tokens ever existed. The trail may know.
+        """
+        refused = f"{cannot}, token expired or not found"
+        try:
+            name, server_final = self._talks.prove(asked.session, asked.client_final)
+        except Denied as why:
+            self._limit.failed(caller.address)
+            if why.log == "no session":
+                raise
+            raise Denied(refused, hint=ASK_FOR_ANOTHER, log="wrong or unknown token") from why
+        token = self._tokens.find(name)
+        if token is None or token.expired(self._clock.now()):
+            why_not = "expired" if token else "removed a moment ago"
+            raise Denied(refused, hint=ASK_FOR_ANOTHER, log=why_not)
+        entry.facts["token_id"] = token.id
+        return token, server_final
+
+    def _checked(self, hello: Hello, token: JoinToken, cannot: str) -> Wish:
+        checked(HOST_NAME, hello.node_name, "node name", example="web-1")
+        roles = self._book.parse(",".join(hello.roles))
+        for role in roles:
+            if role not in token.roles:
+                raise Denied(
+                    f'{cannot}, the token does not allow "{role}" role',
+                    hint=f"tctl tokens add --type={self._book.get(role).flag}",
+                )
+        if "Bot" in roles and roles != ("Bot",):
+            raise Malformed(f"{cannot}, a bot can have no other role")
+        return Wish(
+            name=hello.node_name,
+            roles=roles,
+            ssh_key=check_ssh_public(hello.ssh_key),
+            tls_key=public_of_csr(hello.tls_csr),
+            principals=tuple(
+                checked(HOST_NAME, each, "principal", example="web-1.example.com")
+                for each in hello.principals[:16]
+            ),
+            host_id=hello.host_id,
+            version=hello.version,
+        )
+
+    def _unlocked(self, token: JoinToken, wish: Wish, cannot: str) -> None:
+        verdict = locked(
+            self._store.locks(), self._clock.now(), join_token=token.id, node=wish.host_id
+        )
+        if isinstance(verdict, Refused):
+            raise Denied(f"{cannot}, {verdict.reason}")
+
+    def _host(self, caller: Caller, wish: Wish, token: JoinToken, cannot: str) -> Host:
+        """A new host, or the known one with a role more if it shows its certificate."""
+        roles, host_id, principals = wish.roles, self._chance.uuid(), wish.principals
+        replay = self._replayed(token, wish)
+        if replay is not None:
+            host_id = replay
+        elif wish.host_id:
+            known = self._store.host(wish.host_id)
+            if caller.kind is not Kind.HOST or caller.name != wish.host_id or known is None:
+                raise Conflict(
+                    f"{cannot} as {_shown(wish.host_id)}: it did not show that host's certificate",
+                    hint="start with an empty data_dir to join as a new host",
+                )
+            host_id = wish.host_id
+            roles = tuple(dict.fromkeys((*known[0].roles, *roles)))
+            principals = tuple(dict.fromkeys((*known[0].principals, *principals)))
+        return Host(
+            id=host_id,
+            name=wish.name,
+            roles=roles,
+            joined_at=self._clock.now(),
+            token_id=token.id,
+            ssh_key=wish.ssh_key,
+            tls_key=wish.tls_key,
+            principals=principals,
+        )
+
+    def _replayed(self, token: JoinToken, wish: Wish) -> str | None:
+        """The UUID this very key already got: its first answer was lost on the way."""
+        host = self._store.host_by_key(wish.ssh_key)
+        if host and host.token_id == token.id and set(wish.roles) <= set(host.roles):
+            return host.id
+        return None
+
+    def _record(
+        self, tx: Tx, token: JoinToken, host: Host, roles: tuple[str, ...], entry: Entry, cannot: str
+    ) -> None:
+        now = self._clock.now()
+        key = ssh_fingerprint(host.ssh_key)
+        if not token.static and not tx.spend_token(token.name, roles=roles, key=key, now=now):
+            raise Denied(
+                f"{cannot}, token expired or not found",
+                hint=ASK_FOR_ANOTHER,
+                log="used, removed or expired a moment ago",
+            )
+        tx.put_host(host)
+        entry.commit(tx)
+
+    def _refuse_clock(self, caller: Caller, asked: JoinStart, skew: float) -> None:
+        self._limit.failed(caller.address)
+        with self._trail.attempt(
+            "instance.join",
+            ok="TJ002I",
+            refused="TJ002E",
+            node_name=_shown(asked.node_name),
+            **{"addr.remote": caller.address},
+        ):
+            raise Denied(
+                f"{_shown(asked.node_name)} can not join the cluster, {skew_text(skew)}",
+                hint="set the clock, for example: timedatectl set-ntp true",
+            )
+
+    def _verifier(self, name: str) -> Verifier | None:
+        token = self._tokens.find(name)
+        return token.verifier if token else None
+
+
+def skew_text(seconds: float) -> str:
+    """How far a clock is off, for a person."""
+    ahead = "ahead of" if seconds > 0 else "behind"
+    span = timedelta(seconds=round(abs(seconds)))
+    return f"its clock is {span} {ahead} the auth server's (2 minutes are allowed)"
+
+
+def _shown(name: str) -> str:
+    return name if HOST_NAME.fullmatch(name) else ascii(name[:64])
+
+
+def _who(caller: Caller, hello: Hello) -> dict[str, str]:
+    return {
+        "node_name": _shown(hello.node_name),
+        "roles": ",".join(hello.roles)[:200],
+        "method": "token",
+        "addr.remote": caller.address,
+    }

@@ -1,0 +1,62 @@
+"""How often a stranger may guess."""
+
+import ipaddress
+from collections import OrderedDict
+from threading import Lock
+
+from teleport_lite.ambient import Clock
+from teleport_lite.errors import Unavailable
+
+# Ten failures a minute, twenty at first: a person mistypes, a scanner does not stop.
+PER_MINUTE = 10.0
+BURST = 20.0
+# 65,536 sources cost some 10 MiB; a source forgotten under pressure starts afresh.
+MAX_SOURCES = 65_536
+
+
+class GuessLimit:
+    """Counts failures by source address (an IPv6 /64 is one source). Successes cost nothing,
+
+    so that three hundred hosts behind one NAT can join at once. Safe from several threads.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._guard = Lock()  # guards _left
+
+    def check(self, address: str) -> None:
+        """Raises Unavailable, with the time to wait, when `address` has used up its guesses."""
+        with self._guard:
+            left, _ = self._now(_source(address))
+        if left < 1:
+            wait = round((1 - left) * 60 / PER_MINUTE) + 1
+            raise Unavailable(
+                f"too many failed joins from {address}",
+                hint=f"try again in {wait} s",
+                log="rate limit",
+            )
+
+    def failed(self, address: str) -> None:
+        source = _source(address)
+        with self._guard:
+            left, now = self._now(source)
+            self._left[source] = (left - 1, now)
+            self._left.move_to_end(source)
+            if len(self._left) > MAX_SOURCES:
+                self._left.popitem(last=False)
+
+    def _now(self, source: str) -> tuple[float, float]:
+        now = self._clock.monotonic()
+        left, since = self._left.get(source, (BURST, now))
+        return min(BURST, left + (now - since) * PER_MINUTE / 60), now
+
+
+def _source(address: str) -> str:
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+    return address
