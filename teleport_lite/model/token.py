@@ -39,6 +39,7 @@ class JoinToken:
     labels: dict[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     created_by: str = ""
+    spent_at: datetime | None = None  # when a once-token was used; only the store sets it
 
     def __post_init__(self) -> None:
         if not self.roles:

@@ -5,7 +5,7 @@ auth servers). One contract suite, `tests/store/test_contract.py`, holds for all
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from teleport_lite.model.authority import CaKeys, CaType
@@ -17,12 +17,22 @@ from teleport_lite.model.user import Role, User
 
 T = TypeVar("T")
 
+# How long a host may ask again with the same key and the same once-token, because the answer
+# to its join was lost. A reboot in the middle of a join fits; a stolen token gains nothing.
+REPLAY_WINDOW = timedelta(minutes=10)
+
 
 class Tx(Protocol):
-    """One transaction. Every method is a single statement that says whether it took effect."""
+    """One transaction. Every method is a single statement that says whether it took effect.
+
+    Time comes in with the calls (`now`, `Event.at`). A token that was expired at any of these
+    times stays dead, even when the clock is put back afterwards and even when the change that
+    brought the time is undone.
+    """
 
     def add_token(self, token: JoinToken) -> bool:
-        """False if one with the same text exists."""
+        """False if one with the same text exists. One that expired before `token.created_at`
+        is no longer there for this purpose, swept or not."""
 
     def remove_token(self, name: str) -> bool: ...
 
@@ -30,7 +40,7 @@ class Tx(Protocol):
         """Use a token for `roles`, atomically. True exactly when it is there, has not expired,
         covers every role and, if good once, was not used yet. A second use of a once-token by
         the same `key` (fingerprint of the host's SSH key) within REPLAY_WINDOW of the first is
-        the retry of a lost answer and succeeds too."""
+        the retry of a lost answer and succeeds too. No roles, or no key, is nobody's."""
 
     def put_host(self, host: Host) -> None:
         """Insert or replace. What the host reported before stays."""
@@ -63,6 +73,9 @@ class Tx(Protocol):
     def sweep(self, now: datetime) -> int:
         """Delete tokens and locks that have expired; returns how many."""
 
+    def on_commit(self, call: Callable[[], None]) -> None:
+        """Run `call` once this transaction is durable, before `write` returns. Keep it short."""
+
 
 class Store(Protocol):
     def write(self, change: Callable[[Tx], T]) -> T:
@@ -71,7 +84,14 @@ class Store(Protocol):
         Whatever `change` raises undoes everything it did and is raised here. Raises
         Unavailable when the store can not write (disk full, locked by another process).
         Callable from any thread; callers wait, and those who wait together share one fsync.
+        Not callable from within a change. A change must not keep `tx`, and must be quick:
+        everybody else waits for it.
         """
+
+    # Reads see everything that was acknowledged, from any thread, and raise Unavailable when
+    # the store cannot be read. Lists are sorted: tokens by expiry (never last), CAs by type and
+    # age, everything else by name. What has expired is listed until it is swept: ask
+    # `expired(now)` and `in_force(now)`.
 
     def token(self, name: str) -> JoinToken | None: ...
     def tokens(self) -> list[JoinToken]: ...
