@@ -27,6 +27,7 @@ class SystemRole:
     dns_names: tuple[str, ...] = ()  # extra DNS names of its X.509 certificate
     extra_principals: tuple[str, ...] = field(default=())  # extra principals of its SSH certificate
     built: bool = True  # False: it joins and announces; its service is not there yet, and says so
+    run_by: str = "teleport-lite start"  # what runs it; "" for a token type no process has
 
 
 class RoleBook:
