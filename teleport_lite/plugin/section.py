@@ -19,7 +19,8 @@ class Section:
         self._values, self.path = values, path
 
     def __contains__(self, key: str) -> bool:
-        return self._values.get(key) is not None
+        """Whether the key says anything: an empty text, list or mapping is as good as absent."""
+        return self._values.get(key) not in (None, "", (), [], {})
 
     def text(self, key: str, default: str = "") -> str:
         value = self._values.get(key)
@@ -75,13 +76,13 @@ class Section:
             raise self.wrong(key, "must be a list of mappings")
         return tuple(Section(one, f"{self.path}.{key}[{at}]") for at, one in enumerate(value))
 
-    def name(self, key: str = "name") -> str:
-        """The value as the name of a resource; a missing one is an error."""
-        value = self.text(key)
+    def name(self, key: str = "name", *, made: str = "") -> str:
+        """The value of `key`, or the text `made` from it, if a resource may be called that."""
+        value = made or self.text(key)
+        if not value:
+            raise self.wrong(key, "is missing, expected a name like 'orders-1'")
         if not RESOURCE_NAME.fullmatch(value):
-            shown = ascii(value[:64]) if value else "is missing;"
-            cause = f"{shown} is not a name, expected" if value else f"{shown} expected"
-            raise self.wrong(key, f"{cause} something like 'orders-1'")
+            raise self.wrong(key, f"{value[:64]!a} is not a name, expected one like 'orders-1'")
         return value
 
     def wrong(self, key: str, cause: str, *, hint: str = "docs/config.md") -> Malformed:

@@ -11,7 +11,7 @@ MAX_FILE = 1 << 20
 def contexts(kube: Section, key: str) -> list[str]:
     """Raises Malformed naming `key` when the file can not be read or names no context.
 
-    Messages never quote the file: it holds keys.
+    Messages quote nothing of the file but names of contexts: it holds keys.
     """
     path = Path(kube.text(key))
     if not path.is_absolute():
@@ -29,7 +29,7 @@ def contexts(kube: Section, key: str) -> list[str]:
     for name in names:
         if names.count(name) > 1:
             raise kube.wrong(key, f"{path} has the context {name[:64]!a} twice")
-    return names
+    return [kube.name(key, made=name) for name in names]
 
 
 def _names(raw: bytes) -> list[str]:

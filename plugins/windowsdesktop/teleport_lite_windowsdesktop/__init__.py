@@ -7,6 +7,7 @@ are named there. Finding others by LDAP, and the service that shows them, are no
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from teleport_lite.plugin.api import Resource, Section, SystemRole, hookimpl
 from teleport_lite_windowsdesktop.section import FIELDS
@@ -38,37 +39,51 @@ def teleport_lite_announce(role: str, settings: Mapping[str, object]) -> Sequenc
     service = Section(settings, DESKTOP.section)
     rules = _rules(service)
     found: dict[str, Resource] = {}
-    for where, key, name, addr, in_domain, labels in _desktops(service):
-        address = _address(where, key, addr)
-        matched = {k: v for rule, more in rules if rule.search(addr) for k, v in more.items()}
-        if name in found:
-            raise where.wrong(key, f"gives a second desktop called {name!r}")
-        found[name] = Resource(
-            kind=DESKTOP.announces,
-            name=name,
-            labels=matched | labels,
-            spec={"addr": address, "ad": "yes" if in_domain else "no"},
-        )
+    for desktop in _desktops(service):
+        if desktop.name in found:
+            raise desktop.where.wrong(desktop.key, f"gives a second desktop {desktop.name!r}")
+        found[desktop.name] = _resource(desktop, rules)
     return tuple(found.values())
 
 
-def _desktops(
-    service: Section,
-) -> Iterator[tuple[Section, str, str, str, bool, dict[str, str]]]:
-    """Where it stands and under which key, name, address, in the domain or not, labels."""
+class _Desktop(NamedTuple):
+    where: Section
+    key: str  # what to name when two desktops are called the same
+    name: str
+    address: str
+    in_domain: bool
+    labels: dict[str, str]
+
+
+def _desktops(service: Section) -> Iterator[_Desktop]:
     for host in service.sections("static_hosts"):
-        addr = host.text("addr")
-        name = host.name() if "name" in host else _name_of(addr)
-        yield host, "addr", name, addr, host.flag("ad"), host.labels()
+        address = _address(host, "addr", host.text("addr"))
+        named = "name" in host
+        name = host.name() if named else host.name("addr", made=_name_of(address))
+        key = "name" if named else "addr"
+        yield _Desktop(host, key, name, address, host.flag("ad"), host.labels())
     for key, in_domain in (("hosts", True), ("non_ad_hosts", False)):
-        for addr in service.texts(key):
-            yield service, key, _name_of(addr), addr, in_domain, {}
+        for text in service.texts(key):
+            address = _address(service, key, text)
+            name = service.name(key, made=_name_of(address))
+            yield _Desktop(service, key, name, address, in_domain, {})
 
 
-def _name_of(addr: str) -> str:
-    """A desktop without a name is called by its address: 10.0.0.7:3389 is 10-0-0-7."""
-    host = addr.rsplit(":", 1)[0] if addr.count(":") == 1 else addr.partition("]")[0]
-    return re.sub(r"[^A-Za-z0-9-]+", "-", host).strip("-")
+def _resource(desktop: _Desktop, rules: "list[_Rule]") -> Resource:
+    """Its own labels win over those that `host_labels` give to its address."""
+    host = desktop.address.rpartition(":")[0]
+    matched = {k: v for match, more in rules if match.search(host) for k, v in more.items()}
+    return Resource(
+        kind=DESKTOP.announces,
+        name=desktop.name,
+        labels=matched | desktop.labels,
+        spec={"addr": desktop.address, "ad": "yes" if desktop.in_domain else "no"},
+    )
+
+
+def _name_of(address: str) -> str:
+    """A desktop without a name is called by its host: 10.0.0.7:3389 is 10-0-0-7."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", address.rpartition(":")[0]).strip("-")
 
 
 def _address(where: Section, key: str, addr: str) -> str:
@@ -82,7 +97,10 @@ def _address(where: Section, key: str, addr: str) -> str:
     return f"{host}:{port}"
 
 
-def _rules(service: Section) -> list[tuple[re.Pattern[str], dict[str, str]]]:
+_Rule = tuple[re.Pattern[str], dict[str, str]]
+
+
+def _rules(service: Section) -> list[_Rule]:
     rules = []
     for rule in service.sections("host_labels"):
         try:
