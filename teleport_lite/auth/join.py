@@ -201,7 +201,13 @@ class JoinDesk:
         return None
 
     def _record(
-        self, tx: Tx, token: JoinToken, host: Host, roles: tuple[str, ...], entry: Entry, cannot: str
+        self,
+        tx: Tx,
+        token: JoinToken,
+        host: Host,
+        roles: tuple[str, ...],
+        entry: Entry,
+        cannot: str,
     ) -> None:
         now = self._clock.now()
         key = ssh_fingerprint(host.ssh_key)

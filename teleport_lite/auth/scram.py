@@ -31,9 +31,7 @@ def make_verifier(token: Secret, salt: bytes) -> Verifier:
     salt, stored_key, server_key, rounds = ScramMechanism(MECHANISM).make_auth_info(
         token.reveal(), iteration_count=SCRAM_ITERATIONS, salt=salt
     )
-    return Verifier(
-        salt=salt, iterations=rounds, stored_key=stored_key, server_key=server_key
-    )
+    return Verifier(salt=salt, iterations=rounds, stored_key=stored_key, server_key=server_key)
 
 
 @dataclass(slots=True)
@@ -55,7 +53,7 @@ class Talks:
         self._guard = Lock()  # guards _open
 
     def begin(self, client_first: str, our_certificate: bytes) -> tuple[str, str]:
-        """(session, server_first). Raises Malformed for what is not SCRAM, Unavailable when full."""
+        """(session, server_first). Raises Malformed for other than SCRAM, Unavailable when full."""
         asked: list[str] = []
 
         def look_up(name: str) -> tuple[bytes, bytes, bytes, int]:

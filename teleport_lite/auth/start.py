@@ -22,9 +22,7 @@ def found_cluster(store: Store, *, name: str, clock: Clock, chance: Chance) -> s
     checked(CLUSTER_NAME, name, "cluster_name", example="tele.example.com")
     kept = store.meta(NAME)
     if kept is None:
-        cas = [
-            new_ca(each, cluster=name, id=chance.uuid(), now=clock.now()) for each in CaType
-        ]
+        cas = [new_ca(each, cluster=name, id=chance.uuid(), now=clock.now()) for each in CaType]
         born = Event(
             kind="cluster.create", code="TLC00I", at=clock.now(), outcome="ok", facts={"name": name}
         )
@@ -46,5 +44,3 @@ def _found(tx: Tx, name: str, cas: list[CaKeys], born: Event) -> None:
     for role in PRESETS:
         tx.add_role(role)
     tx.record(born)
-
-

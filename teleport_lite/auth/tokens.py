@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
+from teleport_lite.auth.record import write_recorded
 from teleport_lite.auth.scram import make_verifier
 from teleport_lite.errors import Conflict, Malformed, NotFound
 from teleport_lite.model.names import TOKEN
@@ -58,7 +59,7 @@ class TokenDesk:
             "join_token.create", ok="TJT00I", refused="TJT00W", **_facts(token, by)
         ) as entry:
             taken = token.name in self._static
-            if taken or not self._store.write(lambda tx: tx.add_token(token) and not entry.commit(tx)):
+            if taken or not write_recorded(self._store, entry, lambda tx: tx.add_token(token)):
                 raise Conflict(
                     f"failed to create token (a token {token.text.tail()} already exists), "
                     "please use another name"
@@ -92,7 +93,7 @@ class TokenDesk:
         with self._trail.attempt(
             "join_token.delete", ok="TJT01I", refused="TJT01W", **_facts(token, by)
         ) as entry:
-            if not self._store.write(lambda tx: tx.remove_token(token.name) and not entry.commit(tx)):
+            if not write_recorded(self._store, entry, lambda tx: tx.remove_token(token.name)):
                 raise NotFound("the token was removed a moment ago")
         return token
 

@@ -1,0 +1,155 @@
+"""The API of auth, as a table: path, who may ask, how the words are read, who answers.
+
+A path that is not in the table does not exist, and a caller that a row does not name is
+refused: `tests/auth/test_api.py` walks every row with every kind of caller.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from teleport_lite.access.decide import locked, may_do
+from teleport_lite.access.verdict import Refused
+from teleport_lite.auth.caller import Caller, Kind
+from teleport_lite.auth.desks import Desks
+from teleport_lite.errors import Denied, NotFound, Unauthenticated
+from teleport_lite.proto import admin, join
+from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message, read
+
+ANYONE = frozenset(Kind)
+HOSTS = frozenset({Kind.HOST, Kind.BOT})
+# People and the local socket; a user also needs a role that allows the verb.
+PEOPLE = frozenset({Kind.ADMIN, Kind.USER, Kind.BOT})
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    who: frozenset[Kind]
+    reads: type[Message]
+    answer: Callable[[Desks, Caller, Any], Any]
+    resource: str = ""  # what a user's role has to allow; "" for routes that are not for people
+    verb: str = ""
+    limit: int = MAX_JOIN
+
+
+def _people(
+    reads: type[Message], resource: str, verb: str, answer: Callable[[Desks, Caller, Any], Any]
+) -> Route:
+    return Route(PEOPLE, reads, answer, resource, verb, limit=MAX_ADMIN)
+
+
+ROUTES: dict[str, Route] = {
+    "/v1/ca": Route(ANYONE, admin.Nothing, lambda d, c, m: d.joins.bundle()),
+    "/v1/join/start": Route(ANYONE, join.JoinStart, lambda d, c, m: d.joins.start(c, m)),
+    "/v1/join/finish": Route(ANYONE, join.JoinFinish, lambda d, c, m: d.joins.finish(c, m)),
+    "/v1/host/renew": Route(HOSTS, join.Renew, lambda d, c, m: d.renewals.renew(c, m)),
+    "/v1/status": _people(admin.Nothing, "status", "read", lambda d, c, m: d.status()),
+    "/v1/tokens/add": _people(
+        admin.TokenAdd, "token", "create", lambda d, c, m: d.invites.add_token(c, m)
+    ),
+    "/v1/tokens/list": _people(
+        admin.Nothing, "token", "list", lambda d, c, m: d.invites.list_tokens()
+    ),
+    "/v1/tokens/remove": _people(
+        admin.TokenRemove,
+        "token",
+        "delete",
+        lambda d, c, m: {"token": d.tokens.remove(m.token, c).text.reveal()},
+    ),
+    "/v1/nodes/list": _people(
+        admin.Nothing, "node", "list", lambda d, c, m: {"nodes": d.resources.nodes()}
+    ),
+    "/v1/resources/get": _people(admin.ResourceGet, "", "read", lambda d, c, m: d.get_resources(m)),
+    "/v1/resources/create": _people(
+        admin.ResourceCreate,
+        "",
+        "create",
+        lambda d, c, m: d.resources.create(c, m.resource, force=m.force),
+    ),
+    "/v1/resources/remove": _people(
+        admin.ResourceRemove,
+        "",
+        "delete",
+        lambda d, c, m: d.resources.remove(c, d.resources.kind(m.kind), m.name),
+    ),
+    "/v1/users/add": _people(admin.UserAdd, "user", "create", lambda d, c, m: d.people.add(c, m)),
+    "/v1/users/list": _people(
+        admin.Nothing, "user", "list", lambda d, c, m: {"users": d.people.listing(bots=False)}
+    ),
+    "/v1/users/update": _people(
+        admin.UserUpdate, "user", "update", lambda d, c, m: d.people.update(c, m)
+    ),
+    "/v1/users/remove": _people(
+        admin.Named, "user", "delete", lambda d, c, m: d.people.remove(c, m.name)
+    ),
+    "/v1/bots/add": _people(admin.BotAdd, "bot", "create", lambda d, c, m: d.invites.add_bot(c, m)),
+    "/v1/bots/list": _people(
+        admin.Nothing, "bot", "list", lambda d, c, m: {"bots": d.people.listing(bots=True)}
+    ),
+    "/v1/bots/remove": _people(
+        admin.Named, "bot", "delete", lambda d, c, m: d.people.remove_bot(c, m.name)
+    ),
+    "/v1/auth/sign": _people(
+        admin.SignUser, "auth", "create", lambda d, c, m: d.signatures.user(c, m)
+    ),
+    "/v1/auth/sign-host": _people(
+        admin.SignHost, "auth", "create", lambda d, c, m: d.signatures.host(c, m)
+    ),
+    "/v1/auth/export": _people(
+        admin.Export, "cert_authority", "read", lambda d, c, m: d.signatures.export(m.type)
+    ),
+    "/v1/audit/list": _people(
+        admin.EventList, "event", "list", lambda d, c, m: d.audit(m.after, m.limit)
+    ),
+    "/v1/audit/verify": _people(admin.Nothing, "event", "read", lambda d, c, m: d.audit_check()),
+    "/v1/locks/add": _people(
+        admin.LockAdd, "lock", "create", lambda d, c, m: d.resources.lock(c, m)
+    ),
+}
+
+
+def answer(desks: Desks, path: str, caller: Caller, raw: bytes) -> Message | Answer:
+    """Find the row, check who asks, read the words, ask the desk. Raises what they raise."""
+    route = ROUTES.get(path)
+    if route is None:
+        raise NotFound(f"{path[:80]!a} is not part of this API")
+    authorise(desks, route, caller)
+    message = read(route.reads, raw, limit=route.limit)
+    if route.who is PEOPLE:
+        _allowed(desks, route, caller, message)
+    found: Message | Answer = route.answer(desks, caller, message)
+    return found
+
+
+def authorise(desks: Desks, route: Route, caller: Caller) -> None:
+    """May this kind of caller ask at all, and is it locked?"""
+    if caller.kind not in route.who:
+        if caller.kind is Kind.ANYONE:
+            raise Unauthenticated("this needs a client certificate", hint="tctl auth sign")
+        raise Denied(f"a {caller.kind.value} may not do this")
+    verdict = locked(
+        desks.store.locks(),
+        desks.clock.now(),
+        user=caller.name if caller.kind in (Kind.USER, Kind.BOT) else (),
+        role=caller.roles if caller.kind in (Kind.USER, Kind.BOT) else (),
+        node=caller.name if caller.kind is Kind.HOST else (),
+        bot_instance_id=caller.bot_instance or (),
+    )
+    if isinstance(verdict, Refused):
+        raise Denied(verdict.reason)
+
+
+def _allowed(desks: Desks, route: Route, caller: Caller, message: Any) -> None:
+    """A person needs a role for it. Roles as they are now, and only those in the certificate."""
+    if caller.kind is Kind.ADMIN:
+        return
+    user = desks.store.user(caller.name)
+    if user is None:
+        raise Denied(f"user {caller.name} does not exist any more")
+    names = [name for name in user.roles if name in caller.roles]
+    roles = [role for name in names if (role := desks.store.role(name)) is not None]
+    verdict = may_do(roles, route.resource or desks.resource_kind(message), route.verb)
+    if isinstance(verdict, Refused):
+        raise Denied(verdict.reason, hint="tctl get roles shows what each allows")

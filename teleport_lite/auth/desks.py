@@ -1,0 +1,182 @@
+"""The auth role as a whole: every desk, connected by hand."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.audit.trail import Trail
+from teleport_lite.auth.cas import Cas
+from teleport_lite.auth.hosts import Presence
+from teleport_lite.auth.invites import InviteDesk
+from teleport_lite.auth.issue import Issuer
+from teleport_lite.auth.join import JoinDesk
+from teleport_lite.auth.knowledge import Teacher
+from teleport_lite.auth.local import LocalDesk
+from teleport_lite.auth.people import PeopleDesk
+from teleport_lite.auth.renew import RenewDesk
+from teleport_lite.auth.resources import ResourceDesk
+from teleport_lite.auth.signatures import SignatureDesk
+from teleport_lite.auth.stream import StreamDesk
+from teleport_lite.auth.tokens import TokenDesk
+from teleport_lite.model.authority import CaType
+from teleport_lite.model.event import Event
+from teleport_lite.model.system_role import RoleBook
+from teleport_lite.proto.admin import ResourceCreate
+from teleport_lite.proto.resource import kind_of, moment
+from teleport_lite.store.protocols import Store
+
+MAX_EVENTS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desks:
+    """Built by `build`; `auth/api.py` is the only one that asks across them."""
+
+    clock: Clock
+    store: Store
+    trail: Trail
+    cas: Cas
+    version: str
+    tokens: TokenDesk
+    joins: JoinDesk
+    renewals: RenewDesk
+    local: LocalDesk
+    people: PeopleDesk
+    resources: ResourceDesk
+    signatures: SignatureDesk
+    invites: InviteDesk
+    presence: Presence
+    teacher: Teacher
+    streams: StreamDesk
+
+    def status(self) -> dict[str, Any]:
+        active = {keys.type: keys for keys in self.cas.all() if keys.active}
+        return {
+            "cluster": self.cas.cluster,
+            "version": self.version,
+            "cas": [
+                {"type": each.value, "last_rotated": moment(active[each].last_rotated)}
+                for each in CaType
+                if each in active
+            ],
+            "ca_pins": self.cas.pins(),
+            "time": moment(self.clock.now()),
+        }
+
+    def get_resources(self, asked: Any) -> dict[str, Any]:
+        return {"resources": self.resources.get(self.resources.kind(asked.kind), asked.name)}
+
+    def resource_kind(self, message: Any) -> str:
+        """What a generic question is about, as roles name it."""
+        if isinstance(message, ResourceCreate):
+            kind = self.resources.kind(kind_of(message.resource))
+        else:
+            kind = self.resources.kind(message.kind)
+        own = ("token", "node", "user", "role", "lock", "bot", "cert_authority")
+        return kind if kind in own else "resource"
+
+    def audit(self, after: int, limit: int) -> dict[str, Any]:
+        limit = max(1, min(limit, MAX_EVENTS))
+        events = self.store.events(after=max(0, after), limit=limit)
+        return {"events": [_event_doc(seq, event) for seq, event in events]}
+
+    def audit_check(self) -> dict[str, Any]:
+        checked, broken_at = self.store.verify_trail()
+        return {"checked": checked, "broken_at": broken_at}
+
+
+def _event_doc(seq: int, event: Event) -> dict[str, Any]:
+    return {
+        "seq": seq,
+        "event": event.kind,
+        "code": event.code,
+        "time": moment(event.at),
+        "outcome": event.outcome,
+        **event.facts,
+    }
+
+
+def build(
+    *,
+    clock: Clock,
+    chance: Chance,
+    store: Store,
+    book: RoleBook,
+    cluster: str,
+    version: str,
+    auth_address: str,
+    proxy_address: str = "",
+) -> Desks:
+    """Connect everything. `cluster` exists already (`auth/start.py`)."""
+    trail = Trail(clock, store)
+    cas = Cas(store, cluster)
+    tokens = TokenDesk(clock=clock, chance=chance, store=store, trail=trail, book=book)
+    issuer = Issuer(clock=clock, chance=chance, store=store, cas=cas, book=book)
+    presence, teacher = (
+        Presence(clock=clock, store=store),
+        Teacher(clock=clock, store=store, cas=cas),
+    )
+
+    def changed() -> None:
+        teacher.forget()
+        presence.tell_everybody()
+
+    people = PeopleDesk(
+        clock=clock, chance=chance, store=store, trail=trail, issuer=issuer, changed=changed
+    )
+    renewals = RenewDesk(clock=clock, store=store, trail=trail, issuer=issuer)
+    return Desks(
+        clock=clock,
+        store=store,
+        trail=trail,
+        cas=cas,
+        version=version,
+        tokens=tokens,
+        joins=JoinDesk(
+            clock=clock,
+            chance=chance,
+            store=store,
+            trail=trail,
+            cas=cas,
+            tokens=tokens,
+            issuer=issuer,
+            book=book,
+            version=version,
+        ),
+        renewals=renewals,
+        local=LocalDesk(clock=clock, chance=chance, store=store, issuer=issuer),
+        people=people,
+        resources=ResourceDesk(
+            clock=clock,
+            chance=chance,
+            store=store,
+            trail=trail,
+            cas=cas,
+            tokens=tokens,
+            presence=presence,
+            book=book,
+            changed=changed,
+        ),
+        signatures=SignatureDesk(
+            clock=clock, chance=chance, trail=trail, cas=cas, people=people, issuer=issuer
+        ),
+        invites=InviteDesk(
+            clock=clock,
+            tokens=tokens,
+            people=people,
+            cas=cas,
+            book=book,
+            auth_address=auth_address,
+            proxy_address=proxy_address,
+        ),
+        presence=presence,
+        teacher=teacher,
+        streams=StreamDesk(
+            clock=clock,
+            store=store,
+            trail=trail,
+            presence=presence,
+            teacher=teacher,
+            renewals=renewals,
+        ),
+    )

@@ -1,0 +1,133 @@
+"""Certificates: from a decision to a plan to a signature. No policy of joining or login here."""
+
+from datetime import datetime, timedelta
+
+from teleport_lite.access.decide import logins_of, merged_options
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.auth.cas import Cas
+from teleport_lite.errors import Denied
+from teleport_lite.model.authority import CaType
+from teleport_lite.model.host import Host
+from teleport_lite.model.system_role import RoleBook
+from teleport_lite.model.user import Role, User
+from teleport_lite.pki.authority import Signed
+from teleport_lite.pki.plan import HostCertPlan, UserCertPlan, host_principals
+from teleport_lite.proto.join import Welcome
+from teleport_lite.store.protocols import Store
+
+# Clocks disagree; a certificate that starts a little in the past works on a slow one too.
+BACKDATE = timedelta(minutes=2)
+# Renewed every 12 h; 30 days let a host sleep through a holiday.
+HOST_LIFE = timedelta(days=30)
+# Machine ID renews every 20 minutes; an hour is the window of a stolen copy.
+BOT_LIFE = timedelta(hours=1)
+
+
+class Issuer:
+    """Plans certificates and has them signed."""
+
+    def __init__(
+        self, *, clock: Clock, chance: Chance, store: Store, cas: Cas, book: RoleBook
+    ) -> None:
+        self._clock, self._chance = clock, chance
+        self._store, self._cas, self._book = store, cas, book
+
+    def welcome_host(self, host: Host, server_final: str) -> Welcome:
+        return self._welcome(host, self.sign_host(host), server_final)
+
+    def welcome_bot(self, host: Host, bot_name: str, server_final: str) -> Welcome:
+        return self._welcome(host, self._sign_bot(host, bot_name), server_final)
+
+    def sign_host(self, host: Host, *, life: timedelta = HOST_LIFE) -> Signed:
+        roles = [self._book.get(role) for role in host.roles]
+        extra = (*host.principals, *(name for role in roles for name in role.extra_principals))
+        cluster, now = self._cas.cluster, self._clock.now()
+        plan = HostCertPlan(
+            cluster=cluster,
+            host_id=host.id,
+            name=host.name,
+            roles=host.roles,
+            principals=host_principals(host.id, cluster, host.name, extra),
+            dns_names=tuple(name for role in roles for name in role.dns_names),
+            ssh_public=host.ssh_key,
+            tls_public=host.tls_key,
+            starts=now - BACKDATE,
+            ends=now + life,
+            serial=self._serial(),
+        )
+        return self._cas.signer.sign_host(plan)
+
+    def sign_user(
+        self,
+        user: User,
+        roles: list[Role],
+        *,
+        ttl: timedelta,
+        ssh_key: str,
+        tls_key: str,
+        id: str,
+        source_address: str = "",
+    ) -> tuple[Signed, datetime]:
+        """The certificates, and when they end. Never more than the roles allow."""
+        now = self._clock.now()
+        ends = now + ttl
+        plan = UserCertPlan(
+            cluster=self._cas.cluster,
+            user=user.name,
+            roles=user.roles,
+            logins=logins_of(user, roles),
+            traits=user.traits,
+            options=merged_options(roles),
+            ssh_public=ssh_key,
+            tls_public=tls_key,
+            starts=now - BACKDATE,
+            ends=ends,
+            serial=self._serial(),
+            source_address=source_address,
+            id=id,
+            bot=user.bot,
+            generation=user.generation,
+        )
+        return self._cas.signer.sign_user(plan), ends
+
+    def roles_of(self, user: User) -> list[Role]:
+        """Its role definitions; one that is gone gives nothing."""
+        return [role for name in user.roles if (role := self._store.role(name)) is not None]
+
+    def _sign_bot(self, host: Host, bot_name: str) -> Signed:
+        user = self._store.user(bot_user(bot_name)) if bot_name else None
+        if bot_name and user is None:
+            raise Denied(f"bot {bot_name} does not exist any more", hint="tctl bots ls")
+        if user is None:  # a bare token of type bot: somebody, but allowed nothing yet
+            user = User(name=bot_user(host.id[:8]), roles=(), bot=True)
+        signed, _ = self.sign_user(
+            user,
+            self.roles_of(user),
+            ttl=BOT_LIFE,
+            ssh_key=host.ssh_key,
+            tls_key=host.tls_key,
+            id=host.id,
+        )
+        return signed
+
+    def _welcome(self, host: Host, signed: Signed, server_final: str) -> Welcome:
+        return Welcome(
+            server_final=server_final,
+            host_id=host.id,
+            cluster=self._cas.cluster,
+            roles=list(host.roles),
+            ssh_cert=signed.ssh_cert,
+            tls_cert=signed.tls_cert,
+            host_cas=self._cas.tls(CaType.HOST),
+            ssh_host_cas=self._cas.ssh(CaType.HOST),
+            ssh_user_cas=self._cas.ssh(CaType.USER),
+            user_cas=self._cas.tls(CaType.USER),
+        )
+
+    def _serial(self) -> int:
+        return int.from_bytes(self._chance.bytes(8))
+
+
+def bot_user(bot_name: str) -> str:
+    """Bots are users with a prefix, so that a bot and a person never share a name."""
+    return f"bot-{bot_name}"

@@ -1,0 +1,43 @@
+"""What every agent is told: the CAs, the roles and the locks, as of now."""
+
+from threading import Lock
+
+from teleport_lite.ambient import Clock
+from teleport_lite.auth.cas import Cas
+from teleport_lite.model.authority import CaType
+from teleport_lite.proto.resource import lock_doc, role_doc
+from teleport_lite.proto.stream import Knowledge
+from teleport_lite.store.protocols import Store
+
+
+class Teacher:
+    """Builds the lesson once per change and hands the same to everybody."""
+
+    def __init__(self, *, clock: Clock, store: Store, cas: Cas) -> None:
+        self._clock, self._store, self._cas = clock, store, cas
+        self._guard = Lock()  # guards _lesson
+        self._lesson: Knowledge | None = None
+
+    def forget(self) -> None:
+        """Something of it has changed."""
+        with self._guard:
+            self._lesson = None
+
+    def lesson(self) -> Knowledge:
+        with self._guard:
+            if self._lesson is None:
+                self._lesson = self._build()
+            return self._lesson
+
+    def _build(self) -> Knowledge:
+        now = self._clock.now()
+        return Knowledge(
+            cluster=self._cas.cluster,
+            serial=int(now.timestamp() * 1_000_000),
+            host_cas=self._cas.tls(CaType.HOST),
+            ssh_host_cas=self._cas.ssh(CaType.HOST),
+            ssh_user_cas=self._cas.ssh(CaType.USER),
+            user_cas=self._cas.tls(CaType.USER),
+            roles=[role_doc(role) for role in self._store.roles()],
+            locks=[lock_doc(lock) for lock in self._store.locks() if lock.in_force(now)],
+        )

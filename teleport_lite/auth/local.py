@@ -1,0 +1,35 @@
+"""The auth host's own roles: they need no token, because they hold the CA already."""
+
+from collections.abc import Sequence
+
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.auth.issue import Issuer
+from teleport_lite.model.host import Host
+from teleport_lite.pki.keys import public_of_csr
+from teleport_lite.proto.join import Hello, Welcome
+from teleport_lite.store.protocols import Store
+
+# In place of a token's id: this host was let in by being the auth host.
+LOCAL = "local"
+
+
+class LocalDesk:
+    def __init__(self, *, clock: Clock, chance: Chance, store: Store, issuer: Issuer) -> None:
+        self._clock, self._chance = clock, chance
+        self._store, self._issuer = store, issuer
+
+    def admit(self, hello: Hello, roles: Sequence[str]) -> Welcome:
+        """Certificates for this very process. `hello.host_id` is the UUID it has, or ""."""
+        known = self._store.host(hello.host_id) if hello.host_id else None
+        host = Host(
+            id=known[0].id if known else self._chance.uuid(),
+            name=hello.node_name,
+            roles=tuple(roles),
+            joined_at=known[0].joined_at if known else self._clock.now(),
+            token_id=LOCAL,
+            ssh_key=hello.ssh_key,
+            tls_key=public_of_csr(hello.tls_csr),
+            principals=tuple(hello.principals),
+        )
+        self._store.write(lambda tx: tx.put_host(host))
+        return self._issuer.welcome_host(host, "")

@@ -1,0 +1,147 @@
+"""Users and bots: who they are, and their certificates."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from teleport_lite.access.decide import locked, session_ttl
+from teleport_lite.access.verdict import Refused
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.audit.trail import Trail
+from teleport_lite.auth.caller import Caller
+from teleport_lite.auth.issue import Issuer, bot_user
+from teleport_lite.auth.record import write_recorded
+from teleport_lite.errors import Conflict, Denied, Malformed, NotFound
+from teleport_lite.model.duration import parse_duration
+from teleport_lite.model.names import LOGIN, RESOURCE_NAME, USER_NAME, checked
+from teleport_lite.model.user import User
+from teleport_lite.pki.authority import Signed
+from teleport_lite.pki.keys import check_ssh_public, public_of_csr
+from teleport_lite.proto.admin import BotAdd, SignUser, UserAdd, UserUpdate
+from teleport_lite.proto.resource import moment, user_doc
+from teleport_lite.store.protocols import Store
+
+
+class PeopleDesk:
+    """Every change is told to the agents by `changed`: roles and locks are decided there too."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        chance: Chance,
+        store: Store,
+        trail: Trail,
+        issuer: Issuer,
+        changed: Callable[[], None],
+    ) -> None:
+        self._clock, self._chance = clock, chance
+        self._store, self._trail, self._issuer = store, trail, issuer
+        self._changed = changed
+
+    def add(self, caller: Caller, asked: UserAdd) -> dict[str, Any]:
+        """Raises Conflict if the name is taken, NotFound for a role that does not exist."""
+        user = self._user(asked.name, asked.roles, asked.logins)
+        if user.name.startswith(bot_user("")):
+            raise Malformed("user names beginning with bot- are for bots", hint="tctl bots add")
+        self._create(caller, user)
+        return {"user": user_doc(user)}
+
+    def update(self, caller: Caller, asked: UserUpdate) -> dict[str, Any]:
+        user = self._known(asked.name)
+        roles = user.roles if asked.roles is None else tuple(asked.roles)
+        logins = user.logins if asked.logins is None else tuple(asked.logins)
+        changed = replace(self._user(user.name, roles, logins), created_at=user.created_at)
+        facts = _facts(caller, changed)
+        with self._trail.attempt("user.update", ok="T1003I", refused="T1003E", **facts) as entry:
+            write_recorded(self._store, entry, lambda tx: tx.put_user(changed))
+        return {"user": user_doc(changed)}
+
+    def remove(self, caller: Caller, name: str) -> dict[str, Any]:
+        user = self._known(name)
+        facts = _facts(caller, user)
+        with self._trail.attempt("user.delete", ok="T1004I", refused="T1004E", **facts) as entry:
+            write_recorded(self._store, entry, lambda tx: tx.remove_user(name))
+        return {"name": name}
+
+    def listing(self, *, bots: bool) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": user.name,
+                "roles": list(user.roles),
+                "logins": list(user.logins),
+                "created_at": moment(user.created_at),
+            }
+            for user in self._store.users()
+            if user.bot is bots
+        ]
+
+    def add_bot(self, caller: Caller, asked: BotAdd) -> User:
+        checked(RESOURCE_NAME, asked.name, "bot name", example="deploy")
+        user = replace(self._user(bot_user(asked.name), asked.roles, asked.logins), bot=True)
+        self._create(caller, user, event="bot.create", code="TB001I")
+        return user
+
+    def remove_bot(self, caller: Caller, name: str) -> dict[str, Any]:
+        if not self._known(bot_user(name)).bot:
+            raise NotFound(f"bot {name} does not exist", hint="tctl bots ls")
+        self.remove(caller, bot_user(name))
+        return {"name": name}
+
+    def sign(self, caller: Caller, asked: SignUser) -> tuple[Signed, datetime]:
+        """Certificates for a user, as `tctl auth sign` asks for them."""
+        user = self._known(asked.user)
+        roles = self._issuer.roles_of(user)
+        ttl = session_ttl(parse_duration(asked.ttl, "ttl"), roles)
+        ssh_key, tls_key = check_ssh_public(asked.ssh_key), public_of_csr(asked.tls_csr)
+        facts = _facts(caller, user)
+        with self._trail.attempt("cert.create", ok="TC000I", refused="TC000E", **facts) as entry:
+            verdict = locked(
+                self._store.locks(), self._clock.now(), user=user.name, role=user.roles
+            )
+            if isinstance(verdict, Refused):
+                raise Denied(verdict.reason)
+            signed, ends = self._issuer.sign_user(
+                user, roles, ttl=ttl, ssh_key=ssh_key, tls_key=tls_key, id=self._chance.uuid()
+            )
+            entry.facts["expires"] = moment(ends) or ""
+        return signed, ends
+
+    def _create(
+        self, caller: Caller, user: User, *, event: str = "user.create", code: str = "T1002I"
+    ) -> None:
+        facts = _facts(caller, user)
+        with self._trail.attempt(event, ok=code, refused=f"{code[:-1]}E", **facts) as entry:
+            if not write_recorded(self._store, entry, lambda tx: tx.add_user(user)):
+                raise Conflict(f"user {user.name} already exists", hint="tctl users ls")
+        self._changed()
+
+    def _user(self, name: str, roles: Sequence[str], logins: Sequence[str]) -> User:
+        checked(USER_NAME, name, "user name", example="alice")
+        for login in logins:
+            checked(LOGIN, login, "login", example="root")
+        for role in roles:
+            if self._store.role(role) is None:
+                raise NotFound(f"role {role[:64]!a} does not exist", hint="tctl get roles")
+        return User(
+            name=name,
+            roles=tuple(dict.fromkeys(roles)),
+            traits={"logins": tuple(dict.fromkeys(logins))},
+            created_at=self._clock.now(),
+        )
+
+    def _known(self, name: str) -> User:
+        user = self._store.user(name)
+        if user is None:
+            raise NotFound(f"user {name[:64]!a} does not exist", hint="tctl users ls")
+        return user
+
+
+def _facts(caller: Caller, user: User) -> dict[str, str]:
+    return {
+        "name": user.name,
+        "roles": ",".join(user.roles),
+        "user": caller.label,
+        "addr.remote": caller.address,
+    }

@@ -1,0 +1,65 @@
+"""Renewal: a host or bot that is still itself gets new certificates, without a token."""
+
+from dataclasses import replace
+
+from teleport_lite.access.decide import locked
+from teleport_lite.access.verdict import Refused
+from teleport_lite.ambient import Clock
+from teleport_lite.audit.trail import Trail
+from teleport_lite.auth.caller import Caller, Kind
+from teleport_lite.auth.issue import Issuer
+from teleport_lite.auth.record import write_recorded
+from teleport_lite.errors import Denied, NotFound
+from teleport_lite.model.host import Host
+from teleport_lite.pki.keys import check_ssh_public, public_of_csr
+from teleport_lite.proto.join import Hello, Renew, Welcome
+from teleport_lite.store.protocols import Store
+
+
+class RenewDesk:
+    def __init__(self, *, clock: Clock, store: Store, trail: Trail, issuer: Issuer) -> None:
+        self._clock, self._store, self._trail, self._issuer = clock, store, trail, issuer
+
+    def renew(self, caller: Caller, asked: Renew) -> Welcome:
+        """New certificates for the host or bot behind `caller`, over new keys.
+
+        Who it is comes from its certificate; roles and principals stay what the store says, so
+        a renewal can only keep or lose. Raises Denied for one that is locked or removed.
+        """
+        host_id = caller.bot_instance if caller.kind is Kind.BOT else caller.name
+        with self._trail.attempt(
+            "instance.renew",
+            ok="TJ003I",
+            refused="TJ003E",
+            **{"host_id": host_id, "addr.remote": caller.address},
+        ) as entry:
+            host = self._known(host_id)
+            renewed = _with_new_keys(host, asked.hello)
+            write_recorded(self._store, entry, lambda tx: tx.put_host(renewed))
+            return self._sign(caller, renewed)
+
+    def _known(self, host_id: str) -> Host:
+        found = self._store.host(host_id)
+        if found is None:
+            raise NotFound(
+                f"host {host_id} is not part of this cluster any more",
+                hint="join again with a new token: tctl tokens add",
+            )
+        verdict = locked(self._store.locks(), self._clock.now(), node=host_id)
+        if isinstance(verdict, Refused):
+            raise Denied(verdict.reason)
+        return found[0]
+
+    def _sign(self, caller: Caller, host: Host) -> Welcome:
+        if caller.kind is Kind.BOT:
+            return self._issuer.welcome_bot(host, caller.name.removeprefix("bot-"), "")
+        return self._issuer.welcome_host(host, "")
+
+
+def _with_new_keys(host: Host, hello: Hello) -> Host:
+    """Keys change; the name does not, or a host could take the name of another."""
+    return replace(
+        host,
+        ssh_key=check_ssh_public(hello.ssh_key),
+        tls_key=public_of_csr(hello.tls_csr),
+    )

@@ -1,0 +1,257 @@
+"""`tctl get`, `create` and `rm`: every kind of resource through one table."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.audit.trail import Trail
+from teleport_lite.auth.caller import Caller
+from teleport_lite.auth.cas import Cas
+from teleport_lite.auth.hosts import Presence
+from teleport_lite.auth.record import write_recorded
+from teleport_lite.auth.tokens import TokenDesk
+from teleport_lite.errors import Conflict, Malformed, NotFound
+from teleport_lite.model.duration import parse_duration
+from teleport_lite.model.host import presence
+from teleport_lite.model.lock import Lock, Target
+from teleport_lite.model.names import RESOURCE_NAME, UUID, checked
+from teleport_lite.model.system_role import NODE, RoleBook
+from teleport_lite.model.token import DEFAULT_TTL
+from teleport_lite.proto import resource as docs
+from teleport_lite.proto.admin import LockAdd
+from teleport_lite.secret import Secret
+from teleport_lite.store.protocols import Store
+
+Doc = dict[str, Any]
+
+# What people type, and the kind it means.
+ALIASES = {
+    "tokens": "token",
+    "nodes": "node",
+    "users": "user",
+    "roles": "role",
+    "locks": "lock",
+    "bots": "bot",
+    "ca": "cert_authority",
+    "cas": "cert_authority",
+    "cert_authorities": "cert_authority",
+    "app": "app_server",
+    "apps": "app_server",
+    "db": "db_server",
+    "dbs": "db_server",
+    "kube": "kube_server",
+    "kube_cluster": "kube_server",
+}
+
+
+class ResourceDesk:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        chance: Chance,
+        store: Store,
+        trail: Trail,
+        cas: Cas,
+        tokens: TokenDesk,
+        presence: Presence,
+        book: RoleBook,
+        changed: Callable[[], None],
+    ) -> None:
+        self._clock, self._chance = clock, chance
+        self._store, self._trail, self._cas = store, trail, cas
+        self._tokens, self._presence, self._book = tokens, presence, book
+        self._changed = changed
+        self._announced = {role.announces for role in book if role.announces} - {"node"}
+
+    def kind(self, word: str) -> str:
+        """The kind somebody means. Raises Malformed with the kinds there are."""
+        word = word.lower()
+        kind = ALIASES.get(word, word)
+        for known in (kind, kind.removesuffix("s")):
+            if known in self._getters() or known in self._announced:
+                return known
+        there_are = ", ".join(sorted({*self._getters(), *self._announced}))
+        raise Malformed(f"kind {word[:40]!a} does not exist", hint=f"one of {there_are}")
+
+    def get(self, kind: str, name: str) -> list[Doc]:
+        """All of a kind, or the one called `name`. Raises NotFound if that does not exist."""
+        getter = self._getters().get(kind) or (lambda: self._announcements(kind))
+        found = [doc for doc in getter() if not name or _is_called(doc, name)]
+        if name and not found:
+            raise NotFound(f"{kind} {name[:64]!a} does not exist", hint=f"tctl get {kind}s")
+        return found
+
+    def create(self, caller: Caller, doc: Doc, *, force: bool) -> Doc:
+        """Raises Conflict if it exists and `force` is off, Malformed for what can not be made."""
+        kind = self.kind(docs.kind_of(doc))
+        if kind == "role":
+            return self._create_role(caller, doc, force)
+        if kind == "user":
+            return self._create_user(caller, doc, force)
+        if kind == "token":
+            return self._create_token(caller, doc)
+        if kind == "lock":
+            lock = docs.lock_from_doc(doc)
+            return {"kind": kind, "name": self._put_lock(caller, lock).id, "created": True}
+        raise Malformed(f"{kind} can not be created by hand", hint="tctl get " + kind)
+
+    def remove(self, caller: Caller, kind: str, name: str) -> Doc:
+        """Raises NotFound, or Conflict for what the cluster can not do without."""
+        if kind == "token":
+            self._tokens.remove(name, caller)
+            return {"kind": kind, "name": name}
+        removers = {
+            "role": self._remove_role,
+            "user": lambda n: self._store.write(lambda tx: tx.remove_user(n)),
+            "lock": lambda n: self._store.write(lambda tx: tx.remove_lock(n)),
+            "node": self._remove_node,
+        }
+        if kind not in removers:
+            raise Malformed(f"{kind} can not be removed by hand")
+        facts = {"kind": kind, "name": name, "user": caller.label, "addr.remote": caller.address}
+        code = "TLK01I" if kind == "lock" else "TLR01I"
+        with self._trail.attempt("resource.delete", ok=code, refused="TLR01E", **facts):
+            if not removers[kind](name):
+                raise NotFound(f"{kind} {name[:64]!a} does not exist", hint=f"tctl get {kind}s")
+        self._changed()
+        return {"kind": kind, "name": name}
+
+    def lock(self, caller: Caller, asked: LockAdd) -> Doc:
+        """Refuse somebody everywhere, within seconds."""
+        words = [each.value for each in Target]
+        if asked.target not in words:
+            raise Malformed(f"lock target must be one of {', '.join(words)}")
+        now = self._clock.now()
+        ttl = parse_duration(asked.ttl, "ttl") if asked.ttl else None
+        lock = Lock(
+            id=self._chance.uuid(),
+            target=Target(asked.target),
+            value=checked(RESOURCE_NAME, asked.value, "lock value", example="alice"),
+            message=asked.message[:500],
+            created_at=now,
+            created_by=caller.label,
+            expires_at=now + ttl if ttl else None,
+        )
+        return {"id": self._put_lock(caller, lock).id}
+
+    def nodes(self) -> list[Doc]:
+        now = self._clock.now()
+        return [
+            {
+                "id": host.id,
+                "hostname": host.name,
+                "address": report.address,
+                "labels": report.labels,
+                "version": report.version,
+                "state": presence(report, now).value,
+                "last_seen": docs.moment(report.last_seen),
+                "roles": list(host.roles),
+                "skew": round(report.skew, 1),
+            }
+            for host, report in self._presence.hosts()
+            if NODE in host.roles
+        ]
+
+    def _getters(self) -> dict[str, Callable[[], list[Doc]]]:
+        return {
+            "token": lambda: [docs.token_doc(token) for token in self._tokens.live()],
+            "node": self._node_docs,
+            "user": lambda: [docs.user_doc(u) for u in self._store.users() if not u.bot],
+            "bot": lambda: [docs.user_doc(u) for u in self._store.users() if u.bot],
+            "role": lambda: [docs.role_doc(role) for role in self._store.roles()],
+            "lock": lambda: [docs.lock_doc(lock) for lock in self._store.locks()],
+            "cert_authority": lambda: [
+                docs.ca_doc(keys, self._cas.cluster) for keys in self._cas.all()
+            ],
+        }
+
+    def _node_docs(self) -> list[Doc]:
+        now = self._clock.now()
+        return [
+            docs.node_doc(host, report, now)
+            for host, report in self._presence.hosts()
+            if NODE in host.roles
+        ]
+
+    def _announcements(self, kind: str) -> list[Doc]:
+        now = self._clock.now()
+        return [
+            docs.resource_doc(host, report, each, now)
+            for host, report in self._presence.hosts()
+            for each in report.resources
+            if each.kind == kind
+        ]
+
+    def _create_role(self, caller: Caller, doc: Doc, force: bool) -> Doc:
+        role = docs.role_from_doc(doc)
+        known = self._store.role(role.name)
+        if known and not force:
+            raise Conflict(f"role {role.name} already exists", hint="tctl create -f")
+        facts = {"name": role.name, "user": caller.label, "addr.remote": caller.address}
+        with self._trail.attempt("role.create", ok="T9000I", refused="T9000E", **facts) as entry:
+            write_recorded(self._store, entry, lambda tx: tx.put_role(role))
+        self._changed()
+        return {"kind": "role", "name": role.name, "created": known is None}
+
+    def _create_user(self, caller: Caller, doc: Doc, force: bool) -> Doc:
+        user = docs.user_from_doc(doc)
+        known = self._store.user(user.name)
+        if known and not force:
+            raise Conflict(f"user {user.name} already exists", hint="tctl create -f")
+        for role in user.roles:
+            if self._store.role(role) is None:
+                raise NotFound(f"role {role} does not exist", hint="tctl get roles")
+        facts = {"name": user.name, "user": caller.label, "addr.remote": caller.address}
+        with self._trail.attempt("user.create", ok="T1002I", refused="T1002E", **facts) as entry:
+            write_recorded(self._store, entry, lambda tx: tx.put_user(user))
+        return {"kind": "user", "name": user.name, "created": known is None}
+
+    def _create_token(self, caller: Caller, doc: Doc) -> Doc:
+        value, words, expires, labels, bot_name = docs.token_parts(doc)
+        ttl: timedelta = DEFAULT_TTL
+        if expires is not None:
+            ttl = docs.read_moment(expires, "expires") - self._clock.now()
+        token = self._tokens.make(
+            roles=self._book.parse(",".join(words)),
+            text=Secret(value),
+            ttl=ttl,
+            labels=labels,
+            bot_name=bot_name,
+            by=caller,
+        )
+        return {"kind": "token", "name": token.text.reveal(), "created": True}
+
+    def _put_lock(self, caller: Caller, lock: Lock) -> Lock:
+        facts = {
+            "name": lock.id,
+            "target": f"{lock.target.value}:{lock.value}",
+            "user": caller.label,
+            "addr.remote": caller.address,
+        }
+        with self._trail.attempt("lock.created", ok="TLK00I", refused="TLK00E", **facts) as entry:
+            write_recorded(self._store, entry, lambda tx: tx.put_lock(lock))
+        self._changed()
+        if lock.target is Target.NODE:
+            self._presence.cut(lock.value, "this host is locked")
+        return lock
+
+    def _remove_role(self, name: str) -> bool:
+        users = [user.name for user in self._store.users() if name in user.roles]
+        if users:
+            raise Conflict(f"role {name} is in use by {', '.join(users[:5])}")
+        return self._store.write(lambda tx: tx.remove_role(name))
+
+    def _remove_node(self, host_id: str) -> bool:
+        checked(UUID, host_id, "host UUID", example="d52527f9-b260-41d0-bb5a-e23b0cfe0f8f")
+        gone = self._store.write(lambda tx: tx.remove_host(host_id))
+        self._presence.cut(host_id, "this host was removed from the cluster")
+        self._presence.forget(host_id)
+        return gone
+
+
+def _is_called(doc: Doc, name: str) -> bool:
+    """By name, by host name for nodes, by type for CAs ("host" means "host/<cluster>")."""
+    called = doc["metadata"]["name"]
+    return name in (called, doc["spec"].get("hostname"), str(called).partition("/")[0])

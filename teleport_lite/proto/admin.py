@@ -1,0 +1,90 @@
+"""What administrators ask of auth: one message per question, one path each (docs/protocol.md)."""
+
+from typing import Any
+
+from teleport_lite.proto.codec import Message
+
+
+class Nothing(Message, frozen=True):
+    """A question that needs no words."""
+
+
+class TokenAdd(Message, frozen=True):
+    types: str
+    value: str = ""
+    ttl: str = "30m"
+    labels: dict[str, str] = {}
+    bot_name: str = ""
+
+
+class TokenRemove(Message, frozen=True):
+    token: str
+
+
+class ResourceGet(Message, frozen=True):
+    kind: str
+    name: str = ""
+
+
+class ResourceCreate(Message, frozen=True):
+    resource: dict[str, Any]
+    force: bool = False
+
+
+class ResourceRemove(Message, frozen=True):
+    kind: str
+    name: str
+
+
+class UserAdd(Message, frozen=True):
+    name: str
+    roles: list[str]
+    logins: list[str] = []
+    ttl: str = ""  # of the invite link, once the web pages are there
+
+
+class UserUpdate(Message, frozen=True):
+    name: str
+    roles: list[str] | None = None
+    logins: list[str] | None = None
+
+
+class Named(Message, frozen=True):
+    name: str
+
+
+class BotAdd(Message, frozen=True):
+    name: str
+    roles: list[str] = []
+    logins: list[str] = []
+    ttl: str = "1h"
+
+
+class SignUser(Message, frozen=True):
+    user: str
+    ssh_key: str
+    tls_csr: str
+    ttl: str = "12h"
+
+
+class SignHost(Message, frozen=True):
+    names: list[str]
+    ssh_key: str
+    tls_csr: str
+    ttl: str = "720h"
+
+
+class Export(Message, frozen=True):
+    type: str
+
+
+class EventList(Message, frozen=True):
+    after: int = 0
+    limit: int = 1000
+
+
+class LockAdd(Message, frozen=True):
+    target: str
+    value: str
+    message: str = ""
+    ttl: str = ""
