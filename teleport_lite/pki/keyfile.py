@@ -6,9 +6,11 @@ leaves the old file or the new one. Reading: no link is followed, and a file tha
 have read or written is refused, with the command that repairs it.
 """
 
+import errno
 import os
+import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -18,24 +20,25 @@ from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavaila
 
 SECRET_MODE = 0o600
 DIR_MODE = 0o700
+PARENT_MODE = 0o755
 
 
 def make_private_dir(path: Path) -> None:
-    """Make `path` (and what is missing above it) with mode 0700, or check that it is so.
+    """Make `path` with mode 0700 (and what is missing above it, 0755), or check that it is so.
 
     Raises Denied if it is a link or no directory, belongs to somebody else, or others may
-    enter it; Unavailable if the system refuses.
+    enter it; NotFound, Denied or Unavailable if the system refuses.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = _mkdir(path)
+        missing = [each for each in path.parents if not each.exists()]
+        for each in reversed(missing):
+            _mkdir(each, PARENT_MODE)
+        _mkdir(path, DIR_MODE)
         directory = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as why:
         _refuse(path, why, "make")
     try:
-        if made:  # the umask may have taken bits away
-            Path(f"/proc/self/fd/{directory}").chmod(DIR_MODE)
-        _check(os.fstat(directory), path, stat.S_ISDIR, "a directory", f"chmod 700 {path}")
+        _check(os.fstat(directory), path, stat.S_ISDIR, "a directory", "chmod 700")
     finally:
         os.close(directory)
 
@@ -70,7 +73,7 @@ def read_secret(path: Path, *, limit: int = 1 << 20) -> bytes:
     except OSError as why:
         _refuse(path, why, "read")
     with os.fdopen(descriptor, "rb") as file:
-        _check(os.fstat(descriptor), path, stat.S_ISREG, "a regular file", f"chmod 600 {path}")
+        _check(os.fstat(descriptor), path, stat.S_ISREG, "a regular file", "chmod 600")
         data = file.read(limit + 1)
     if len(data) > limit:
         raise Malformed(f"{path} is longer than {limit} bytes")
@@ -131,23 +134,37 @@ def _directory_of(path: Path) -> Iterator[int]:
         os.close(directory)
 
 
-def _mkdir(path: Path) -> bool:
+def _mkdir(path: Path, mode: int) -> None:
+    """With exactly `mode`, if it is not there."""
     try:
-        path.mkdir(mode=DIR_MODE)
+        path.mkdir(mode=mode)
     except FileExistsError:
-        return False
-    return True
+        return
+    directory = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # The umask may have taken bits away; O_PATH opens what we may not even read.
+        Path(f"/proc/self/fd/{directory}").chmod(mode)
+    finally:
+        os.close(directory)
 
 
-def _check(found: os.stat_result, path: Path, right_kind: object, expected: str, fix: str) -> None:
-    assert callable(right_kind)
+def _check(
+    found: os.stat_result,
+    path: Path,
+    right_kind: Callable[[int], bool],
+    expected: str,
+    fix: str,
+) -> None:
     if not right_kind(found.st_mode):
         raise Denied(f"{path} is {_kind(found.st_mode)}, expected {expected}")
     if found.st_uid not in (0, os.geteuid()):
         raise Denied(f"{path} belongs to user {found.st_uid}, expected {os.geteuid()}")
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o077:
-        raise Denied(f"{path} has mode {mode:04o}, others may not have access", hint=fix)
+        raise Denied(
+            f"{path} has mode {mode:04o}, others may not have access",
+            hint=f"{fix} {shlex.quote(str(path))}",
+        )
 
 
 _KINDS = {
@@ -164,14 +181,15 @@ def _kind(mode: int) -> str:
 
 
 def _refuse(path: Path, why: OSError, verb: str) -> NoReturn:
-    cause = f"can not {verb} {path}: {why.strerror}"
+    """One of our errors for what the system said."""
     if isinstance(why, FileNotFoundError | NotADirectoryError):
         what = f"{path} does not exist" if verb == "read" else f"{path.parent} is no directory"
         raise NotFound(what) from why
     if isinstance(why, FileExistsError):
         raise Conflict(f"{path} exists already") from why
-    if isinstance(why, PermissionError):
-        raise Denied(cause) from why
-    if path.is_symlink():
+    if why.errno == errno.ELOOP:  # O_NOFOLLOW met a link
         raise Denied(f"{path} is a symbolic link, expected a regular file") from why
-    raise Unavailable(cause) from why
+    if why.errno == errno.ENXIO:
+        raise Denied(f"{path} is a socket, expected a regular file") from why
+    cause = f"can not {verb} {path}: {why.strerror}"
+    raise (Denied if isinstance(why, PermissionError) else Unavailable)(cause) from why

@@ -36,12 +36,13 @@ _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 def host_principals(
     host_id: str, cluster: str, name: str, extra: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """What a host may be called, most certain first, without repetitions.
+    """What a host may be called, most certain first, in lower case, without repetitions.
 
-    Raises Malformed naming the first one that may not stand in a certificate.
+    Lower case, because `ssh WEB1` looks for web1 and compares letter by letter. Raises
+    Malformed naming the first one that may not stand in a certificate.
     """
     own = (f"{host_id}.{cluster}", host_id, f"{name}.{cluster}", name)
-    wanted = tuple(dict.fromkeys((*own, *extra)))
+    wanted = tuple(dict.fromkeys(each.lower() for each in (*own, *extra)))
     for each in wanted:
         if why := _not_a_principal(each, host_id):
             raise Malformed(f"host name {each[:64]!a} can not be used, {why}")
@@ -103,7 +104,7 @@ class HostCertPlan:
             raise ValueError("a host certificate without principals is valid for every host")
         if len(self.principals) > MAX_PRINCIPALS:
             raise ValueError(f"a certificate has at most {MAX_PRINCIPALS} principals")
-        if self.principals[0] != f"{self.host_id}.{self.cluster}":
+        if self.principals[0] != f"{self.host_id}.{self.cluster}".lower():
             raise ValueError("the first principal of a host is <uuid>.<cluster>")
         for principal in self.principals:
             if why := _not_a_principal(principal, self.host_id):
@@ -177,6 +178,9 @@ class UserCertPlan:
 def _not_a_principal(principal: str, host_id: str) -> str:
     """Why `principal` may not stand in a host certificate; "" if it may."""
     if is_address(principal):
+        address = ipaddress.ip_address(principal)
+        if address.is_unspecified or address.is_multicast:
+            return "it is the address of no host"
         return ""
     # No "*" or "?" (ssh matches host principals as patterns), no comma, no space.
     if not names.HOST_NAME.fullmatch(principal):

@@ -8,11 +8,10 @@ Whoever is refused hears one sentence, always the same. `Error.log` has the reas
 """
 
 import base64
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 
 from cryptography import x509
@@ -31,6 +30,8 @@ from teleport_lite.pki.keys import ssh_blob as ssh_blob
 from teleport_lite.pki.pin import load_ca
 from teleport_lite.pki.plan import CERT_ID, MAX_PRINCIPALS
 from teleport_lite.pki.ssh_cert import SUFFIX, USER, SshCert, read_ssh_cert
+from teleport_lite.pki.visitor import Visitor as Visitor
+from teleport_lite.pki.visitor import the_value, visitor_of
 from teleport_lite.pki.wire import Reader
 
 # Ours are below 20 kB (`plan.MAX_FACTS`); nothing longer is even parsed.
@@ -81,23 +82,6 @@ _FAILED = (*UNREADABLE, InvalidSignature, Error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Visitor:
-    """Somebody at the door of a node, as our user CA describes them."""
-
-    user: str
-    serial: int
-    login: str
-    roles: tuple[str, ...]
-    traits: dict[str, tuple[str, ...]]
-    principals: tuple[str, ...]
-    not_after: datetime
-    extensions: frozenset[str]
-    force_command: str | None
-    id: str  # of the login; for bots the instance, which locks name
-    ca_blob: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """Who is at the other end of a TLS connection. (kind, cluster, name) is the identity."""
 
@@ -129,7 +113,7 @@ def verify_user_certificate(
         # From here on the CA vouches for every field.
         _check_terms(cert, login, now)
         force_command = _obey(cert, peer_ip)
-        return _visitor(cert, login, force_command)
+        return visitor_of(cert, login, force_command)
     except _FAILED as why:
         raise Denied(_SSH_REFUSED, log=plain(why)) from why
 
@@ -180,8 +164,10 @@ def _check_ca(cert: SshCert, trusted_cas: frozenset[bytes], blob: bytes) -> None
         raise ValueError("signed by a CA we do not trust")
     if cert.signature_algorithm not in _CA_ALGORITHMS:
         raise ValueError(f"CA signature algorithm {cert.signature_algorithm!r} is not allowed")
+    loaded = _load(blob, cert.key_type)
+    check_strength(loaded.signature_key())
     try:
-        _load(blob, cert.key_type).verify_cert_signature()
+        loaded.verify_cert_signature()
     except InvalidSignature:
         raise ValueError("the CA has not signed this") from None
 
@@ -212,90 +198,16 @@ def _obey(cert: SshCert, peer_ip: str) -> str | None:
     if options:
         raise ValueError(f"critical option {next(iter(options))!r} is not known")
     if address is not None:
-        networks = source_address.read_networks(_value(address).decode("ascii"))
+        networks = source_address.read_networks(the_value(address).decode("ascii"))
         if not source_address.matches(networks, source_address.read_address(peer_ip)):
             raise ValueError(f"not from {peer_ip}")
-    return None if command is None else _command(_value(command))
+    return None if command is None else _command(the_value(command))
 
 
 def _command(value: bytes) -> str:
     if not value or b"\0" in value:
         raise ValueError("force-command is empty or holds a NUL")
     return value.decode()
-
-
-def _value(data: bytes) -> bytes:
-    """The one string that an option's data is made of."""
-    reader = Reader(data)
-    value = reader.text()
-    reader.end()
-    return value
-
-
-def _visitor(cert: SshCert, login: str, force_command: str | None) -> Visitor:
-    user = cert.key_id.decode("ascii")
-    if not names.USER_NAME.fullmatch(user):
-        raise ValueError(f"key id {user!a} is not a user name")
-    extensions = dict(cert.extensions)
-    cert_id = _fact(extensions, b"teleport-id")
-    if cert_id and not CERT_ID.fullmatch(cert_id):
-        raise ValueError("teleport-id is not one")
-    return Visitor(
-        user=user,
-        serial=cert.serial,
-        login=login,
-        roles=_roles(_fact(extensions, b"teleport-roles")),
-        traits=_traits(_fact(extensions, b"teleport-traits")),
-        principals=tuple(each.decode("utf-8", "backslashreplace") for each in cert.principals),
-        not_after=_moment(cert.valid_before),
-        extensions=frozenset(name.decode("utf-8", "backslashreplace") for name in extensions),
-        force_command=force_command,
-        id=cert_id,
-        ca_blob=cert.ca_blob,
-    )
-
-
-def _fact(extensions: dict[bytes, bytes], name: bytes) -> str:
-    data = extensions.get(name)
-    return _value(data).decode() if data else ""
-
-
-def _roles(fact: str) -> tuple[str, ...]:
-    """{"version":"v1","roles":[...]}; nothing said is no role, and no role allows nothing."""
-    said = _json(fact)
-    if not said:
-        return ()
-    if set(said) != {"version", "roles"} or said["version"] != "v1":
-        raise ValueError("teleport-roles is not of version v1")
-    return _texts(said["roles"])
-
-
-def _traits(fact: str) -> dict[str, tuple[str, ...]]:
-    return {name: _texts(values) for name, values in _json(fact).items()}
-
-
-def _json(fact: str) -> dict[str, object]:
-    try:
-        said = json.loads(fact or "{}")
-    except RecursionError:
-        raise ValueError("roles or traits are nested too deep") from None
-    if not isinstance(said, dict):
-        raise ValueError("roles or traits are not an object")
-    return said
-
-
-def _texts(values: object) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
-        raise ValueError("roles or traits are not lists of text")
-    return tuple(values)
-
-
-def _moment(seconds: int) -> datetime:
-    """ "Forever" is 2^64 - 1 seconds, past what a datetime holds."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.max.replace(tzinfo=UTC)
 
 
 def _verify(key: object, algorithm: bytes, raw: bytes, signed: bytes) -> None:
