@@ -1,0 +1,1 @@
+"""YAML files and flags become one frozen Config. Read `load.py` first."""

@@ -1,0 +1,124 @@
+"""What a process was told to be. Frozen: read once at the start, never changed after."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from teleport_lite.config.token_source import StaticToken, TokenSource
+
+DATA_DIR = Path("/var/lib/teleport-lite")
+CONFIG_FILE = Path("/etc/teleport-lite.yaml")
+# Outside the data directory, so that a copy of the database alone opens no sealed secret.
+KEYRING = Path("/etc/teleport-lite/keyring")
+NODE_PORT, SSH_PROXY_PORT, TUNNEL_PORT, AUTH_PORT, WEB_PORT = 3022, 3023, 3024, 3025, 3080
+# A host that is not seen for this long leaves the listings by itself.
+PRESENCE_RETENTION = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    output: str = "stderr"  # stderr, stdout or an absolute path
+    severity: str = "INFO"  # TRACE, DEBUG, INFO, WARN or ERROR
+    format: str = "text"  # text or json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageConfig:
+    type: str = "sqlite"
+    path: Path = DATA_DIR / "backend"
+    keyring: Path = KEYRING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginsConfig:
+    """Guests invited by name: files of these directories, installed distributions."""
+
+    directories: tuple[Path, ...] = ()
+    distributions: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # by plugin name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthConfig:
+    listen_addr: str
+    public_addrs: tuple[str, ...] = ()
+    cluster_name: str  # cannot change after the first start: certificates carry it
+    tokens: tuple[StaticToken, ...] = ()
+    presence_retention: timedelta = PRESENCE_RETENTION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPair:
+    key_file: Path
+    cert_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcmeConfig:
+    enabled: bool = False
+    email: str = ""
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyConfig:
+    """Addresses are "" where no listener of that kind is wanted (v2 and v3 share the web port)."""
+
+    web_listen_addr: str
+    listen_addr: str = ""  # SSH
+    tunnel_listen_addr: str = ""
+    public_addrs: tuple[str, ...] = ()
+    ssh_public_addrs: tuple[str, ...] = ()
+    tunnel_public_addrs: tuple[str, ...] = ()
+    https_keypairs: tuple[KeyPair, ...] = ()
+    acme: AcmeConfig = AcmeConfig()
+
+    @property
+    def multiplexed(self) -> bool:
+        """Tunnels arrive on the web port."""
+        return self.tunnel_listen_addr in ("", self.web_listen_addr)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelCommand:
+    """A label whose value is what a program prints, asked for again every `period`."""
+
+    name: str
+    argv: tuple[str, ...]
+    period: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    listen_addr: str
+    public_addrs: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    commands: tuple[LabelCommand, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    version: str  # "v1", "v2" or "v3"
+    source: str  # file it was read from; "" for built-in defaults
+    nodename: str
+    data_dir: Path
+    pid_file: Path | None
+    diag_addr: str  # "" is off
+    advertise_ip: str  # "", an address, or address:port
+    ca_pins: tuple[str, ...]  # as written: pins, or absolute paths of files with pins
+    token: TokenSource | None
+    auth_servers: tuple[str, ...]  # each may turn out to be a proxy; the agent finds out
+    proxy_server: str
+    insecure: bool
+    debug: bool
+    roles: frozenset[str]  # canonical names of the roles that are enabled
+    log: LogConfig
+    storage: StorageConfig
+    plugins: PluginsConfig
+    auth: AuthConfig
+    proxy: ProxyConfig
+    node: NodeConfig
+    sections: Mapping[str, Mapping[str, object]]  # by role name: what plugins' sections said
+    warnings: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()  # keys the file set itself: "teleport.storage.path"

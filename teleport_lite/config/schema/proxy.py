@@ -1,0 +1,212 @@
+"""proxy_service: what the world reaches."""
+
+from teleport_lite.model.schema import Field, Kind
+
+KEYPAIR = (
+    Field(
+        name="key_file",
+        kind=Kind.TEXT,
+        help="private key, PEM",
+        required=True,
+        example="/etc/tls/key.pem",
+    ),
+    Field(
+        name="cert_file",
+        kind=Kind.TEXT,
+        help="certificate with its chain, PEM",
+        required=True,
+        example="/etc/tls/cert.pem",
+    ),
+)
+
+ACME = (
+    Field(name="enabled", kind=Kind.BOOL, help="get a certificate by ACME", default=False),
+    Field(name="email", kind=Kind.TEXT, help="told when one is about to expire", default=""),
+    Field(name="uri", kind=Kind.TEXT, help="of the directory", default=""),
+)
+
+KUBERNETES = (
+    Field(name="enabled", kind=Kind.BOOL, help="serve kubectl"),
+    Field(name="listen_addr", kind=Kind.ADDRESS, help="where", example="0.0.0.0:3026"),
+    Field(name="public_addr", kind=Kind.ADDRESSES, help="how", example="kube.example.com:3026"),
+    Field(name="kubeconfig_file", kind=Kind.TEXT, help="clusters to serve"),
+    Field(name="cluster_name", kind=Kind.TEXT, help="name of the cluster"),
+)
+
+PROXY = (
+    Field(
+        name="web_listen_addr",
+        kind=Kind.ADDRESS,
+        help="HTTPS: web pages, API, and tunnels unless they have a port of their own",
+        default="0.0.0.0:3080",
+    ),
+    Field(
+        name="listen_addr",
+        kind=Kind.ADDRESS,
+        help="SSH; v1 opens 3023 by itself, v2 and v3 only what is written here",
+        example="0.0.0.0:3023",
+    ),
+    Field(
+        name="tunnel_listen_addr",
+        kind=Kind.ADDRESS,
+        help="agents' tunnels; the same as web_listen_addr means one port for both",
+        example="0.0.0.0:3024",
+    ),
+    Field(
+        name="public_addr",
+        kind=Kind.ADDRESSES,
+        help="how browsers and agents reach it, the first one first",
+        example="teleport.example.com:3080",
+    ),
+    Field(
+        name="ssh_public_addr",
+        kind=Kind.ADDRESSES,
+        help="how ssh reaches it",
+        example="teleport.example.com:3023",
+    ),
+    Field(
+        name="tunnel_public_addr",
+        kind=Kind.ADDRESSES,
+        help="how agents reach the tunnel port",
+        example="teleport.example.com:3024",
+    ),
+    Field(
+        name="https_keypairs",
+        kind=Kind.LIST,
+        help="certificates of the web port; self-signed if absent",
+        example="[{key_file: /etc/tls/key.pem, cert_file: /etc/tls/cert.pem}]",
+        fields=KEYPAIR,
+        built=False,
+    ),
+    Field(
+        name="https_key_file",
+        kind=Kind.TEXT,
+        help="old form of https_keypairs",
+        example="/etc/tls/key.pem",
+        built=False,
+    ),
+    Field(
+        name="https_cert_file",
+        kind=Kind.TEXT,
+        help="old form of https_keypairs",
+        example="/etc/tls/cert.pem",
+        built=False,
+    ),
+    Field(name="acme", kind=Kind.MAPPING, help="certificates by ACME", fields=ACME, built=False),
+    Field(
+        name="https_keypairs_reload_interval",
+        kind=Kind.DURATION,
+        help="read the files again",
+        built=False,
+    ),
+    Field(
+        name="kube_listen_addr",
+        kind=Kind.ADDRESS,
+        help="kubectl",
+        example="0.0.0.0:3026",
+        built=False,
+    ),
+    Field(
+        name="kubernetes",
+        kind=Kind.MAPPING,
+        help="old form of kube_listen_addr",
+        fields=KUBERNETES,
+        built=False,
+    ),
+    Field(
+        name="mysql_listen_addr",
+        kind=Kind.ADDRESS,
+        help="MySQL clients",
+        example="0.0.0.0:3036",
+        built=False,
+    ),
+    Field(
+        name="postgres_listen_addr",
+        kind=Kind.ADDRESS,
+        help="PostgreSQL clients",
+        example="0.0.0.0:5432",
+        built=False,
+    ),
+    Field(
+        name="mongo_listen_addr",
+        kind=Kind.ADDRESS,
+        help="MongoDB clients",
+        example="0.0.0.0:27017",
+        built=False,
+    ),
+    Field(
+        name="peer_listen_addr",
+        kind=Kind.ADDRESS,
+        help="other proxies",
+        example="0.0.0.0:3021",
+        built=False,
+    ),
+    Field(
+        name="peer_public_addr",
+        kind=Kind.ADDRESS,
+        help="how other proxies reach it",
+        example="proxy-1.example.com:3021",
+        built=False,
+    ),
+    Field(
+        name="kube_public_addr",
+        kind=Kind.ADDRESSES,
+        help="how kubectl reaches it",
+        example="kube.example.com:3026",
+        built=False,
+    ),
+    Field(
+        name="postgres_public_addr",
+        kind=Kind.ADDRESSES,
+        help="how PostgreSQL clients reach it",
+        example="db.example.com:5432",
+        built=False,
+    ),
+    Field(
+        name="mysql_public_addr",
+        kind=Kind.ADDRESSES,
+        help="how MySQL clients reach it",
+        example="db.example.com:3036",
+        built=False,
+    ),
+    Field(
+        name="mongo_public_addr",
+        kind=Kind.ADDRESSES,
+        help="how MongoDB clients reach it",
+        example="db.example.com:27017",
+        built=False,
+    ),
+    Field(
+        name="proxy_protocol",
+        kind=Kind.TEXT,
+        help="a balancer in front says who connects",
+        choices=("on", "off", "unspecified"),
+        built=False,
+    ),
+    Field(name="trust_x_forwarded_for", kind=Kind.BOOL, help="of a web balancer", built=False),
+    Field(
+        name="ui",
+        kind=Kind.MAPPING,
+        help="the web pages",
+        fields=(
+            Field(name="scrollback_lines", kind=Kind.INT, help="of terminals", example="1000"),
+            Field(
+                name="show_resources",
+                kind=Kind.TEXT,
+                help="what is listed",
+                choices=("requestable", "accessible_only"),
+            ),
+        ),
+        built=False,
+    ),
+    Field(name="proxy_group_id", kind=Kind.TEXT, help="proxies that belong together", built=False),
+    Field(name="proxy_group_gen", kind=Kind.INT, help="grows with each rollout", built=False),
+    Field(name="idp", kind=Kind.FREE, help="SAML for other programs", built=False),
+    Field(
+        name="automatic_upgrades_channels",
+        kind=Kind.FREE,
+        help="which version agents should have",
+        built=False,
+    ),
+    Field(name="assist", kind=Kind.FREE, help="was taken out of Teleport", built=False),
+)
