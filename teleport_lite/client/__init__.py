@@ -1,0 +1,1 @@
+"""What people's tools do: find credentials, and ask the auth service."""

@@ -1,0 +1,48 @@
+"""Where the program starts: one file, four names.
+
+`argv[0]` decides between teleport-lite, tctl, tsh and tbot; `teleport-lite tctl ...` does the
+same where a name is taken. Asking for the version imports nothing else: scripts and
+installers do it often, and it must work when everything else is broken.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from teleport_lite import __version__
+
+MAIN = "teleport-lite"
+OTHERS = ("tctl", "tsh", "tbot")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command of `argv` (a whole one, program name first). Returns the exit code."""
+    program, words = choose(sys.argv if argv is None else argv)
+    if words in (["--version"], ["version"]):
+        print(f"{MAIN} v{__version__} {_python()}")
+        return 0
+    if words == ["version", "--raw"]:
+        print(__version__)
+        return 0
+    from teleport_lite.cli.main import run
+
+    return run(program, words)
+
+
+def choose(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Which program, under the name to show in usage lines, and the words that are left."""
+    called = argv[0].rpartition("/")[2] if argv else MAIN
+    words = list(argv[1:])
+    for name in OTHERS:
+        if called in (name, f"{name}.pyz"):
+            return name, words
+    if words and words[0] in OTHERS:
+        return f"{MAIN} {words[0]}", words[1:]
+    return MAIN, words
+
+
+def _python() -> str:
+    return "python{}.{}.{}".format(*sys.version_info[:3])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""tctl: the administrator's tool. Its commands, and the flags all of them take."""
+
+import copy
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import typer
+import typer.main
+
+from teleport_lite.cli.lazy import PLAIN, LazyGroup, Place, program
+from teleport_lite.cli.tctl.desk import Desk
+
+_HERE = "teleport_lite.cli.tctl"
+
+
+def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """Keep what was typed, whether before the command or after it; the last word counts."""
+    desk = ctx.ensure_object(Desk)
+    if value not in (None, False, [], ()):
+        setattr(desk, str(param.name), value)
+    return value
+
+
+def _flags(
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug/--no-debug",
+            "-d",
+            help="Say more when something fails.",
+            show_default=False,
+        ),
+    ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            "-c",
+            envvar="TELEPORT_CONFIG_FILE",
+            help="Configuration of the auth service on this host.",
+            callback=_remember,
+        ),
+    ] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="Data directory of the auth service here.", callback=_remember),
+    ] = None,
+    auth_server: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of the auth service, host:port.", callback=_remember),
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            "--identity", "-i", help="Identity file of `tctl auth sign`.", callback=_remember
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure/--no-insecure",
+            help="Taken for compatibility: the far end is checked all the same.",
+            callback=_remember,
+            show_default=False,
+        ),
+    ] = False,
+) -> None:
+    """The flags of every command, declared once. Never called."""
+
+
+def _shared(*, hidden: bool) -> list[Any]:
+    app = typer.Typer(**PLAIN)
+    app.command()(_flags)
+    found: list[Any] = []
+    for declared in typer.main.get_command(app).params:
+        param: Any = copy.copy(declared)
+        param.expose_value = False
+        param.hidden = hidden
+        if hidden:  # the environment was asked before the command; typed words win over it
+            param.envvar = None
+        found.append(param)
+    return found
+
+
+def _give(command: Any, flags: list[Any]) -> None:
+    command.params = [*command.params, *flags]
+    for inner in getattr(command, "commands", {}).values():
+        _give(inner, flags)
+
+
+class TctlGroup(LazyGroup):
+    places: ClassVar[Mapping[str, Place]] = {
+        "status": Place(f"{_HERE}.status", "status", "Name, version and CA pin of the cluster."),
+        "tokens": Place(f"{_HERE}.tokens", "app", "Join tokens: let machines in."),
+        "nodes": Place(f"{_HERE}.nodes", "app", "Machines of the cluster that serve SSH."),
+        "get": Place(f"{_HERE}.resources", "get", "Print resources as YAML or JSON."),
+        "create": Place(f"{_HERE}.resources", "create", "Make resources from YAML."),
+        "rm": Place(f"{_HERE}.resources", "rm", "Remove a resource."),
+        "del": Place(f"{_HERE}.resources", "rm", "Remove a resource.", hidden=True),
+        "users": Place(f"{_HERE}.users", "app", "People of the cluster."),
+        "bots": Place(f"{_HERE}.bots", "app", "Machine users of the cluster."),
+        "bot": Place(f"{_HERE}.bots", "app", "Machine users.", hidden=True),
+        "lock": Place(f"{_HERE}.lock", "lock", "Refuse somebody everywhere, within seconds."),
+        "auth": Place(f"{_HERE}.auth", "app", "Certificates and certificate authorities."),
+        "audit": Place(f"{_HERE}.audit", "app", "What happened, and proof that it is complete."),
+        "version": Place("teleport_lite.cli.version", "version", "Print the version."),
+    }
+
+    def load(self, name: str, place: Place) -> Any:
+        command = super().load(name, place)
+        _give(command, _shared(hidden=True))
+        return command
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return [*super().get_params(ctx), *_shared(hidden=False)]
+
+
+app = program(TctlGroup, "Administer a cluster. Flags may stand before or after the command.")

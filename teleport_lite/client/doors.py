@@ -1,0 +1,128 @@
+"""The two ways to the auth service: its socket on its own host, and TLS from elsewhere."""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from teleport_lite.errors import Denied, Error, Unauthenticated, Unavailable
+from teleport_lite.secret import Secret
+
+START_AUTH = "systemctl start teleport-lite, or teleport-lite start --roles=auth"
+# The socket answers at once or not at all.
+LOCAL_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnixDoor:
+    """The admin socket. Who may use it is decided by the other end: root, or its own user."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def open(self) -> socket.socket:
+        wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        wire.settimeout(LOCAL_PATIENCE)
+        try:
+            wire.connect(str(self.path))
+        except OSError as why:
+            wire.close()
+            raise no_socket(self.path, why) from why
+        return wire
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsDoor:
+    """Mutual TLS. The far end must be the auth service of the cluster that signed us."""
+
+    address: str  # host:port
+    cluster: str
+    source: str  # where the credentials come from, for messages
+    cert: str
+    key: Secret
+    host_cas: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        return self.address
+
+    def open(self) -> socket.socket:
+        # Only here: ssl and what it brings cost 20 ms that the socket does not need.
+        import ssl
+
+        from teleport_lite.net.http import dial
+        from teleport_lite.net.tls import client_context
+        from teleport_lite.proto.join import AUTH_SERVER_NAME
+
+        context = client_context(self.cert, self.key, self.host_cas)
+        plain = dial(self.address)
+        try:
+            return context.wrap_socket(plain, server_hostname=AUTH_SERVER_NAME)
+        except ssl.SSLCertVerificationError as why:
+            plain.close()
+            raise Denied(
+                f"{self.address} is not the auth service of cluster {self.cluster}, which "
+                f"{self.source} is for: {why.verify_message}",
+                hint=f"teleport-lite doctor --auth-server={self.address}",
+            ) from why
+        except OSError as why:
+            plain.close()
+            raise broken(self.address, why) from why
+
+
+def no_socket(path: Path, why: OSError) -> Error:
+    """One cause, and what to do about it."""
+    if isinstance(why, PermissionError):
+        return Denied(
+            f"cannot reach the auth socket {path}: permission denied, only root and the "
+            "service's user may",
+            hint="sudo tctl status",
+        )
+    if isinstance(why, FileNotFoundError):
+        return Unavailable(
+            f"cannot reach the auth socket {path}: there is none, auth is not running here",
+            hint=START_AUTH,
+        )
+    if isinstance(why, ConnectionRefusedError):
+        return Unavailable(
+            f"cannot reach the auth socket {path}: auth has stopped, nobody listens",
+            hint=START_AUTH,
+        )
+    reason = why.strerror or str(why)
+    return Unavailable(f"cannot reach the auth socket {path}: {reason}", hint=START_AUTH)
+
+
+def broken(name: str, why: OSError) -> Error:
+    """A connection that ended badly. TLS says why in an alert (RFC 8446 §6.2)."""
+    alert = str(getattr(why, "reason", "") or "")
+    if "CERTIFICATE_EXPIRED" in alert:
+        return Unauthenticated(f"{name}: your certificate has expired", hint="tsh login")
+    if "ALERT" in alert and ("CERTIFICATE" in alert or "UNKNOWN_CA" in alert):
+        return Unauthenticated(
+            f"{name} does not accept your certificate ({_words(alert)})", hint="tsh login"
+        )
+    if alert:
+        return Unavailable(
+            f"{name} does not speak our TLS ({_words(alert)}), is it another service",
+            hint=f"teleport-lite doctor --auth-server={name}",
+        )
+    if isinstance(why, TimeoutError):
+        return Unavailable(f"{name} did not answer in time", hint="journalctl -u teleport-lite")
+    reason = (why.strerror or str(why) or type(why).__name__).lower()
+    return Unavailable(f"{name} broke the connection: {reason}", hint="journalctl -u teleport-lite")
+
+
+def readable(path: Path) -> OSError | None:
+    """Why the socket cannot be used, or None. Looks without connecting."""
+    try:
+        path.stat()
+    except OSError as why:
+        return why
+    return None
+
+
+def _words(alert: str) -> str:
+    return alert.lower().replace("_", " ")

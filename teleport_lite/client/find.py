@@ -1,0 +1,130 @@
+"""Which cluster is meant, and with what credentials. The order, and the honest reasons.
+
+    1. --identity FILE            asks --auth-server, or 127.0.0.1:3025
+    2. the auth service here      its socket, when the config file or the default place has one
+    3. the tsh profile            ~/.tsh, or $TELEPORT_HOME
+
+`--auth-server` alone skips 2: the socket leads to this host, whatever was typed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from teleport_lite.client import identity_file, profile
+from teleport_lite.client.doors import TlsDoor, UnixDoor, no_socket, readable
+from teleport_lite.client.identity_file import IdentityFile
+from teleport_lite.client.local import CONFIG_FILE, DATA_DIR, LocalAuth, look
+from teleport_lite.client.transport import Door
+from teleport_lite.errors import Error, NotFound, Unauthenticated, Unavailable
+
+SOCKET = "auth.sock"
+AUTH_PORT = 3025
+HERE = f"127.0.0.1:{AUTH_PORT}"
+ELSEWHERE = "tctl status on the auth host, or tctl --identity=FILE --auth-server=HOST:3025 status"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What was said on the command line. "" and () mean nothing was."""
+
+    config: str = ""
+    data_dir: str = ""
+    auth_servers: tuple[str, ...] = ()
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where to look. Tests have their own."""
+
+    config: Path = CONFIG_FILE
+    data_dir: Path = DATA_DIR
+    home: Callable[[], Path] = profile.home
+
+
+def find(wish: Wish, places: Places | None = None) -> Door:
+    """The way to the auth service. Raises NotFound, Denied, Unauthenticated, Malformed
+    or Unavailable, each naming the place that was looked at."""
+    places = places or Places()
+    if wish.identity:
+        path = Path(wish.identity)
+        return _tls(identity_file.load(path), str(path), wish, "")
+    if wish.auth_servers:
+        door = _by_profile(wish, places)
+        if door is None:
+            raise Unauthenticated(
+                f"no credentials for {wish.auth_servers[-1]}: no --identity and no tsh profile "
+                f"in {places.home()}",
+                hint=f"tctl --identity=FILE --auth-server={wish.auth_servers[-1]} status",
+            )
+        return door
+    return _near(wish, places)
+
+
+def _near(wish: Wish, places: Places) -> Door:
+    """The socket of this host, or the profile."""
+    local = look(wish.config, wish.data_dir, places.config, places.data_dir)
+    if local.data_dir is None:
+        door = _by_profile(wish, places)
+        if door is None:
+            raise _nothing(local, places)
+        return door
+    socket = local.data_dir / SOCKET
+    trouble = readable(socket)
+    if trouble is None:
+        return UnixDoor(socket)
+    # A config that runs auth here means this cluster; without one it was only a guess.
+    door = None if local.certain else _by_profile(wish, places)
+    if door is None:
+        raise _elsewhere(no_socket(socket, trouble), local)
+    return door
+
+
+def _by_profile(wish: Wish, places: Places) -> Door | None:
+    home = places.home()
+    chosen = profile.current(home)
+    if chosen is None:
+        return None
+    try:
+        credentials = profile.identity(home, chosen)
+    except NotFound as why:
+        raise Unauthenticated(
+            f"not logged in to {chosen.proxy}: {why.message}", hint=profile.LOG_IN
+        ) from why
+    return _tls(credentials, f"the tsh profile {chosen.proxy}", wish, chosen.auth_addr)
+
+
+def _tls(credentials: IdentityFile, source: str, wish: Wish, known: str) -> Door:
+    address = _with_port(wish.auth_servers[-1]) if wish.auth_servers else known or HERE
+    return TlsDoor(
+        address=address,
+        cluster=credentials.cluster,
+        source=source,
+        cert=credentials.tls_cert,
+        key=credentials.tls_private,
+        host_cas=credentials.host_cas,
+    )
+
+
+def _with_port(address: str) -> str:
+    from teleport_lite.config.address import parse_address
+
+    return parse_address(address, AUTH_PORT)
+
+
+def _elsewhere(trouble: Error, local: LocalAuth) -> Error:
+    """Most people who see "no socket" by accident sit at a workstation."""
+    if isinstance(trouble, Unavailable) and not local.certain:
+        return Unavailable(
+            f"{trouble.message}, and there is no tsh profile",
+            hint=ELSEWHERE,
+        )
+    return trouble
+
+
+def _nothing(local: LocalAuth, places: Places) -> Error:
+    return Unauthenticated(
+        f"{local.why}, and there is no tsh profile in {places.home()}",
+        hint=ELSEWHERE,
+    )
