@@ -72,4 +72,6 @@ def _short(text: str) -> str:
 
 def _stamp(at: datetime) -> str:
     """RFC 3339 in UTC, always with six digits of a second."""
+    if at.tzinfo is None:
+        raise TypeError("an event needs a time with a zone")
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,80 @@
+"""How we open SQLite, and what its failures mean in our words."""
+
+import sqlite3
+from pathlib import Path
+
+from teleport_lite.errors import Unavailable
+
+# How long another process (a backup, somebody's sqlite3 shell) may hold us up.
+_BUSY_SECONDS = 5.0
+# After a burst the journal shrinks back to this at the next checkpoint.
+_JOURNAL_LIMIT = 64 * 1024 * 1024
+
+# secure_delete: what was deleted is overwritten. trusted_schema, cell_size_check: the file may
+# have been in other hands (https://sqlite.org/security.html).
+_ALWAYS = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to a file that exists. Transactions are ours to begin and end."""
+    db = sqlite3.connect(
+        path.absolute().as_uri() + "?mode=rw",  # rw: never makes a file
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    for pragma in _ALWAYS:
+        db.execute(pragma)
+    return db
+
+
+def for_reading(path: Path) -> sqlite3.Connection:
+    db = connect(path)
+    db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def make_durable(db: sqlite3.Connection) -> None:
+    """A commit is on disk when it returns. With synchronous=NORMAL a power cut loses some."""
+    [mode] = db.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"journal mode is {mode}, not wal")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT}")
+
+
+def quick_check(db: sqlite3.Connection, where: str) -> None:
+    """Raises Unavailable if the file's structure is damaged. Reads all of it once."""
+    [found] = db.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise Unavailable(f"database {where} is damaged: {_plain(found)}", hint="docs/storage.md")
+
+
+def unavailable(where: str, verb: str, why: BaseException) -> Unavailable:
+    """What a failure of SQLite means to the one who waits. `verb`: read, write, open."""
+    # The low byte is the primary code, https://sqlite.org/rescode.html
+    code = getattr(why, "sqlite_errorcode", 0) & 0xFF
+    cause, hint = _CAUSES.get(code, (_plain(str(why)) or type(why).__name__, ""))
+    return Unavailable(f"cannot {verb} database {where}: {cause}", hint=hint, log=repr(why))
+
+
+_CAUSES = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "df -h"),
+    sqlite3.SQLITE_BUSY: ("another process has locked it", ""),
+    sqlite3.SQLITE_LOCKED: ("another process has locked it", ""),
+    sqlite3.SQLITE_READONLY: ("it is read-only", ""),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", "docs/storage.md"),
+    sqlite3.SQLITE_NOTADB: ("it is not a database", "docs/storage.md"),
+}
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")[:200]

@@ -1,0 +1,112 @@
+"""The tables, and how a database of an older version gets to them.
+
+A step never changes once it was released; what it got wrong, a later step puts right. Number n
+in the list leads from schema n to n+1, inside one transaction. Times are microseconds, UTC.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from teleport_lite.errors import Unavailable
+
+# "tplt": says whose file this is (https://sqlite.org/pragma.html#pragma_application_id).
+APPLICATION_ID = 0x74706C74
+# Later than every date: a token that does not expire dies then.
+NEVER = (1 << 63) - 1
+
+_FIRST = (
+    # `sealed` holds the text and the SCRAM verifier. From `dies_at` on nobody may use it:
+    # its expiry, or the end of the replay window of a spent one. `dead`: that time was seen.
+    """CREATE TABLE tokens (
+        name TEXT PRIMARY KEY NOT NULL,
+        roles TEXT NOT NULL,
+        once INTEGER NOT NULL CHECK (once IN (0, 1)),
+        expires_at INTEGER,
+        dies_at INTEGER NOT NULL,
+        dead INTEGER NOT NULL DEFAULT 0 CHECK (dead IN (0, 1)),
+        spent_at INTEGER,
+        spent_by TEXT,
+        document TEXT NOT NULL,
+        sealed BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX tokens_alive ON tokens (dies_at) WHERE dead = 0",
+    """CREATE TABLE hosts (
+        id TEXT PRIMARY KEY NOT NULL,
+        name TEXT NOT NULL,
+        ssh_key TEXT NOT NULL,
+        joined_at INTEGER NOT NULL,
+        document TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX hosts_by_key ON hosts (ssh_key)",
+    """CREATE TABLE reports (
+        host_id TEXT PRIMARY KEY NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+        document TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE TABLE users (name TEXT PRIMARY KEY NOT NULL, document TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE roles (name TEXT PRIMARY KEY NOT NULL, document TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE locks (
+        id TEXT PRIMARY KEY NOT NULL,
+        expires_at INTEGER,
+        document TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE cas (
+        type TEXT NOT NULL,
+        id TEXT NOT NULL,
+        document TEXT NOT NULL,
+        sealed BLOB NOT NULL,
+        PRIMARY KEY (type, id)
+    ) WITHOUT ROWID""",
+    "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE events (
+        seq INTEGER PRIMARY KEY NOT NULL,
+        line BLOB NOT NULL,
+        hash TEXT NOT NULL
+    )""",
+    # What should be last, so that a missing end shows; `mac` is made with the sealed trail key.
+    """CREATE TABLE trail_head (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        seq INTEGER NOT NULL,
+        hash TEXT NOT NULL,
+        mac BLOB NOT NULL
+    )""",
+    "CREATE TABLE keys (name TEXT PRIMARY KEY NOT NULL, sealed BLOB NOT NULL) WITHOUT ROWID",
+    """CREATE TRIGGER events_stay BEFORE DELETE ON events
+       BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
+    """CREATE TRIGGER events_keep BEFORE UPDATE ON events
+       BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST,)
+
+
+def check_version(
+    db: sqlite3.Connection, where: str, steps: Sequence[Sequence[str]] = MIGRATIONS
+) -> None:
+    """Raises Unavailable for a database that is not ours, or from a newer version of us."""
+    [application] = db.execute("PRAGMA application_id").fetchone()
+    [version] = db.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID or version < 1:
+        raise Unavailable(f"{where} is not a database of teleport-lite", hint="docs/storage.md")
+    if version > len(steps):
+        raise Unavailable(
+            f"database {where} was written by a newer version: its schema is {version}, "
+            f"this program knows {len(steps)}",
+            hint="teleport-lite version",
+        )
+
+
+def migrate(db: sqlite3.Connection, steps: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Take `db` to the newest schema, one transaction a step: a crash leaves a whole schema."""
+    [version] = db.execute("PRAGMA user_version").fetchone()
+    for number in range(version, len(steps)):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in steps[number]:
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {number + 1}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise

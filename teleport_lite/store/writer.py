@@ -1,0 +1,156 @@
+"""One thread writes. Those who wait at the same time share one transaction and one fsync.
+
+    callers -> queue -> BEGIN (SAVEPOINT change RELEASE) (SAVEPOINT change RELEASE) ... COMMIT
+       ^------------------------ answers, once all of it is on disk ------------------------'
+
+Each change has its own savepoint, so one that fails undoes itself alone. When the database
+fails, nobody in the batch is told that all is well.
+"""
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from teleport_lite.errors import Unavailable
+from teleport_lite.store.changes import SqliteTx, bury
+from teleport_lite.store.connection import unavailable
+from teleport_lite.store.head import TrailEnd
+from teleport_lite.store.protocols import Sealer
+
+T = TypeVar("T")
+
+# The longest anybody waits behind others, some 10 ms; past 100 the fsync is shared well enough.
+_MAX_BATCH = 256
+
+
+class _Job:
+    """One change and how it ended."""
+
+    __slots__ = ("answer", "change", "done", "error", "landed")
+
+    def __init__(self, change: Callable[[SqliteTx], Any]) -> None:
+        self.change = change
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self.landed: list[Callable[[], None]] = []
+        self.done = threading.Lock()  # held until the job is over; cheaper than an Event
+        self.done.acquire()
+
+    def finish(self) -> None:
+        self.change = _forgotten
+        self.done.release()
+
+
+class Writer:
+    """Owns the connection it is given, and closes it."""
+
+    def __init__(
+        self, db: sqlite3.Connection, *, trail: TrailEnd, sealer: Sealer, where: str
+    ) -> None:
+        self._db, self._trail, self._sealer, self._where = db, trail, sealer, where
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()  # guards _closed, so that no job follows the last one
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, change: Callable[[SqliteTx], T]) -> T:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("write was called from within a change")
+        job = _Job(change)
+        with self._gate:
+            if self._closed:
+                raise Unavailable("the store is closed")
+            self._jobs.put(job)
+        job.done.acquire()
+        if job.error is not None:
+            raise job.error
+        answer: T = job.answer
+        return answer
+
+    def close(self) -> None:
+        """Finish what is waiting, then stop. May be called twice."""
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            batch, last = self._next_batch()
+            if batch:
+                self._settle(batch)
+        self._db.close()
+
+    def _next_batch(self) -> tuple[list[_Job], bool]:
+        """Wait for one job, take what else is there, and say whether it was the last batch."""
+        batch: list[_Job] = []
+        job = self._jobs.get()
+        while job is not None:
+            batch.append(job)
+            if len(batch) == _MAX_BATCH or self._jobs.empty():
+                return batch, False
+            job = self._jobs.get()
+        return batch, True
+
+    def _settle(self, batch: list[_Job]) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for job in batch:
+                self._make(job)
+            self._trail.save(self._db)
+            self._db.execute("COMMIT")
+            self._trail.settle(durable=True)
+        except BaseException as why:
+            self._undo(batch, why)
+        for job in batch:
+            _land(job)
+            job.finish()
+
+    def _make(self, job: _Job) -> None:
+        """Make one change. Raises only what concerns the whole batch."""
+        self._db.execute("SAVEPOINT change")
+        before = self._trail.head
+        tx = SqliteTx(self._db, self._trail, self._sealer)
+        try:
+            job.answer = job.change(tx)
+            job.landed = tx.landed
+        except BaseException as error:
+            job.error = error
+        tx.over = True
+        if tx.failure is not None:
+            raise tx.failure
+        if job.error is not None:
+            self._db.execute("ROLLBACK TO change")
+            self._trail.head = before
+        self._db.execute("RELEASE change")
+        if tx.seen is not None:  # outside the savepoint: a refusal does not turn back the clock
+            bury(self._db, tx.seen)
+
+    def _undo(self, batch: list[_Job], why: BaseException) -> None:
+        try:
+            if self._db.in_transaction:  # after a full disk SQLite has rolled back by itself
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as also:
+            why.add_note(f"and rolling back failed: {also}")
+        self._trail.settle(durable=False)
+        for job in batch:
+            job.landed = []
+            # To each its own: threads that raise one exception mix up their tracebacks.
+            job.error = unavailable(self._where, "write", why)
+
+
+def _land(job: _Job) -> None:
+    try:
+        for call in job.landed:
+            call()
+    except Exception as error:
+        job.error = error
+
+
+def _forgotten(tx: SqliteTx) -> None:
+    """Stands in for a change that was made, so that what it held on to can go."""
