@@ -1,0 +1,120 @@
+"""Becoming, or staying, a member: which of joining, adding a role or going on is needed?"""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from teleport_lite.agent import identity as identities
+from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.join import JoinRequest, join
+from teleport_lite.agent.pending import PendingKeys
+from teleport_lite.agent.renew import untrusted
+from teleport_lite.ambient import Clock
+from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.net.http import Connection
+from teleport_lite.net.tls import client_context
+from teleport_lite.proto.join import AUTH_SERVER_NAME
+from teleport_lite.secret import Secret
+
+PROBE_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enlistment:
+    """What a process wants to be, and what it may show for it."""
+
+    data_dir: Path
+    roles: tuple[str, ...]
+    servers: tuple[str, ...]
+    pins: tuple[str, ...]
+    node_name: str
+    principals: tuple[str, ...]
+    token: Callable[[], Secret] | None  # read only when needed: it may be a file, or stdin
+    clock: Clock
+    say: Callable[[str], None]
+
+
+def enlist(wanted: Enlistment) -> Identity:
+    """The identity to run with; saved.
+
+    Raises what `join` raises, and Malformed when a token is needed and none was given.
+    """
+    current = identities.load(wanted.data_dir)
+    if current is None:
+        return _join(wanted, wanted.roles, None)
+    missing = tuple(role for role in wanted.roles if role not in current.roles)
+    rejected = _rejected(current, wanted.servers)
+    if rejected is not None and wanted.token is None:
+        raise Denied(rejected.message, hint=rejected.hint)
+    if rejected is not None:
+        wanted.say(f"{rejected.message}; joining again with the token")
+        return _join_again(wanted)
+    if missing:
+        wanted.say(f"adding {', '.join(missing)} to this host, with the token")
+        return _join(wanted, missing, current)
+    return current
+
+
+def _join(wanted: Enlistment, roles: tuple[str, ...], current: Identity | None) -> Identity:
+    request, keeper = _request(wanted, roles, current)
+    joined = join(request)
+    identities.save(wanted.data_dir, joined)
+    keeper.drop()
+    return joined
+
+
+def _join_again(wanted: Enlistment) -> Identity:
+    """A rebuilt cluster: the old identity is kept aside only once there is a new one."""
+    request, keeper = _request(wanted, wanted.roles, None)
+    joined = join(request)
+    kept = identities.set_aside(wanted.data_dir)
+    identities.save(wanted.data_dir, joined)
+    keeper.drop()
+    wanted.say(f"joined as a new host, the old identity is kept as {kept}")
+    return joined
+
+
+def _request(
+    wanted: Enlistment, roles: tuple[str, ...], current: Identity | None
+) -> tuple[JoinRequest, PendingKeys]:
+    if wanted.token is None:
+        raise Malformed(
+            f"a token is needed to join as {', '.join(roles)}, and none was given",
+            hint="tctl tokens add, then teleport-lite start --token=...",
+        )
+    token = wanted.token()
+    keeper = PendingKeys(wanted.data_dir, token)
+    request = JoinRequest(
+        servers=wanted.servers,
+        token=token,
+        pins=wanted.pins,
+        roles=roles,
+        node_name=wanted.node_name,
+        principals=wanted.principals,
+        clock=wanted.clock,
+        say=wanted.say,
+        keeper=keeper,
+        current=current,
+    )
+    return request, keeper
+
+
+def _rejected(current: Identity, servers: tuple[str, ...]) -> Error | None:
+    """Why auth and this identity do not belong together. None if they do, or auth is away."""
+    context = client_context(current.tls_cert, current.tls_private, current.host_cas)
+    for address in servers:
+        try:
+            with Connection.tls(address, context, AUTH_SERVER_NAME, timeout=PROBE_TIMEOUT) as wire:
+                wire.ask("/v1/ca")
+        except ssl.SSLError as why:
+            error = untrusted(address, why)
+            return None if isinstance(error, Unavailable) else error
+        except Unavailable as why:
+            if "alert" in why.message:  # TLS 1.3 tells a refused certificate with the first read
+                return Denied(why.message, hint="start with a new token to join again")
+            continue
+        except Error:
+            return None
+        return None
+    return None

@@ -1,0 +1,234 @@
+"""Joining, from the host's side. Read `join` first: it is the whole story.
+
+proto/join.py draws the conversation. The token never leaves this process: it is the password
+of a SCRAM proof bound to the TLS connection (RFC 5802, RFC 5929).
+"""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from scramp import ScramClient, ScramException
+
+from teleport_lite import __version__
+from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.probe import Auth, check_clock, find_auth, trusted_cas
+from teleport_lite.ambient import Clock
+from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.net.http import Connection
+from teleport_lite.net.tls import client_context, stranger_context
+from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
+from teleport_lite.pki.pin import pin_of
+from teleport_lite.proto.codec import MAX_JOIN, read, write
+from teleport_lite.proto.join import (
+    AUTH_SERVER_NAME,
+    BINDING,
+    MECHANISM,
+    Hello,
+    JoinChallenge,
+    JoinFinish,
+    JoinStart,
+    Welcome,
+    server_end_point,
+    token_name,
+)
+from teleport_lite.secret import Secret
+
+NO_PIN = (
+    "no CA pin was given: joining without verifying the auth server's identity beforehand; "
+    "give --ca-pin (see: tctl status)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Made on the host, before anything is asked; the private halves never leave it."""
+
+    ssh_private: Secret
+    ssh_public: str
+    tls_private: Secret
+
+    @classmethod
+    def new(cls) -> "Keys":
+        ssh_private, ssh_public = new_ssh_key()
+        return cls(ssh_private=ssh_private, ssh_public=ssh_public, tls_private=new_tls_key())
+
+
+class Keeper(Protocol):
+    """Where keys wait while their join is unanswered (agent/pending.py)."""
+
+    def take(self) -> Keys: ...
+    def keep(self, keys: Keys) -> None: ...
+    def drop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRequest:
+    servers: tuple[str, ...]  # host:port, tried in order
+    token: Secret
+    pins: tuple[str, ...]  # parsed; () joins without
+    roles: tuple[str, ...]  # canonical names
+    node_name: str
+    clock: Clock
+    say: Callable[[str], None]  # gets warnings, one line each
+    principals: tuple[str, ...] = ()
+    keeper: Keeper | None = None
+    current: Identity | None = None  # a joined host that adds a role
+
+
+def join(request: JoinRequest) -> Identity:
+    """Prove the token and come back with an identity, which the caller saves.
+
+    Raises Denied (pin, clock, token, role, lock), Unavailable (address) or Malformed, each
+    with the one cause and what to do. With several servers the first that answers decides.
+    """
+    auth = _first_answer(request)
+    cas = trusted_cas(auth, request.pins)
+    if not request.pins:
+        request.say(NO_PIN)
+    if not auth.clock_fits:
+        _let_auth_know(auth, request)
+        check_clock(auth)
+    keys = request.keeper.take() if request.keeper else Keys.new()
+    welcome = _talk(auth, cas, request, keys)
+    if request.pins:
+        _pins_cover(welcome, request.pins)
+    return identity_of(welcome, keys)
+
+
+def hello_of(
+    keys: Keys, *, node_name: str, roles: tuple[str, ...], host_id: str, principals: tuple[str, ...]
+) -> Hello:
+    return Hello(
+        node_name=node_name,
+        roles=list(roles),
+        ssh_key=keys.ssh_public,
+        tls_csr=csr(keys.tls_private, node_name),
+        host_id=host_id,
+        principals=list(principals),
+        version=__version__,
+    )
+
+
+def identity_of(welcome: Welcome, keys: Keys) -> Identity:
+    return Identity(
+        cluster=welcome.cluster,
+        host_id=welcome.host_id,
+        roles=tuple(welcome.roles),
+        ssh_private=keys.ssh_private,
+        ssh_public=keys.ssh_public,
+        tls_private=keys.tls_private,
+        ssh_cert=welcome.ssh_cert,
+        tls_cert=welcome.tls_cert,
+        host_cas=tuple(welcome.host_cas),
+        ssh_host_cas=tuple(welcome.ssh_host_cas),
+        ssh_user_cas=tuple(welcome.ssh_user_cas),
+        user_cas=tuple(welcome.user_cas),
+    )
+
+
+def _first_answer(request: JoinRequest) -> Auth:
+    failures: list[Error] = []
+    for address in request.servers:
+        try:
+            return find_auth(address, request.clock)
+        except Error as why:
+            failures.append(why)
+    if len(failures) == 1:
+        raise failures[0]
+    tried = "; ".join(failure.message for failure in failures)
+    raise Unavailable(f"no auth server can be reached, tried {tried}", hint=failures[0].hint)
+
+
+def _talk(auth: Auth, cas: list[str], request: JoinRequest, keys: Keys) -> Welcome:
+    """The proof, on a connection that trusts `cas` alone."""
+    current = request.current
+    context = client_context(
+        current.tls_cert if current else None, current.tls_private if current else None, cas
+    )
+    try:
+        with Connection.tls(auth.address, context, AUTH_SERVER_NAME) as wire:
+            return _prove(wire, request, keys)
+    except ssl.SSLError as why:
+        raise Denied(
+            f"{auth.address} shows a CA but holds no certificate of it "
+            f"({(why.reason or str(why)).lower().replace('_', ' ')}); something may be "
+            "intercepting the connection",
+            hint=f"teleport-lite doctor --auth-server={auth.address}",
+        ) from why
+
+
+def _prove(wire: Connection, request: JoinRequest, keys: Keys) -> Welcome:
+    scram = ScramClient(
+        [MECHANISM],
+        token_name(request.token),
+        request.token.reveal(),
+        channel_binding=(BINDING, server_end_point(wire.peer_certificate)),
+    )
+    asked = JoinStart(
+        client_first=scram.get_client_first(),
+        node_name=request.node_name,
+        time=request.clock.now().timestamp(),
+    )
+    challenge = read(JoinChallenge, write(wire.ask("/v1/join/start", asked)), limit=MAX_JOIN)
+    try:
+        scram.set_server_first(challenge.server_first)
+        final = scram.get_client_final()
+    except (ScramException, ValueError) as why:
+        raise Denied("the auth server's challenge is not SCRAM", log=repr(why)) from why
+    hello = hello_of(
+        keys,
+        node_name=request.node_name,
+        roles=request.roles,
+        host_id=request.current.host_id if request.current else "",
+        principals=request.principals,
+    )
+    finish = JoinFinish(session=challenge.session, client_final=final, hello=hello)
+    welcome = read(Welcome, write(_ask_last(wire, finish, keys, request.keeper)), limit=MAX_JOIN)
+    _believe(scram, welcome)
+    return welcome
+
+
+def _ask_last(wire: Connection, finish: JoinFinish, keys: Keys, keeper: Keeper | None) -> Any:
+    """The question that spends the token. Its keys are kept until an answer is here."""
+    if keeper is None:
+        return wire.ask("/v1/join/finish", finish)
+    keeper.keep(keys)
+    try:
+        return wire.ask("/v1/join/finish", finish)
+    except Unavailable:
+        raise  # nobody knows whether it was spent: the keys stay for the next try
+    except Error:
+        keeper.drop()
+        raise
+
+
+def _believe(scram: ScramClient, welcome: Welcome) -> None:
+    """Only a server that knows the token can make this proof (RFC 5802 §3, ServerSignature)."""
+    try:
+        scram.set_server_final(welcome.server_final)
+    except (ScramException, ValueError) as why:
+        raise Denied(
+            "the auth server could not prove that it knows the token; "
+            "something may be intercepting the connection",
+            hint="give the CA pin: --ca-pin (see: tctl status)",
+            log=repr(why),
+        ) from why
+
+
+def _pins_cover(welcome: Welcome, pins: tuple[str, ...]) -> None:
+    if not any(pin_of(ca) in pins for ca in welcome.host_cas):
+        raise Malformed("the auth server answered with CAs that the pin does not cover")
+
+
+def _let_auth_know(auth: Auth, request: JoinRequest) -> None:
+    """Have the refusal for a wrong clock in the audit trail too. Sends the time and no proof."""
+    asked = JoinStart(
+        client_first="", node_name=request.node_name, time=request.clock.now().timestamp()
+    )
+    try:
+        with Connection.tls(auth.address, stranger_context(), AUTH_SERVER_NAME) as wire:
+            wire.ask("/v1/join/start", asked)
+    except (Error, ssl.SSLError):
+        return  # it refused, as it should; what we tell the user does not depend on it

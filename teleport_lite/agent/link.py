@@ -1,0 +1,209 @@
+"""The agent's stream to auth: kept open, beating, learning, renewing (proto/stream.py draws it)."""
+
+import logging
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Protocol
+
+from teleport_lite import __version__
+from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.join import Keys, identity_of
+from teleport_lite.agent.renew import renewal, untrusted
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.errors import KINDS, Error, Unavailable
+from teleport_lite.net.stream import StreamClient
+from teleport_lite.net.tls import client_context
+from teleport_lite.proto.codec import MAX_FRAME, read, write
+from teleport_lite.proto.join import AUTH_SERVER_NAME
+from teleport_lite.proto.stream import (
+    PATH,
+    AgentEvent,
+    Beat,
+    FromAgent,
+    Goodbye,
+    Knowledge,
+    StreamHello,
+    ToAgent,
+)
+
+log = logging.getLogger("teleport_lite.agent")
+
+BEAT = (5.0, 15.0)  # seconds, drawn anew for each beat so that a fleet does not march in step
+# Auth answers every beat; nothing for this long means that nobody is there.
+SILENCE = 45.0
+BACKOFF = (0.5, 30.0)
+SKEW_WARNING = 30.0
+# Events of some minutes of a busy host; the oldest go first, and how many is said.
+MAX_EVENTS = 2000
+EVENTS_A_FRAME = 100
+
+
+class Stopping(Protocol):
+    """threading.Event, as far as we use it."""
+
+    def is_set(self) -> bool: ...
+    def wait(self, timeout: float) -> bool: ...
+
+
+class Outbox:
+    """Audit events on their way to auth; bounded. Put from any thread."""
+
+    def __init__(self) -> None:
+        self._guard = Lock()  # guards the two below
+        self._events: deque[AgentEvent] = deque()
+        self.lost = 0
+
+    def put(self, event: AgentEvent) -> None:
+        with self._guard:
+            if len(self._events) >= MAX_EVENTS:
+                self._events.popleft()
+                self.lost += 1
+            self._events.append(event)
+
+    def take(self) -> list[AgentEvent]:
+        with self._guard:
+            count = min(EVENTS_A_FRAME, len(self._events))
+            return [self._events.popleft() for _ in range(count)]
+
+    def give_back(self, events: Sequence[AgentEvent]) -> None:
+        with self._guard:
+            self._events.extendleft(reversed(events))
+
+
+class Link:
+    """Runs in a thread of its own: `run` returns when `stopping` is set."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        servers: Sequence[str],
+        node_name: str,
+        clock: Clock,
+        chance: Chance,
+        report: Callable[[], Beat],
+        renew_due: Callable[[], bool],
+        on_knowledge: Callable[[Knowledge], None],
+        on_identity: Callable[[Identity], None],
+        on_state: Callable[[str], None],
+    ) -> None:
+        self.identity = identity
+        self.outbox = Outbox()
+        self._servers, self._node_name = list(servers), node_name
+        self._clock, self._chance = clock, chance
+        self._report, self._renew_due = report, renew_due
+        self._on_knowledge, self._on_identity = on_knowledge, on_identity
+        self._on_state = on_state
+        self._boot_id = chance.token(8)
+        self._client: StreamClient | None = None
+        self._pending: Keys | None = None
+        self._beat_at = self._heard_at = 0.0
+
+    def run(self, stopping: Stopping) -> None:
+        failures = turn = 0
+        while not stopping.is_set():
+            address = self._servers[turn % len(self._servers)]
+            turn += 1
+            try:
+                self._connect(address)
+                failures = 0
+                self._stay(stopping)
+            except Error as why:
+                failures += 1
+                self._on_state(f"not connected: {why.message}")
+                if failures == 1 or failures % 20 == 0:
+                    log.warning("%s%s", why.message, f" (try: {why.hint})" if why.hint else "")
+            finally:
+                self._hang_up()
+            low, high = BACKOFF
+            stopping.wait(self._chance.uniform(0, min(high, low * 2 ** min(failures, 10))))
+
+    def nudge(self) -> None:
+        """Something to report has changed: beat now. From any thread."""
+        self._beat_at = 0.0
+        if self._client is not None:
+            self._client.wake()
+
+    def _connect(self, address: str) -> None:
+        me = self.identity
+        context = client_context(me.tls_cert, me.tls_private, me.host_cas)
+        try:
+            self._client = StreamClient(address, context, AUTH_SERVER_NAME, PATH)
+        except ssl.SSLError as why:
+            raise untrusted(address, why) from why
+        except OSError as why:
+            raise Unavailable(f"{address}: {why}") from why
+        self._say(
+            FromAgent(
+                hello=StreamHello(version=__version__, roles=list(me.roles), boot_id=self._boot_id)
+            )
+        )
+        self._heard_at, self._beat_at, self._pending = self._clock.monotonic(), 0.0, None
+        self._on_state(f"connected to {address}")
+        log.info("connected to auth at %s", address)
+
+    def _stay(self, stopping: Stopping) -> None:
+        while not stopping.is_set():
+            now = self._clock.monotonic()
+            if now - self._heard_at > SILENCE:
+                raise Unavailable(f"auth said nothing for {SILENCE:.0f} s")
+            if now >= self._beat_at:
+                self._say(FromAgent(beat=self._report()))
+                self._beat_at = now + self._chance.uniform(*BEAT)
+            self._send_events()
+            if self._renew_due() and self._pending is None:
+                self._pending = Keys.new()
+                request = renewal(self.identity, self._pending, self._node_name)
+                self._say(FromAgent(renew=request))
+            self._listen(max(0.05, self._beat_at - self._clock.monotonic()))
+        self._say(FromAgent(goodbye=Goodbye(reason="shutdown")))
+        assert self._client is not None
+        self._client.flush()
+
+    def _listen(self, timeout: float) -> None:
+        assert self._client is not None
+        try:
+            frame = self._client.receive(timeout)
+        except ssl.SSLError as why:
+            raise untrusted("auth", why) from why
+        if frame is None:
+            return
+        self._heard_at = self._clock.monotonic()
+        said = read(ToAgent, frame, limit=MAX_FRAME)
+        if said.knowledge is not None:
+            self._on_knowledge(said.knowledge)
+        if said.beat is not None:
+            self._compare_clocks(said.beat.time)
+        if said.welcome is not None and self._pending is not None:
+            self.identity, self._pending = identity_of(said.welcome, self._pending), None
+            self._on_identity(self.identity)
+        if said.refusal is not None:
+            kind = KINDS.get(said.refusal.code, Unavailable)
+            raise kind(said.refusal.message, hint=said.refusal.hint)
+
+    def _compare_clocks(self, theirs: float) -> None:
+        skew = self._clock.now().timestamp() - theirs
+        if abs(skew) > SKEW_WARNING:
+            log.warning("the clock of this host is %.0f s off the auth server's", skew)
+
+    def _send_events(self) -> None:
+        events = self.outbox.take()
+        if not events:
+            return
+        try:
+            self._say(FromAgent(events=events))
+        except Error:
+            self.outbox.give_back(events)
+            raise
+
+    def _say(self, message: FromAgent) -> None:
+        assert self._client is not None
+        if not self._client.send(write(message)):
+            raise Unavailable("auth does not take what we send")
+
+    def _hang_up(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None

@@ -1,0 +1,74 @@
+"""Renewal: new keys, new certificates, no token."""
+
+import ssl
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.join import Keys, hello_of, identity_of
+from teleport_lite.errors import Denied, Error, Unavailable
+from teleport_lite.net.http import Connection
+from teleport_lite.net.tls import client_context
+from teleport_lite.proto.codec import MAX_JOIN, read, write
+from teleport_lite.proto.join import AUTH_SERVER_NAME, Renew, Welcome
+
+# Certificates last 30 days; twice a day keeps a host a month away from trouble at any time.
+EVERY = timedelta(hours=12)
+JITTER = 0.2
+
+
+def renewal(identity: Identity, keys: Keys, node_name: str) -> Renew:
+    return Renew(
+        hello=hello_of(
+            keys,
+            node_name=node_name,
+            roles=identity.roles,
+            host_id=identity.host_id,
+            principals=(),
+        )
+    )
+
+
+def renew(identity: Identity, servers: Sequence[str], *, node_name: str) -> Identity:
+    """Over mTLS, from the first server that answers. Raises Unavailable, Denied or NotFound."""
+    failures: list[Error] = []
+    for address in servers:
+        try:
+            return _renew_at(identity, address, node_name)
+        except Unavailable as why:
+            failures.append(why)
+    raise failures[0] if failures else Unavailable("no auth server is configured")
+
+
+def _renew_at(identity: Identity, address: str, node_name: str) -> Identity:
+    context = client_context(identity.tls_cert, identity.tls_private, identity.host_cas)
+    keys = Keys.new()
+    try:
+        with Connection.tls(address, context, AUTH_SERVER_NAME) as wire:
+            answer = wire.ask("/v1/host/renew", renewal(identity, keys, node_name))
+    except ssl.SSLError as why:
+        raise untrusted(address, why) from why
+    return identity_of(read(Welcome, write(answer), limit=MAX_JOIN), keys)
+
+
+def untrusted(address: str, why: ssl.SSLError) -> Error:
+    """We hold an identity, and TLS to auth fails all the same: who does not trust whom?"""
+    reason = (why.reason or str(why)).lower().replace("_", " ")
+    if isinstance(why, ssl.SSLCertVerificationError):
+        return Denied(
+            f"{address} is not the auth server this host joined: {why.verify_message}",
+            hint="if the cluster was rebuilt, start with a new token; else check the address",
+            log="server untrusted",
+        )
+    if "alert" in reason and ("unknown ca" in reason or "certificate" in reason):
+        return Denied(
+            f"{address} does not accept this host's certificate ({reason})",
+            hint="start with a new token to join again",
+            log="client untrusted",
+        )
+    return Unavailable(f"{address}: TLS handshake failed ({reason})")
+
+
+def due(identity_written: datetime, now: datetime, jitter: float) -> bool:
+    """`jitter` in -1..1 spreads a fleet that was started at once."""
+    return now - identity_written >= EVERY * (1 + JITTER * jitter)

@@ -1,0 +1,186 @@
+"""The agent's end of the agent stream: a WebSocket client (RFC 6455) on a blocking TLS socket.
+
+wsproto does the protocol; this does the waiting. One thread reads and writes; others hand it
+frames through `send`.
+"""
+
+import select
+import socket
+import ssl
+from collections import deque
+from threading import Lock
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    RejectData,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from teleport_lite.errors import Malformed, Unavailable
+from teleport_lite.net.http import dial
+from teleport_lite.net.problems import as_error
+from teleport_lite.proto.codec import MAX_FRAME, read_any
+
+# Auth sends a ping every 20 s; three of them missing means nobody is there.
+SILENCE = 60.0
+MAX_WAITING = 256
+CHUNK = 65536
+
+
+class StreamClient:
+    """Open on construction. Raises Unavailable, ssl.SSLError, or what the server refused with."""
+
+    def __init__(
+        self,
+        address: str,
+        context: ssl.SSLContext,
+        server_name: str,
+        path: str,
+        *,
+        timeout: float = 15.0,
+    ) -> None:
+        self._address = address
+        plain = dial(address, timeout=timeout)
+        try:
+            self._wire = context.wrap_socket(plain, server_hostname=server_name)
+        except OSError:
+            plain.close()
+            raise
+        self._ws = WSConnection(ConnectionType.CLIENT)
+        self._waiting: deque[bytes] = deque()
+        self._guard = Lock()  # guards _waiting
+        self._inbox: deque[bytes] = deque()
+        self._partial = ""
+        self._refusal = b""
+        self._status = 0
+        self._ended = False
+        self._bell_in, self._bell_out = socket.socketpair()
+        self._bell_in.setblocking(False)
+        try:
+            self._wire.sendall(self._ws.send(Request(host="auth", target=path)))
+            self._handshake()
+        except BaseException:
+            self.close()
+            raise
+        self._wire.settimeout(None)
+
+    def send(self, frame: bytes) -> bool:
+        """Queue a frame from any thread. False when the queue is full: the other side is stuck."""
+        with self._guard:
+            if len(self._waiting) >= MAX_WAITING:
+                return False
+            self._waiting.append(frame)
+        self._ring()
+        return True
+
+    def receive(self, timeout: float) -> bytes | None:
+        """The next frame, or None after `timeout` seconds. Raises Unavailable when it is over."""
+        if self._inbox:
+            return self._inbox.popleft()
+        if self._ended:
+            raise Unavailable(f"{self._address} closed the stream")
+        self._flush()
+        if not self._wire.pending():
+            ready, _, _ = select.select([self._wire, self._bell_in], [], [], max(0.0, timeout))
+            if self._bell_in in ready:
+                self._bell_in.recv(4096)
+                self._flush()
+            if self._wire not in ready:
+                return None
+        self._take(self._read())
+        return self._inbox.popleft() if self._inbox else None
+
+    def wake(self) -> None:
+        """Make a waiting `receive` return."""
+        self._ring()
+
+    def flush(self) -> None:
+        """Write out what is queued, for the thread that owns the stream."""
+        self._flush()
+
+    def close(self) -> None:
+        for each in (self._wire, self._bell_in, self._bell_out):
+            each.close()
+
+    def _ring(self) -> None:
+        try:
+            self._bell_out.send(b"!")
+        except OSError:
+            return  # closed meanwhile: nobody is waiting
+
+    def _handshake(self) -> None:
+        while True:
+            for event in self._events(self._read()):
+                if isinstance(event, AcceptConnection):
+                    return
+                if isinstance(event, RejectConnection):
+                    self._status = event.status_code
+                    if not event.has_body:
+                        raise as_error(self._status, None, self._address)
+                elif isinstance(event, RejectData):
+                    self._refusal += event.data[: MAX_FRAME - len(self._refusal)]
+                    if event.body_finished:
+                        raise self._refused()
+                else:
+                    self._note(event)
+
+    def _refused(self) -> Exception:
+        try:
+            body = read_any(bytes(self._refusal), limit=MAX_FRAME)
+        except Malformed:
+            body = None
+        return as_error(self._status, body, self._address)
+
+    def _take(self, data: bytes) -> None:
+        for event in self._events(data):
+            self._note(event)
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, TextMessage):
+            self._partial += event.data
+            if len(self._partial) > MAX_FRAME:
+                raise Malformed(f"{self._address} sent a frame over {MAX_FRAME} bytes")
+            if event.message_finished:
+                self._inbox.append(self._partial.encode())
+                self._partial = ""
+        elif isinstance(event, BytesMessage):
+            self._inbox.append(bytes(event.data))
+        elif isinstance(event, Ping):
+            self._wire.sendall(self._ws.send(event.response()))
+        elif isinstance(event, CloseConnection):
+            self._ended = True
+
+    def _events(self, data: bytes) -> list[Event]:
+        try:
+            self._ws.receive_data(data or None)
+            return list(self._ws.events())
+        except (RemoteProtocolError, LocalProtocolError) as why:
+            raise Unavailable(f"{self._address} does not speak the agent stream") from why
+
+    def _read(self) -> bytes:
+        try:
+            data = self._wire.recv(CHUNK)
+        except ssl.SSLError:
+            raise
+        except OSError as why:
+            raise Unavailable(f"{self._address}: the stream broke ({why})") from why
+        if not data:
+            raise Unavailable(f"{self._address} closed the connection")
+        return data
+
+    def _flush(self) -> None:
+        with self._guard:
+            frames, self._waiting = list(self._waiting), deque()
+        for frame in frames:
+            try:
+                self._wire.sendall(self._ws.send(TextMessage(data=frame.decode())))
+            except (OSError, LocalProtocolError) as why:
+                raise Unavailable(f"{self._address}: the stream broke ({why})") from why
