@@ -1,0 +1,88 @@
+# First code of the single file: finds the unpacked tree of this build and starts the program from
+# it. It is compiled anew on every start, so what a start rarely needs lives in older.py and
+# unpack.py; and every line must be readable to Python 3.5, or older.py never gets its say.
+import sys
+
+if sys.version_info < (3, 11):
+    import older
+
+    older.start_a_newer_python()
+import os
+
+if not (sys.flags.isolated and sys.flags.no_site):  # `python3 FILE`: shut out PYTHONPATH and site
+    os.execv(sys.executable, [sys.executable, "-I", "-S"] + sys.argv)
+
+FILE = os.path.realpath(os.path.dirname(__file__))
+# Like cp311-x86_64. Whatever is not CPython with glibc gets a name that no build has.
+TARGET = "%s-%s" % (
+    sys.implementation.cache_tag.replace("cpython-", "cp"),
+    getattr(sys.implementation, "_multiarch", os.uname().machine).replace("-linux-gnu", ""),
+)
+BUILD = "@BUILD@"
+LEAF = BUILD + "-" + TARGET
+
+
+def objection(path: str) -> str:
+    """Why code may not be loaded from this directory; "" if it may.
+
+    Nobody but root and us may be able to change it or put another in its place: it must be root's
+    or ours and writable by nobody else, and so must every directory above it. Above it, a sticky
+    one will do (others cannot rename what is ours there), and so will one of root's that a group
+    may write (which group that is, is root's own choice).
+    """
+    here = os.path.realpath(path)
+    below = ""
+    while here != below:
+        try:
+            facts = os.lstat(here)
+        except OSError as why:
+            return "%s: %s" % (here, why.strerror)
+        mode = facts.st_mode
+        if mode & 0o170000 != 0o040000:
+            return here + " is not a directory"
+        if facts.st_uid not in (0, os.geteuid()):
+            return "%s belongs to uid %d" % (here, facts.st_uid)
+        others = 0o002 if below and facts.st_uid == 0 else 0o022
+        if mode & others and not (below and mode & 0o1000):
+            return "others can write to %s (mode %04o)" % (here, mode & 0o7777)
+        below, here = here, os.path.dirname(here)
+    return ""
+
+
+def roots() -> "list[tuple[str, bool]]":
+    """Directories that may hold trees, each with whether a mere start may put one there."""
+    env = os.environ
+    if env.get("TELEPORT_LITE_ROOT"):
+        return [(env["TELEPORT_LITE_ROOT"], True)]
+    found = [
+        (os.path.dirname(FILE), False),
+        ("/usr/local/lib/teleport-lite", False),
+        ("/var/cache/teleport-lite", os.geteuid() == 0),
+    ]
+    for name in ("CACHE_DIRECTORY", "RUNTIME_DIRECTORY"):  # systemd sets them for a unit
+        if env.get(name):
+            found.append((env[name].split(":")[0] + "/trees", True))
+    for name, below in (("XDG_CACHE_HOME", ""), ("HOME", "/.cache"), ("XDG_RUNTIME_DIR", "")):
+        if env.get(name, "").startswith("/"):
+            found.append((env[name] + below + "/teleport-lite", True))
+    return found
+
+
+def tree() -> str:
+    for root, _ in roots():
+        here = root + "/" + LEAF
+        if os.path.isdir(here) and not objection(here):
+            return here
+    import unpack
+
+    return unpack.somewhere()
+
+
+if sys.argv[1:2] == ["self"] and sys.argv[2:3] in (["unpack"], ["verify"], ["where"]):
+    import unpack
+
+    sys.exit(unpack.command(sys.argv[2], sys.argv[3:]))
+sys.path[0] = tree()
+from teleport_lite.__main__ import main
+
+sys.exit(main())

@@ -1,0 +1,19 @@
+#!/bin/sh
+# teleport-lite @VERSION@ (build @BUILD@): a Python program behind this shell header; the zip archive starts below it.
+# Digest of the whole file while these are 64 zeros: @DIGEST@
+py= main=
+if [ "${1-}" != self ] && [ -z "${TELEPORT_LITE_ROOT-}${TELEPORT_LITE_PYTHON-}" ] && [ -r /usr/local/lib/teleport-lite/launch-@BUILD@ ]; then
+  . /usr/local/lib/teleport-lite/launch-@BUILD@
+  [ -x "$py" ] && [ -r "$main" ] && exec "$py" -I -S "$main" "$0" "$@"
+fi
+if [ "$(wc -c <"$0")" -ne @SIZE@ ]; then
+  echo "ERROR: $0 is damaged: its size is not @SIZE@ bytes" >&2
+  echo "  try: copy or build the file again" >&2
+  exit 1
+fi
+for py in "${TELEPORT_LITE_PYTHON-}" python3 python3.14 python3.13 python3.12 python3.11; do
+  [ -n "$py" ] && command -v "$py" >/dev/null 2>&1 && exec "$py" -I -S "$0" "$@"
+done
+echo "ERROR: teleport-lite needs python3 (3.11 or newer), and PATH has none" >&2
+echo "  try: apt-get install python3" >&2
+exit 127
