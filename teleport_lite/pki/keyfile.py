@@ -29,6 +29,7 @@ def make_private_dir(path: Path) -> None:
     Raises Denied if it is a link or no directory, belongs to somebody else, or others may
     enter it; NotFound, Denied or Unavailable if the system refuses.
     """
+    _refuse_nul(path)
     try:
         missing = [each for each in path.parents if not each.exists()]
         for each in reversed(missing):
@@ -66,6 +67,7 @@ def read_secret(path: Path, *, limit: int = 1 << 20) -> bytes:
     Raises NotFound; Denied if it is no regular file, is not ours or root's, or is open to
     others; Malformed if it is longer than `limit` bytes.
     """
+    _refuse_nul(path)
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer that never comes.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -81,6 +83,7 @@ def read_secret(path: Path, *, limit: int = 1 << 20) -> bytes:
 
 
 def _write(path: Path, data: bytes, mode: int, *, replace: bool) -> None:
+    _refuse_nul(path)
     try:
         with _directory_of(path) as directory:
             _check_target(path, directory)
@@ -178,6 +181,12 @@ _KINDS = {
 
 def _kind(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "a device")
+
+
+def _refuse_nul(path: Path) -> None:
+    # The system would not take it, and Python raises a plain ValueError.
+    if "\0" in str(path):
+        raise Malformed(f"file name {str(path)[:80]!a} holds a NUL")
 
 
 def _refuse(path: Path, why: OSError, verb: str) -> NoReturn:
