@@ -136,8 +136,7 @@ def pip_installs(pip: list[str], target: Target, tools: Path, place: Path) -> li
     """Two commands: what builds the one source package, then everything."""
     older = [f"manylinux_2_{minor}" for minor in (*range(GLIBC, 16, -1), 12, 5)]
     platforms = [*older, "manylinux2014", "manylinux2010", "manylinux1"]
-    install = [*pip, "install", "-qq", "--disable-pip-version-check", "--no-input"]
-    install += ["--root-user-action", "ignore", "--require-hashes", "--no-deps", "--no-compile"]
+    install = [*quiet_pip(pip, sys.executable), "--require-hashes", "--no-deps", "--no-compile"]
     return [
         [*install, "--only-binary", ":all:", "--target", str(tools), "-r", str(BUILD_LOCK)],
         [
@@ -148,8 +147,13 @@ def pip_installs(pip: list[str], target: Target, tools: Path, place: Path) -> li
     ]
 
 
+def quiet_pip(pip: list[str], python: str) -> list[str]:
+    quiet = ["-qq", "--disable-pip-version-check", "--no-input", "--root-user-action", "ignore"]
+    return [*pip, "--python", python, "install", *quiet]
+
+
 def find_pip() -> list[str]:
-    """The words that start a pip which installs for this Python. Raises Failed."""
+    """The words that start a pip, of this Python or of Debian's. Raises Failed."""
     if pip := installed_pip():
         return pip
     if os.geteuid() == 0 and shutil.which("apt-get"):
@@ -161,15 +165,14 @@ def find_pip() -> list[str]:
         subprocess.run(wanted, env=quiet, stdout=subprocess.DEVNULL)
         if pip := installed_pip():
             return pip
-    raise Failed("the build needs pip or uv to fetch wheels, and there is neither", apt_hint())
+    raise Failed("there is neither pip nor uv to fetch packages with", apt_hint())
 
 
 def installed_pip() -> list[str]:
-    own, debians = [sys.executable, "-m", "pip"], ["/usr/bin/python3", "-m", "pip"]
-    if works(*own, "--version"):
-        return own
-    lent = [*debians, "--python", sys.executable]  # pip 22.3 and later
-    return lent if works(*lent, "--version") else []
+    for python in (sys.executable, "/usr/bin/python3"):
+        if works(python, "-m", "pip", "--python", sys.executable, "--version"):
+            return [python, "-m", "pip"]
+    return []
 
 
 def apt_hint() -> str:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # teleport-lite @VERSION@ (build @BUILD@): a Python program behind this shell header; the zip archive starts below it.
 # Digest of the whole file while these are 64 zeros: @DIGEST@
-py= main=
+py='' main=''
 if [ "${1-}" != self ] && [ -z "${TELEPORT_LITE_ROOT-}${TELEPORT_LITE_PYTHON-}" ] && [ -r /usr/local/lib/teleport-lite/launch-@BUILD@ ]; then
   . /usr/local/lib/teleport-lite/launch-@BUILD@
   [ -x "$py" ] && [ -r "$main" ] && exec "$py" -I -S "$main" "$0" "$@"
