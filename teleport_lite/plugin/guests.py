@@ -4,6 +4,7 @@ Our own roles sit at the same table: `builtin.py` seats them through `Guests.sea
 is what an invited directory (`directory.py`) or distribution (`distribution.py`) ends in.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -95,17 +96,27 @@ class Guests:
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError, TypeError) as why:
+        except Exception as why:  # a guest may do anything while it is looked at
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             cause = " ".join(str(why).split("\n")[1:]).strip() or str(why)
             raise fence.broken(name, f"has a wrong hook: {cause[:300]}", log=str(why)) from why
-        callers = self._manager.get_hookcallers(plugin) or []
-        wraps = [x for c in callers for x in c.get_hookimpls() if x.plugin is plugin]
-        if not wraps or any(x.wrapper or x.hookwrapper for x in wraps):
+        cause = self._misuse(plugin)
+        if cause:
             self._manager.unregister(name=name)
-            cause = "may not wrap other plugins' hooks" if wraps else "has none of our hooks"
             raise fence.broken(name, cause)
+
+    def _misuse(self, plugin: object) -> str:
+        """What pluggy lets pass and we do not; "" if nothing."""
+        callers = self._manager.get_hookcallers(plugin) or []
+        hooks = {c.name: x for c in callers for x in c.get_hookimpls() if x.plugin is plugin}
+        if any(hook.wrapper or hook.hookwrapper for hook in hooks.values()):
+            return "may not wrap other plugins' hooks"
+        for word in dir(plugin):
+            ours = word.startswith(f"{hookspecs.PROJECT}_") and word not in hooks
+            if ours and inspect.isroutine(inspect.getattr_static(plugin, word, None)):
+                return f"{word} is not marked with @hookimpl"
+        return "" if hooks else "has none of our hooks"
 
     def _ask(
         self,
@@ -123,16 +134,15 @@ class Guests:
         return None
 
     def _check_clashes(self, name: str, roles: Sequence[SystemRole]) -> None:
-        """Raises Conflict naming both plugins for a role, flag, alias or section used twice."""
-        taken = {word: guest.name for guest in self for word in _words(guest.roles)}
-        taken |= dict.fromkeys((f"section {section}" for section in OWN_SECTIONS), "the core")
-        mine: set[str] = set()
+        """Raises Conflict naming both for a role, flag, alias or section that is used twice."""
+        taken = {word: f"plugin {guest.name}" for guest in self for word in _words(guest.roles)}
+        taken |= {f"section {section}": "teleport-lite itself" for section in OWN_SECTIONS}
         for word in _words(roles):
-            other = name if word in mine else taken.get(word)
-            if other is not None:
-                both = "twice by" if other == name else f"by plugin {other} and"
-                raise Conflict(f"{word} is used {both} plugin {name}", hint=fence.LIST_THEM)
-            mine.add(word)
+            if word in taken:
+                raise Conflict(
+                    f"{word} is used by {taken[word]} and by plugin {name}", hint=fence.LIST_THEM
+                )
+            taken[word] = f"plugin {name}"
 
 
 def _words(roles: Sequence[SystemRole]) -> Iterator[str]:

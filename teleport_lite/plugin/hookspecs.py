@@ -18,7 +18,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 
 @hookspec
 def teleport_lite_system_roles() -> Sequence[SystemRole]:
-    """Say which roles this plugin brings: how people write them, what a token of them may do.
+    """Say which roles this plugin brings, how people write them and what their tokens may do.
 
     Runs in:   every process that reads the config file or knows token types, once, while it
                starts. Never per request.
