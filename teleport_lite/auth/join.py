@@ -19,7 +19,7 @@ from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.errors import Conflict, Denied, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.host import Host
-from teleport_lite.model.names import HOST_NAME, checked
+from teleport_lite.model.names import HOST_NAME, checked_host_name
 from teleport_lite.model.system_role import RoleBook
 from teleport_lite.model.token import JoinToken, Verifier
 from teleport_lite.pki.keys import check_ssh_public, public_of_csr, ssh_fingerprint
@@ -35,6 +35,8 @@ from teleport_lite.store.protocols import Store, Tx
 
 # Certificates are backdated by two minutes; a host further off could not use them.
 MAX_SKEW = timedelta(minutes=2)
+# Its own addresses and public names; more than this is a mistake or a trick.
+MAX_PRINCIPALS = 16
 ASK_FOR_ANOTHER = "tctl tokens add"
 
 
@@ -136,7 +138,7 @@ class JoinDesk:
         return token, server_final
 
     def _checked(self, hello: Hello, token: JoinToken, cannot: str) -> Wish:
-        checked(HOST_NAME, hello.node_name, "node name", example="web-1")
+        checked_host_name(hello.node_name, "node name")
         roles = self._book.parse(",".join(hello.roles))
         for role in roles:
             if role not in token.roles:
@@ -152,8 +154,7 @@ class JoinDesk:
             ssh_key=check_ssh_public(hello.ssh_key),
             tls_key=public_of_csr(hello.tls_csr),
             principals=tuple(
-                checked(HOST_NAME, each, "principal", example="web-1.example.com")
-                for each in hello.principals[:16]
+                checked_host_name(each, "principal") for each in hello.principals[:MAX_PRINCIPALS]
             ),
             host_id=hello.host_id,
             version=hello.version,

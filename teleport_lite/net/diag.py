@@ -1,0 +1,61 @@
+"""`diag_addr`: /healthz, /readyz and /metrics, for probes and Prometheus.
+
+The standard library's server in a thread: it must answer while everything else is stuck, and
+it is not worth an import of the web framework on a node.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from teleport_lite.errors import Unavailable
+from teleport_lite.net.http import split_address
+
+Ready = Callable[[], tuple[int, dict[str, object]]]
+
+
+class DiagServer:
+    """Listens on construction. Raises Unavailable when the address can not be had."""
+
+    def __init__(self, address: str, *, ready: Ready, metrics: Callable[[], bytes]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            server_version, sys_version = "teleport-lite", ""
+            timeout = 10
+
+            def do_GET(self) -> None:
+                if self.path == "/healthz":
+                    self._send(200, "application/json", b'{"status": "ok"}')
+                elif self.path == "/readyz":
+                    status, body = ready()
+                    self._send(status, "application/json", json.dumps(body).encode())
+                elif self.path == "/metrics":
+                    self._send(200, "text/plain; version=0.0.4; charset=utf-8", metrics())
+                else:
+                    self._send(404, "text/plain", b"try /healthz, /readyz or /metrics\n")
+
+            def _send(self, status: int, kind: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Probes come every few seconds; nobody wants to read about each."""
+
+        host, port = split_address(address)
+        try:
+            self._server = ThreadingHTTPServer((host or "127.0.0.1", port), Handler)
+        except OSError as why:
+            raise Unavailable(f"diag_addr {address}: {why.strerror}") from why
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="diag", daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
