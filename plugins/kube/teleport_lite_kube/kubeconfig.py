@@ -40,5 +40,6 @@ def _names(raw: bytes) -> list[str]:
     except (yaml.YAMLError, ValueError, RecursionError):
         return []
     listed = read.get("contexts") if isinstance(read, dict) else None
-    found = [one.get("name") for one in listed or () if isinstance(one, dict)]
+    entries = listed if isinstance(listed, list) else []
+    found = [one.get("name") for one in entries if isinstance(one, dict)]
     return [name for name in found if isinstance(name, str) and name]
