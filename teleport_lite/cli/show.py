@@ -68,7 +68,7 @@ def as_json(value: object) -> str:
 def as_yaml(value: object) -> str:
     from teleport_lite.config.yaml import dump
 
-    return dump(value)
+    return safe(dump(value))
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, cut: str = "") -> str:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from teleport_lite.cli.show import line, minutes
 from teleport_lite.client.facts import Facts
 
+# --type=kube brings the other two along; the message is still about Kubernetes.
+KUBE = ("Kube", "App", "Discovery")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
@@ -75,9 +78,10 @@ def command(*words: str) -> str:
 
 
 def message(answer: Facts, example: Example | None = None) -> str:
-    """The text for the types the token has; what is special about the first one decides."""
+    """The text for the types the token has. Several types share the plain one."""
     invite = read(answer)
-    special = _SPECIAL.get(invite.roles[0]) if invite.roles else None
+    kind = "Kube" if invite.roles[:1] == KUBE[:1] and set(invite.roles) <= set(KUBE) else ""
+    special = _SPECIAL.get(kind or ",".join(invite.roles))
     return special(invite, example or Example()) if special else _host(invite)
 
 

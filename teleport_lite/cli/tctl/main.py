@@ -21,49 +21,32 @@ def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any
     return value
 
 
+def _typed(*names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, callback=_remember, show_default=False, **more)
+
+
+_SAME = "Taken for compatibility: the far end is checked all the same."
+_CONFIG = {"envvar": "TELEPORT_CONFIG_FILE", "help": "Configuration of the auth service here."}
+
+
 def _flags(
     debug: Annotated[
         bool,
         typer.Option(
-            "--debug/--no-debug",
-            "-d",
-            help="Say more when something fails.",
-            show_default=False,
+            "--debug/--no-debug", "-d", help="Say more when something fails.", show_default=False
         ),
     ] = False,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            "-c",
-            envvar="TELEPORT_CONFIG_FILE",
-            help="Configuration of the auth service on this host.",
-            callback=_remember,
-        ),
-    ] = None,
+    config: Annotated[str | None, _typed("--config", "-c", **_CONFIG)] = None,
     data_dir: Annotated[
-        str | None,
-        typer.Option(help="Data directory of the auth service here.", callback=_remember),
+        str | None, _typed("--data-dir", help="Data directory of the auth service here.")
     ] = None,
     auth_server: Annotated[
-        list[str] | None,
-        typer.Option(help="Address of the auth service, host:port.", callback=_remember),
+        list[str] | None, _typed("--auth-server", help="Address of the auth service, host:port.")
     ] = None,
     identity: Annotated[
-        str | None,
-        typer.Option(
-            "--identity", "-i", help="Identity file of `tctl auth sign`.", callback=_remember
-        ),
+        str | None, _typed("--identity", "-i", help="Identity file of `tctl auth sign`.")
     ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option(
-            "--insecure/--no-insecure",
-            help="Taken for compatibility: the far end is checked all the same.",
-            callback=_remember,
-            show_default=False,
-        ),
-    ] = False,
+    insecure: Annotated[bool, _typed("--insecure/--no-insecure", help=_SAME)] = False,
 ) -> None:
     """The flags of every command, declared once. Never called."""
 

@@ -13,50 +13,45 @@ from teleport_lite.model.labels import parse_labels
 
 app = typer.Typer(help="Join tokens let new machines in.", **PLAIN)
 
+TYPES = "app, auth, bot, db, discovery, kube, node, proxy, trusted_cluster, windowsdesktop"
+
+Shown = typer.Option(help="Stands in the message.")
+Form = Annotated[
+    Format | None, typer.Option(help="text prints only the tokens.", show_default=False)
+]
+
 
 @app.command()
 def add(
     ctx: typer.Context,
-    type: Annotated[
-        str,
-        typer.Option(
-            help="What it may become, like node or node,proxy: app, auth, bot, db, discovery, "
-            "kube, node, proxy, trusted_cluster, windowsdesktop."
-        ),
-    ],
+    type: Annotated[str, typer.Option(help=f"What it may become, like node,proxy: {TYPES}.")],
     value: Annotated[str, typer.Option(help="The token itself; made up if not given.")] = "",
     given: Annotated[str, typer.Option("--labels", help="Labels, like env=prod,team=db.")] = "",
     ttl: Annotated[str, typer.Option(help="How long it works: 5m, 12h.")] = "30m",
-    app_name: Annotated[str, typer.Option(help="Shown in the message.")] = "example-app",
-    app_uri: Annotated[str, typer.Option(help="Shown in the message.")] = "http://localhost:8080",
-    db_name: Annotated[str, typer.Option(help="Shown in the message.")] = "example-db",
-    db_protocol: Annotated[str, typer.Option(help="Shown in the message.")] = "postgres",
-    db_uri: Annotated[str, typer.Option(help="Shown in the message.")] = "localhost:5432",
-    format: Annotated[
-        Format | None, typer.Option(help="text prints only the token.", show_default=False)
-    ] = None,
+    app_name: Annotated[str, Shown] = "example-app",
+    app_uri: Annotated[str, Shown] = "http://localhost:8080",
+    db_name: Annotated[str, Shown] = "example-db",
+    db_protocol: Annotated[str, Shown] = "postgres",
+    db_uri: Annotated[str, Shown] = "localhost:5432",
+    format: Form = None,
 ) -> None:
     """Create a join token and show the command that uses it."""
-    made = (
-        desk_of(ctx).admin().add_token(types=type, value=value, ttl=ttl, labels=parse_labels(given))
-    )
+    admin = desk_of(ctx).admin()
+    made = admin.add_token(types=type, value=value, ttl=ttl, labels=parse_labels(given))
     for warning in made.texts("warnings"):
         warn(warning)
-    if format is None:
-        example = invite.Example(
-            app_name=app_name,
-            app_uri=app_uri,
-            db_name=db_name,
-            db_protocol=db_protocol,
-            db_uri=db_uri,
-        )
-        return out(invite.message(made, example))
-    kept = {
-        "token": made.text("token"),
-        "roles": made.texts("roles"),
-        "expires": made.text("expires"),
-    }
-    return emit(kept, format, lambda: line(made.text("token")))
+    token, roles, expires = made.text("token"), made.texts("roles"), made.text("expires")
+    if format is not None:
+        kept = {"token": token, "roles": roles, "expires": expires}
+        return emit(kept, format, lambda: line(token))
+    example = invite.Example(
+        app_name=app_name,
+        app_uri=app_uri,
+        db_name=db_name,
+        db_protocol=db_protocol,
+        db_uri=db_uri,
+    )
+    return out(invite.message(made, example))
 
 
 @app.command()
@@ -66,9 +61,7 @@ def ls(
     redact: Annotated[
         bool, typer.Option("--redact/--no-redact", help="Show only the end of each token.")
     ] = False,
-    format: Annotated[
-        Format | None, typer.Option(help="text prints only the tokens.", show_default=False)
-    ] = None,
+    format: Form = None,
 ) -> None:
     """List the tokens that work, the ones that expire first in front."""
     desk, wanted = desk_of(ctx), parse_labels(chosen).items()
