@@ -64,6 +64,16 @@ def new_tls_key() -> Secret:
     return Secret(_pem(private, serialization.PrivateFormat.PKCS8))
 
 
+def new_portable_ssh_key() -> tuple[Secret, str]:
+    """An SSH key that OpenSSH finds anywhere in a file: ECDSA P-256 as PKCS#8, and its line.
+
+    OpenSSH's own format has to stand at the very top of a file, and 9.6 is the first version
+    that reads Ed25519 as PKCS#8.
+    """
+    private = ec.generate_private_key(ec.SECP256R1())
+    return Secret(_pem(private, serialization.PrivateFormat.PKCS8)), ssh_line(private.public_key())
+
+
 def csr(private: Secret, common_name: str) -> str:
     """A PKCS#10 request (RFC 2986), PEM: proves that the sender holds the private key."""
     key = serialization.load_pem_private_key(private.reveal().encode(), None)
