@@ -1,0 +1,560 @@
+"""What every store promises. A new implementation adds one line to `makers.OPENERS`."""
+
+import threading
+from dataclasses import fields, replace
+from datetime import timedelta
+
+import pytest
+
+from teleport_lite.errors import Denied, Unavailable
+from teleport_lite.model.authority import CaKeys, CaType
+from teleport_lite.model.event import Event
+from teleport_lite.model.host import Host, Report
+from teleport_lite.model.lock import Lock
+from teleport_lite.model.token import JoinToken
+from teleport_lite.model.user import Role, User
+from teleport_lite.store.protocols import REPLAY_WINDOW, Store
+from tests.store.makers import (
+    MINUTE,
+    SECOND,
+    T0,
+    a_host,
+    a_token,
+    an_event,
+    filled,
+    spend,
+)
+
+# Tokens: adding, listing, removing
+
+
+def test_a_token_comes_back_as_it_went_in(store: Store) -> None:
+    token = replace(filled(JoinToken), spent_at=None)
+    assert store.write(lambda tx: tx.add_token(token))
+    assert store.token(token.name) == token
+    assert store.tokens() == [token]
+
+
+def test_a_token_is_added_once(store: Store) -> None:
+    assert store.write(lambda tx: tx.add_token(a_token()))
+    assert not store.write(lambda tx: tx.add_token(a_token(roles=("Auth",))))
+    assert store.tokens() == [a_token()]
+
+
+def test_an_expired_token_does_not_take_up_its_text(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+    assert spend(store)
+    later = T0 + 30 * MINUTE
+    again = a_token(created_at=later, expires_at=later + MINUTE, once=True)
+    assert not store.write(lambda tx: tx.add_token(replace(again, created_at=later - SECOND)))
+    assert store.write(lambda tx: tx.add_token(again))
+    assert store.tokens() == [again]
+    assert spend(store, at=later, key="another")
+
+
+def test_a_token_that_was_never_dated_replaces_nothing(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token()))
+    assert not store.write(lambda tx: tx.add_token(a_token(created_at=None)))
+
+
+def test_who_adds_a_token_cannot_say_it_is_spent(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True, spent_at=T0)))
+    assert store.tokens() == [a_token(once=True)]
+    assert spend(store)
+
+
+def test_tokens_are_listed_by_expiry_and_the_lasting_ones_last(store: Store) -> None:
+    for name, expires in (("a", None), ("b", T0 + MINUTE), ("c", T0), ("d", T0)):
+        token = a_token(name, expires_at=expires)
+        assert store.write(lambda tx, token=token: tx.add_token(token))
+    assert [token.name for token in store.tokens()] == ["c", "d", "b", "a"]
+
+
+def test_a_removed_token_is_gone(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token()))
+    assert store.write(lambda tx: tx.remove_token("t1"))
+    assert not store.write(lambda tx: tx.remove_token("t1"))
+    assert store.token("t1") is None
+    assert not spend(store)
+
+
+# Tokens: spending
+
+
+def test_a_node_token_is_shared_until_the_moment_it_expires(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token()))
+    assert spend(store, key="one")
+    assert spend(store, key="two", at=T0 + 30 * MINUTE - SECOND)
+    assert not spend(store, key="one", at=T0 + 30 * MINUTE)
+    kept = store.token("t1")
+    assert kept is not None
+    assert kept.spent_at is None
+
+
+def test_a_token_nobody_added_is_refused(store: Store) -> None:
+    assert not spend(store)
+
+
+@pytest.mark.parametrize(
+    "roles", [(), ("Proxy",), ("Node", "Proxy"), ("Nod",), ("ode",), ("Node,App",), ("",)]
+)
+def test_a_token_covers_its_own_roles_only(store: Store, roles: tuple[str, ...]) -> None:
+    store.write(lambda tx: tx.add_token(a_token(roles=("Node", "App"))))
+    assert not store.write(lambda tx: tx.spend_token("t1", roles=roles, key="k", now=T0))
+
+
+def test_a_token_covers_each_of_its_roles(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(roles=("Node", "App", "Db"))))
+    for roles in (("Node",), ("Db", "Node"), ("App", "Db", "Node")):
+        assert store.write(
+            lambda tx, roles=roles: tx.spend_token("t1", roles=roles, key="k", now=T0)
+        )
+
+
+def test_a_once_token_works_for_one_key(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+    assert spend(store, at=T0 + SECOND)
+    assert not spend(store, key="another")
+    assert store.tokens() == [a_token(once=True, spent_at=T0 + SECOND)]
+
+
+def test_a_lost_answer_may_be_asked_for_again_for_ten_minutes(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+    assert spend(store)
+    assert spend(store, at=T0 + REPLAY_WINDOW - SECOND)
+    assert not spend(store, at=T0 + REPLAY_WINDOW)
+
+
+def test_asking_again_does_not_prolong_the_window(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+    for minute in (0, 4, 8):
+        assert spend(store, at=T0 + minute * MINUTE)
+    assert not spend(store, at=T0 + 12 * MINUTE)
+
+
+def test_the_replay_window_ends_with_the_token(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+    assert spend(store, at=T0 + 29 * MINUTE)
+    assert not spend(store, at=T0 + 30 * MINUTE)
+
+
+def test_no_key_is_nobodys_key(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+    assert not spend(store, key="")
+    assert spend(store)
+
+
+def test_a_spent_token_still_takes_up_its_text(store: Store) -> None:
+    """Or the same bot token could be configured, used, and used again after a restart."""
+    bot = a_token(once=True, static=True, expires_at=None)
+    store.write(lambda tx: tx.add_token(bot))
+    assert spend(store)
+    assert store.write(lambda tx: tx.sweep(T0 + timedelta(days=400))) == 0
+    assert not store.write(lambda tx: tx.add_token(replace(bot, created_at=T0 + 99 * MINUTE)))
+    assert not spend(store, key="another")
+
+
+def test_a_use_that_is_undone_was_no_use(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+
+    def spend_and_fail(tx):
+        assert tx.spend_token("t1", roles=("Node",), key="one", now=T0)
+        raise Denied("no")
+
+    with pytest.raises(Denied):
+        store.write(spend_and_fail)
+    assert spend(store, key="two")
+
+
+def test_of_200_racers_for_a_once_token_exactly_one_wins_in_20_rounds(store: Store) -> None:
+    for number in range(20):
+        name = f"t{number}"
+        store.write(lambda tx, name=name: tx.add_token(a_token(name, once=True)))
+        start, won = threading.Barrier(200), []
+
+        def race(racer: int, name: str = name, start=start, won=won) -> None:
+            start.wait()
+            if spend(store, name, key=f"key-{racer}"):
+                won.append(racer)
+
+        threads = [threading.Thread(target=race, args=(racer,)) for racer in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+
+
+# Tokens: a clock that is put back
+
+
+def test_a_clock_put_back_does_not_revive_a_token_that_was_seen_expired(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token()))
+    assert not spend(store, at=T0 + 30 * MINUTE)
+    assert not spend(store, at=T0)
+
+
+def test_time_seen_by_a_refusal_counts_even_though_the_refusal_undoes_the_rest(
+    store: Store,
+) -> None:
+    store.write(lambda tx: tx.add_token(a_token()))
+
+    def refused(tx):
+        tx.spend_token("t1", roles=("Node",), key="k", now=T0 + 30 * MINUTE)
+        raise Denied("token expired")
+
+    with pytest.raises(Denied):
+        store.write(refused)
+    assert not spend(store, at=T0)
+
+
+def test_time_seen_by_anything_in_the_trail_counts(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token()))
+    store.write(lambda tx: tx.record(an_event(at=T0 + 31 * MINUTE)))
+    assert not spend(store, at=T0)
+
+
+def test_a_clock_put_back_does_not_reopen_a_replay_window(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+    assert spend(store)
+    assert not spend(store, at=T0 + 11 * MINUTE)
+    assert not spend(store, at=T0 + 5 * MINUTE)
+
+
+def test_tokens_made_after_a_wild_clock_was_set_right_work(store: Store) -> None:
+    """A minute in the year 2099 must not lock everybody out until then."""
+    store.write(lambda tx: tx.record(an_event(at=T0 + timedelta(days=26000))))
+    store.write(lambda tx: tx.add_token(a_token()))
+    assert spend(store)
+
+
+def test_a_token_seen_expired_is_swept_and_replaceable_on_an_earlier_clock(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token("t1")))
+    store.write(lambda tx: tx.add_token(a_token("t2")))
+    assert not spend(store, at=T0 + 30 * MINUTE)
+    assert store.write(lambda tx: tx.add_token(a_token("t2")))
+    assert spend(store, "t2")
+    assert store.write(lambda tx: tx.sweep(T0)) == 1
+    assert [token.name for token in store.tokens()] == ["t2"]
+
+
+# Sweeping
+
+
+def test_a_sweep_takes_what_has_expired_and_nothing_else(store: Store) -> None:
+    def fill(tx):
+        tx.add_token(a_token("soon", expires_at=T0 + MINUTE))
+        tx.add_token(a_token("late", expires_at=T0 + 2 * MINUTE))
+        tx.add_token(a_token("never", expires_at=None))
+        tx.put_lock(a_lock("l-soon", T0 + MINUTE))
+        tx.put_lock(a_lock("l-late", T0 + 2 * MINUTE))
+        tx.put_lock(a_lock("l-never", None))
+
+    store.write(fill)
+    assert store.write(lambda tx: tx.sweep(T0)) == 0
+    assert store.write(lambda tx: tx.sweep(T0 + MINUTE)) == 2
+    assert [token.name for token in store.tokens()] == ["late", "never"]
+    assert [lock.id for lock in store.locks()] == ["l-late", "l-never"]
+
+
+def a_lock(lock_id: str, expires_at) -> Lock:
+    return replace(filled(Lock), id=lock_id, expires_at=expires_at)
+
+
+# Hosts
+
+
+def test_a_host_and_its_report_come_back_as_they_went_in(store: Store) -> None:
+    host, report = filled(Host), filled(Report)
+    store.write(lambda tx: tx.put_host(host))
+    assert store.host(host.id) == (host, Report())
+    assert store.write(lambda tx: tx.put_report(host.id, report))
+    assert store.host(host.id) == (host, report)
+    assert store.hosts() == [(host, report)]
+
+
+def test_a_host_that_joins_again_keeps_its_report(store: Store) -> None:
+    store.write(lambda tx: (tx.put_host(a_host()), tx.put_report("h1", filled(Report))))
+    renewed = a_host(roles=("Node", "App"), ssh_key="new")
+    store.write(lambda tx: tx.put_host(renewed))
+    assert store.hosts() == [(renewed, filled(Report))]
+
+
+def test_there_is_no_report_without_a_host(store: Store) -> None:
+    assert not store.write(lambda tx: tx.put_report("nobody", Report()))
+    assert store.host("nobody") is None
+    store.write(lambda tx: tx.put_host(a_host("nobody")))
+    assert store.host("nobody") == (a_host("nobody"), Report())
+
+
+def test_a_removed_host_takes_its_report_along(store: Store) -> None:
+    store.write(lambda tx: (tx.put_host(a_host()), tx.put_report("h1", filled(Report))))
+    assert store.write(lambda tx: tx.remove_host("h1"))
+    assert not store.write(lambda tx: tx.remove_host("h1"))
+    assert store.host("h1") is None
+    store.write(lambda tx: tx.put_host(a_host()))
+    assert store.host("h1") == (a_host(), Report())
+
+
+def test_a_host_is_found_by_its_key_the_newest_first(store: Store) -> None:
+    store.write(lambda tx: tx.put_host(a_host("old", ssh_key="same")))
+    store.write(lambda tx: tx.put_host(a_host("new", ssh_key="same", joined_at=T0 + MINUTE)))
+    store.write(lambda tx: tx.put_host(a_host("other")))
+    assert store.host_by_key("same") == a_host("new", ssh_key="same", joined_at=T0 + MINUTE)
+    assert store.host_by_key("unknown") is None
+
+
+def test_hosts_are_listed_by_name(store: Store) -> None:
+    for host_id, name in (("1", "web-2"), ("2", "web-1"), ("0", "web-2")):
+        host = a_host(host_id, name=name)
+        store.write(lambda tx, host=host: tx.put_host(host))
+    assert [host.id for host, _ in store.hosts()] == ["2", "0", "1"]
+
+
+# Users, roles, locks, CAs, meta
+
+
+def test_users_are_added_once_replaced_listed_and_removed(store: Store) -> None:
+    user = filled(User)
+    assert store.write(lambda tx: tx.add_user(user))
+    assert not store.write(lambda tx: tx.add_user(replace(user, roles=("other",))))
+    assert store.user(user.name) == user
+    store.write(lambda tx: tx.put_user(User(name="b", roles=())))
+    store.write(lambda tx: tx.put_user(User(name="a", roles=("x",))))
+    store.write(lambda tx: tx.put_user(User(name="a", roles=())))
+    assert store.users() == [User(name="a", roles=()), User(name="b", roles=()), user]
+    assert store.write(lambda tx: tx.remove_user("a"))
+    assert not store.write(lambda tx: tx.remove_user("a"))
+    assert store.user("a") is None
+
+
+def test_roles_are_added_once_replaced_listed_and_removed(store: Store) -> None:
+    role = filled(Role)
+    assert store.write(lambda tx: tx.add_role(role))
+    assert not store.write(lambda tx: tx.add_role(Role(name=role.name)))
+    assert store.role(role.name) == role
+    store.write(lambda tx: tx.put_role(Role(name="b")))
+    store.write(lambda tx: tx.put_role(Role(name="a", preset=True)))
+    store.write(lambda tx: tx.put_role(Role(name="a")))
+    assert store.roles() == [Role(name="a"), Role(name="b"), role]
+    assert store.write(lambda tx: tx.remove_role("a"))
+    assert not store.write(lambda tx: tx.remove_role("a"))
+    assert store.role("a") is None
+
+
+def test_locks_are_put_replaced_listed_and_removed(store: Store) -> None:
+    lock = filled(Lock)
+    store.write(lambda tx: tx.put_lock(replace(lock, message="first")))
+    store.write(lambda tx: tx.put_lock(lock))
+    assert store.locks() == [lock]
+    assert store.write(lambda tx: tx.remove_lock(lock.id))
+    assert not store.write(lambda tx: tx.remove_lock(lock.id))
+    assert store.locks() == []
+
+
+def test_a_ca_comes_back_with_its_keys_and_is_never_replaced(store: Store) -> None:
+    keys = filled(CaKeys)
+    assert store.write(lambda tx: tx.add_ca(keys))
+    assert not store.write(lambda tx: tx.add_ca(replace(keys, active=True)))
+    assert store.cas() == [keys]
+
+
+def test_a_ca_without_keys_has_none(store: Store) -> None:
+    bare = replace(filled(CaKeys), ssh_private=None, tls_private=None, jwt_private=None)
+    store.write(lambda tx: tx.add_ca(bare))
+    assert store.cas() == [bare]
+
+
+def test_cas_are_listed_by_type_and_age(store: Store) -> None:
+    for type, id, age in ((CaType.USER, "a", 0), (CaType.HOST, "b", 1), (CaType.HOST, "c", 0)):
+        keys = replace(filled(CaKeys), type=type, id=id, created_at=T0 + age * MINUTE)
+        store.write(lambda tx, keys=keys: tx.add_ca(keys))
+    assert [keys.id for keys in store.cas()] == ["c", "b", "a"]
+    assert [keys.id for keys in store.cas(CaType.HOST)] == ["c", "b"]
+    assert store.cas(CaType.JWT) == []
+
+
+def test_meta_is_set_always_or_only_if_absent(store: Store) -> None:
+    assert store.meta("cluster") is None
+    assert store.write(lambda tx: tx.add_meta("cluster", "one"))
+    assert not store.write(lambda tx: tx.add_meta("cluster", "two"))
+    assert store.meta("cluster") == "one"
+    store.write(lambda tx: tx.set_meta("cluster", "three"))
+    assert store.meta("cluster") == "three"
+
+
+@pytest.mark.parametrize("kind", [JoinToken, Host, Report, User, Role, Lock, CaKeys])
+def test_the_makers_leave_no_field_at_its_default(kind) -> None:
+    """Otherwise the tests above would not notice a field that a store forgets."""
+    noun = filled(kind)
+    assert not [each.name for each in fields(kind) if getattr(noun, each.name) == each.default]
+
+
+def test_what_a_store_hands_out_shares_nothing_with_it(store: Store) -> None:
+    user, report = filled(User), filled(Report)
+    host = a_host()
+    store.write(lambda tx: (tx.put_user(user), tx.put_host(host), tx.put_report("h1", report)))
+    user.traits["logins"] = ("root",)
+    report.labels["env"] = "changed"
+    found = store.user(user.name)
+    assert found == filled(User)
+    found.traits["logins"] = ("root",)
+    store.host("h1")[1].labels["env"] = "changed"
+    assert store.user(user.name) == filled(User)
+    assert store.host("h1") == (host, filled(Report))
+
+
+# Writing
+
+
+def test_a_write_returns_what_the_change_returns(store: Store) -> None:
+    assert store.write(lambda tx: "answer") == "answer"
+
+
+def test_a_change_that_fails_undoes_everything_it_did_and_nothing_else(store: Store) -> None:
+    store.write(lambda tx: (tx.set_meta("kept", "yes"), tx.record(an_event("first"))))
+
+    def fail(tx):
+        tx.set_meta("kept", "no")
+        tx.add_token(a_token())
+        tx.put_host(a_host())
+        tx.put_report("h1", filled(Report))
+        tx.add_ca(filled(CaKeys))
+        tx.add_user(filled(User))
+        tx.add_role(filled(Role))
+        tx.put_lock(filled(Lock))
+        tx.record(an_event("undone"))
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        store.write(fail)
+    assert store.meta("kept") == "yes"
+    assert not [*store.tokens(), *store.hosts(), *store.cas()]
+    assert not [*store.users(), *store.roles(), *store.locks()]
+    store.write(lambda tx: tx.record(an_event("second")))
+    assert store.events() == [(1, an_event("first")), (2, an_event("second"))]
+    assert store.verify_trail() == (2, None)
+
+
+def test_a_change_sees_what_it_did_and_readers_do_not_yet(store: Store) -> None:
+    def change(tx):
+        first = tx.add_meta("key", "1")
+        return first, tx.add_meta("key", "2"), store.meta("key")
+
+    assert store.write(change) == (True, False, None)
+    assert store.meta("key") == "1"
+
+
+def test_a_write_within_a_change_is_a_bug_not_a_deadlock(store: Store) -> None:
+    with pytest.raises(RuntimeError, match="within a change"):
+        store.write(lambda tx: store.write(lambda inner: None))
+    assert store.write(lambda tx: "still works") == "still works"
+
+
+def test_on_commit_runs_when_the_change_is_readable_and_not_when_it_fails(store: Store) -> None:
+    seen: list[str | None] = []
+
+    def change(tx, value: str, *, fail: bool) -> None:
+        tx.set_meta("key", value)
+        tx.on_commit(lambda: seen.append(store.meta("key")))
+        if fail:
+            raise Denied("no")
+
+    store.write(lambda tx: change(tx, "one", fail=False))
+    with pytest.raises(Denied):
+        store.write(lambda tx: change(tx, "two", fail=True))
+    assert seen == ["one"]
+
+
+def test_every_thread_reads_what_any_thread_was_told_is_kept(store: Store) -> None:
+    missing: list[str] = []
+
+    def work(worker: int) -> None:
+        for number in range(25):
+            host = a_host(f"{worker}-{number}")
+            store.write(lambda tx, host=host: tx.put_host(host))
+            if store.host(host.id) is None:
+                missing.append(host.id)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert missing == []
+    assert len(store.hosts()) == 16 * 25
+
+
+def test_a_closed_store_refuses_writes_and_may_be_closed_again(store: Store) -> None:
+    store.close()
+    store.close()
+    with pytest.raises(Unavailable, match="closed"):
+        store.write(lambda tx: None)
+
+
+# The trail
+
+
+def test_events_come_back_in_order_with_numbers_from_one(store: Store) -> None:
+    event = Event(
+        kind="instance.join",
+        code="TJ002E",
+        at=T0 + timedelta(microseconds=1),
+        outcome="denied",
+        facts={"host": "wéb\x1b[31m", "reason": 'a "quote"\n'},
+    )
+    store.write(lambda tx: (tx.record(event), tx.record(an_event("two"))))
+    store.write(lambda tx: tx.record(an_event("three")))
+    assert store.events() == [(1, event), (2, an_event("two")), (3, an_event("three"))]
+    assert store.verify_trail() == (3, None)
+
+
+def test_events_are_read_in_pages(store: Store) -> None:
+    store.write(lambda tx: [tx.record(an_event(str(number))) for number in range(1, 8)])
+    assert [seq for seq, _ in store.events(limit=3)] == [1, 2, 3]
+    assert [(seq, event.kind) for seq, event in store.events(after=5, limit=3)] == [
+        (6, "6"),
+        (7, "7"),
+    ]
+    assert store.events(after=7) == []
+    assert store.events(limit=0) == store.events(limit=-1) == []
+    assert len(store.events(after=-5)) == 7
+    assert store.events(after=1 << 70) == []
+    assert len(store.events(limit=1 << 70)) == 7
+
+
+def test_an_empty_trail_holds(store: Store) -> None:
+    assert store.verify_trail() == (0, None)
+    assert store.events() == []
+
+
+def test_a_fact_of_a_megabyte_is_cut(store: Store) -> None:
+    store.write(lambda tx: tx.record(an_event(reason="x" * 1_000_000)))
+    [(_, event)] = store.events()
+    assert len(event.facts["reason"]) == 4096
+    assert event.facts["reason"].endswith("x[cut]")
+    assert store.verify_trail() == (1, None)
+
+
+def test_numbers_have_no_gaps_however_many_write_and_fail_at_once(store: Store) -> None:
+    def work(worker: int) -> None:
+        for number in range(20):
+
+            def change(tx, number: int = number) -> None:
+                tx.record(an_event(f"{worker}"))
+                if number % 3 == 0:
+                    raise Denied("every third")
+
+            try:
+                store.write(change)
+            except Denied:
+                assert number % 3 == 0
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = 8 * len([number for number in range(20) if number % 3])
+    assert [seq for seq, _ in store.events()] == list(range(1, kept + 1))
+    assert store.verify_trail() == (kept, None)
