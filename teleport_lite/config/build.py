@@ -78,7 +78,7 @@ def build(root: Table | None, source: str, book: RoleBook) -> model.Config:
         roles=roles,
         log=_log(reader, said["log"]),
         storage=_storage(reader, said["storage"] or {}, data_dir or model.DATA_DIR),
-        plugins=_plugins(reader, table),
+        plugins=plugins_config(reader, table),
         auth=auth_config(
             reader, read["auth_service"], auth_table.entries.get("tokens"), book, host_name()
         ),
@@ -236,7 +236,8 @@ def _storage(reader: Reader, said: Values, data_dir: Path) -> model.StorageConfi
     return model.StorageConfig(path=path, keyring=keyring)
 
 
-def _plugins(reader: Reader, table: Table) -> model.PluginsConfig:
+def plugins_config(reader: Reader, root: Table | None) -> model.PluginsConfig:
+    table = reader.table(root, "")
     said: Values = reader.section(table.entries.get("plugins"), PLUGINS, "plugins")
     settings = said["settings"] or {}
     if not isinstance(settings, dict) or not all(isinstance(x, dict) for x in settings.values()):

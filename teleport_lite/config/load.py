@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from teleport_lite.config import model
-from teleport_lite.config.build import build
+from teleport_lite.config.build import build, plugins_config
 from teleport_lite.config.flags import Flags
 from teleport_lite.config.model import Config
 from teleport_lite.config.override import with_flags
+from teleport_lite.config.section import Reader
 from teleport_lite.config.yaml import MAX_BYTES, load_yaml
 from teleport_lite.errors import Denied, Malformed, NotFound
 from teleport_lite.model.system_role import RoleBook
@@ -24,6 +25,7 @@ __all__ = [
     "defaults",
     "for_start",
     "from_environment",
+    "invited",
     "load",
     "parse",
     "with_flags",
@@ -44,7 +46,19 @@ def for_start(
     Raises NotFound, Denied or Malformed.
     """
     environ = os.environ if environ is None else environ
-    return with_flags(_found(path, book, environ), flags, book)
+    found = _text(path, environ)
+    config = defaults(book) if found is None else parse(*found, book)
+    return with_flags(config, flags, book)
+
+
+def invited(path: Path | None, environ: Mapping[str, str] | None = None) -> model.PluginsConfig:
+    """Which plugins the same file invites. Asked first: their sections need their roles.
+
+    Raises as `for_start`, but looks at nothing except `plugins`.
+    """
+    environ = os.environ if environ is None else environ
+    text, source = _text(path, environ) or ("", "")
+    return plugins_config(Reader(source), load_yaml(text, source))
 
 
 def default_file(environ: Mapping[str, str] | None = None) -> Path:
@@ -67,34 +81,42 @@ def parse(text: str, source: str, book: RoleBook) -> Config:
 
 def from_environment(environ: Mapping[str, str], book: RoleBook) -> Config | None:
     """The config in $TELEPORT_CONFIG, base64 of YAML; None if it is not set."""
-    encoded = environ.get(VARIABLE, "")
+    text = _text_of_variable(environ)
+    return None if text is None else parse(text, f"${VARIABLE}", book)
+
+
+def load(path: Path, book: RoleBook) -> Config:
+    """Raises NotFound, Denied (somebody else could have written it) or Malformed."""
+    return parse(_text_of_file(path), str(path), book)
+
+
+def _text(path: Path | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """The text and its source, wherever it stands; None when defaults are all there is."""
+    if path is not None:
+        return _text_of_file(path), str(path)
+    text = _text_of_variable(environ)
+    if text is not None:
+        return text, f"${VARIABLE}"
+    usual = default_file(environ)
+    return (_text_of_file(usual), str(usual)) if os.path.lexists(usual) else None
+
+
+def _text_of_variable(environ: Mapping[str, str]) -> str | None:
+    encoded = "".join(environ.get(VARIABLE, "").split())
     if not encoded:
         return None
     if len(encoded) > 2 * MAX_BYTES:
         raise Malformed(f"${VARIABLE}: is larger than {MAX_BYTES} bytes")
     try:
-        raw = base64.b64decode("".join(encoded.split()), validate=True)
+        raw = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        hint = "base64 -w0 /etc/teleport-lite.yaml"
-        raise Malformed(
-            f"${VARIABLE}: must be the base64 form of a config file", hint=hint
-        ) from None
-    return parse(_decode(raw, f"${VARIABLE}"), f"${VARIABLE}", book)
+        hint = f"base64 -w0 {model.CONFIG_FILE}"
+        raise Malformed(f"${VARIABLE}: is not the base64 form of a file", hint=hint) from None
+    return _decode(raw, f"${VARIABLE}")
 
 
-def load(path: Path, book: RoleBook) -> Config:
-    """Raises NotFound, Denied (somebody else could have written it) or Malformed."""
-    return parse(_decode(_read(path), str(path)), str(path), book)
-
-
-def _found(path: Path | None, book: RoleBook, environ: Mapping[str, str]) -> Config:
-    if path is not None:
-        return load(path, book)
-    config = from_environment(environ, book)
-    if config is not None:
-        return config
-    usual = default_file(environ)
-    return load(usual, book) if os.path.lexists(usual) else defaults(book)
+def _text_of_file(path: Path) -> str:
+    return _decode(_read(path), str(path))
 
 
 def _read(path: Path) -> bytes:

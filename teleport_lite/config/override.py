@@ -28,7 +28,7 @@ def with_flags(config: Config, flags: Flags, book: RoleBook) -> Config:
     config = _roles(config, flags, book)
     config = _listen(config, flags)
     if flags.labels:
-        more = _flag("--labels", parse_labels, flags.labels)
+        more = flagged("--labels", parse_labels, flags.labels)
         labels = {**config.node.labels, **more}
         taken = [each.name for each in config.node.commands if each.name in labels]
         if taken:
@@ -41,7 +41,7 @@ def with_flags(config: Config, flags: Flags, book: RoleBook) -> Config:
 
 def _machine(config: Config, flags: Flags) -> Config:
     if flags.nodename:
-        name = _flag(
+        name = flagged(
             "--nodename",
             checked,
             HOST_NAME,
@@ -51,14 +51,16 @@ def _machine(config: Config, flags: Flags) -> Config:
         )
         config = replace(config, nodename=name)
     if flags.data_dir:
-        config = _moved(config, _flag("--data-dir", absolute_path, _here(flags.data_dir)))
+        config = _moved(config, flagged("--data-dir", absolute_path, _here(flags.data_dir)))
     if flags.pid_file:
-        config = replace(config, pid_file=_flag("--pid-file", absolute_path, _here(flags.pid_file)))
+        config = replace(
+            config, pid_file=flagged("--pid-file", absolute_path, _here(flags.pid_file))
+        )
     if flags.diag_addr:
-        address = _flag("--diag-addr", parse_address, flags.diag_addr, 3000, listen=True)
+        address = flagged("--diag-addr", parse_address, flags.diag_addr, 3000, listen=True)
         config = replace(config, diag_addr=address)
     if flags.advertise_ip:
-        address = _flag("--advertise-ip", parse_advertised, flags.advertise_ip)
+        address = flagged("--advertise-ip", parse_advertised, flags.advertise_ip)
         config = replace(config, advertise_ip=address)
     return config
 
@@ -82,13 +84,13 @@ def _cluster(config: Config, flags: Flags) -> Config:
     if flags.auth_servers and flags.proxy:
         raise Malformed("--proxy: --auth-server is given too, one of them is enough")
     if flags.token:
-        config = replace(config, token=_flag("--token", TokenSource.parse, flags.token))
+        config = replace(config, token=flagged("--token", TokenSource.parse, flags.token))
     if flags.auth_servers:
         each = [one.strip() for text in flags.auth_servers for one in text.split(",")]
-        servers = tuple(_flag("--auth-server", parse_address, one, 3025) for one in each)
+        servers = tuple(flagged("--auth-server", parse_address, one, 3025) for one in each)
         config = replace(config, auth_servers=servers, proxy_server="")
     if flags.proxy:
-        proxy = _flag("--proxy", parse_address, flags.proxy, model.WEB_PORT)
+        proxy = flagged("--proxy", parse_address, flags.proxy, model.WEB_PORT)
         config = replace(config, auth_servers=(), proxy_server=proxy)
     pins = tuple(pin.strip() for text in flags.ca_pins for pin in text.split(",") if pin.strip())
     return replace(config, ca_pins=pins) if pins else config
@@ -96,14 +98,15 @@ def _cluster(config: Config, flags: Flags) -> Config:
 
 def _roles(config: Config, flags: Flags, book: RoleBook) -> Config:
     if flags.roles:
-        names = _flag("--roles", check_runnable, book.parse(flags.roles), book)
+        names = flagged("--roles", check_runnable, book.parse(flags.roles), book)
         unbuilt = unbuilt_roles(names - config.roles, book)
         gone = set(unbuilt_roles(config.roles - names, book))
         kept = tuple(line for line in config.warnings if line not in gone)
         config = replace(config, roles=names, warnings=(*kept, *unbuilt))
     if not config.roles:
         place = f"{config.source}: " if config.source else ""
-        raise Malformed(f"{place}every service is disabled, enable one or give --roles")
+        why = "every service is disabled, enable one or give --roles"
+        raise Malformed(place + why, hint="docs/config.md")
     return config
 
 
@@ -111,7 +114,7 @@ def _listen(config: Config, flags: Flags) -> Config:
     """--listen-ip moves every listener, also those the file wrote out."""
     if not flags.listen_ip:
         return config
-    ip = _flag("--listen-ip", parse_ip, flags.listen_ip)
+    ip = flagged("--listen-ip", parse_ip, flags.listen_ip)
 
     def moved(address: str) -> str:
         return with_host(address, ip) if address else ""
@@ -130,7 +133,8 @@ def _listen(config: Config, flags: Flags) -> Config:
     )
 
 
-def _flag(name: str, check: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+def flagged(name: str, check: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """What `check` makes of `given`; its Malformed gets the flag's name in front."""
     try:
         return check(*given, **named)
     except Malformed as why:

@@ -125,7 +125,11 @@ def _tokens(
 
 def _token(reader: Reader, item: Node, path: str, book: RoleBook, *, weak_ok: bool) -> StaticToken:
     roles, text = _token_parts(reader, item, path)
-    names = reader.checked(path, book.parse, roles)
+    try:
+        names = book.parse(roles)
+    except Malformed:  # its words quote the text, which is the token when parts are swapped
+        why = f"does not begin with roles that exist ({book.flags()}), like {EXAMPLE}"
+        raise reader.wrong(path, why) from None
     for name in names:
         if book.get(name).spends_token:
             flag = book.get(name).flag
@@ -141,6 +145,9 @@ def _token(reader: Reader, item: Node, path: str, book: RoleBook, *, weak_ok: bo
 
 def _token_parts(reader: Reader, item: Node, path: str) -> tuple[str, str]:
     """Roles and token of "roles:token" or {roles, token}. Errors never quote the token."""
+    if isinstance(item, Table) and not item.entries.keys() & {"roles", "token"}:
+        why = f"must stand in quotes without a space after the colon, like {EXAMPLE}"
+        raise reader.wrong(path, why)
     if isinstance(item, Table):
         values: Values = reader.section(item, STATIC_TOKEN, path)
         return ",".join(values["roles"]), values["token"].reveal()

@@ -77,11 +77,32 @@ def load_yaml(text: str, source: str) -> Table | None:
         raise _broken(why, text, source) from None
 
 
+class Quoted(str):
+    """Text that `dump` puts into double quotes even where YAML could do without."""
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - pyyaml calls it with data
+        """The same value twice is written twice: our reader knows no aliases."""
+        return True
+
+
+_Dumper.add_representer(
+    Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
 def dump(value: object) -> str:
     """YAML that `load_yaml`, and any other reader, takes back as the same value."""
-    return yaml.safe_dump(
-        value, default_flow_style=False, sort_keys=False, allow_unicode=True, width=1 << 20
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=False,
+        sort_keys=False,
+        allow_unicode=True,
+        width=1 << 20,
     )
+    return text
 
 
 class _Composer:
