@@ -5,6 +5,7 @@ new one, never a key that does not fit its certificate.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from teleport_lite.errors import Malformed, NotFound
@@ -101,6 +102,11 @@ def save(data_dir: Path, identity: Identity) -> None:
         user_cas=list(identity.user_cas),
     )
     write_secret(data_dir / FILE, write(stored))
+
+
+def written_at(data_dir: Path) -> datetime:
+    """When the identity was last saved: at the join, or at a renewal."""
+    return datetime.fromtimestamp((data_dir / FILE).stat().st_mtime, UTC)
 
 
 def set_aside(data_dir: Path) -> Path:

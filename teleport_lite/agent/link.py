@@ -123,8 +123,13 @@ class Link:
     def nudge(self) -> None:
         """Something to report has changed: beat now. From any thread."""
         self._beat_at = 0.0
-        if self._client is not None:
-            self._client.wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Look at the outbox, or at whether to stop, now. From any thread."""
+        client = self._client
+        if client is not None:
+            client.wake()
 
     def _connect(self, address: str) -> None:
         me = self.identity

@@ -110,6 +110,10 @@ ROUTES: dict[str, Route] = {
 }
 
 
+# The agent stream is no question and answer, so it is not in the table; the same check holds.
+HOST_STREAM = Route(frozenset({Kind.HOST}), admin.Nothing, lambda d, c, m: None)
+
+
 def answer(desks: Desks, path: str, caller: Caller, raw: bytes) -> Message | Answer:
     """Find the row, check who asks, read the words, ask the desk. Raises what they raise."""
     route = ROUTES.get(path)

@@ -1,0 +1,121 @@
+"""The agent of this process: its stream to auth, its labels, its renewals."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from teleport_lite.agent import identity as identities
+from teleport_lite.agent import knowledge as lessons
+from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.labels import LabelWatch
+from teleport_lite.agent.link import Link
+from teleport_lite.agent.renew import due
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.config.model import Config
+from teleport_lite.daemon.health import Health, State
+from teleport_lite.model.host import Resource
+from teleport_lite.proto.stream import AgentEvent, Announced, Beat, Knowledge
+
+log = logging.getLogger("teleport_lite.agent")
+
+# How often the labels thread looks when nothing is due, so that it notices the end.
+LABEL_TICK = 0.5
+
+
+class AgentRole:
+    """Two threads: one talks to auth, one runs label commands. Started and stopped once."""
+
+    def __init__(
+        self,
+        config: Config,
+        identity: Identity,
+        *,
+        servers: Sequence[str],
+        address: str,
+        resources: Sequence[Resource],
+        clock: Clock,
+        chance: Chance,
+        health: Health,
+        on_change: Callable[[], None],
+        on_identity: Callable[[Identity], None],
+    ) -> None:
+        self._config, self._address, self._health = config, address, health
+        self._clock, self._on_change, self._on_identity = clock, on_change, on_identity
+        self._resources = [
+            Announced(kind=r.kind, name=r.name, labels=dict(r.labels), spec=dict(r.spec))
+            for r in resources
+        ]
+        commands = [(each.name, each.argv, each.period) for each in config.node.commands]
+        self.labels = LabelWatch(clock, config.node.labels, commands)
+        self._stopping = threading.Event()
+        self._jitter = chance.uniform(-1, 1)
+        self._renewed_at = identities.written_at(config.data_dir)
+        self.link = Link(
+            identity=identity,
+            servers=servers,
+            node_name=config.nodename,
+            clock=clock,
+            chance=chance,
+            report=self._report,
+            renew_due=lambda: due(self._renewed_at, clock.now(), self._jitter),
+            on_knowledge=self._learn,
+            on_identity=self._renewed,
+            on_state=self._state,
+        )
+        self._threads = [
+            threading.Thread(
+                target=self.link.run, args=(self._stopping,), name="agent-link", daemon=True
+            ),
+            threading.Thread(target=self._watch_labels, name="agent-labels", daemon=True),
+        ]
+
+    def start(self) -> None:
+        self._health.set("agent", State.STARTING)
+        self._keep_labels()
+        for thread in self._threads:
+            thread.start()
+
+    def event(self, event: AgentEvent) -> None:
+        """Send an audit event to auth, now or when it is back. From any thread."""
+        self.link.outbox.put(event)
+        self.link.wake()
+
+    def stop(self) -> None:
+        """Say goodbye; waits a few seconds for the words to get out."""
+        self._stopping.set()
+        self.link.wake()
+        for thread in self._threads:
+            thread.join(timeout=3)
+
+    def _report(self) -> Beat:
+        return Beat(
+            time=self._clock.now().timestamp(),
+            address=self._address,
+            labels=self.labels.current(),
+            resources=self._resources,
+        )
+
+    def _learn(self, knowledge: Knowledge) -> None:
+        lessons.save(self._config.data_dir, knowledge)
+        self._on_change()
+
+    def _renewed(self, identity: Identity) -> None:
+        identities.save(self._config.data_dir, identity)
+        self._renewed_at = self._clock.now()
+        log.info("the certificates of this host were renewed")
+        self._on_identity(identity)
+
+    def _state(self, words: str) -> None:
+        connected = words.startswith("connected")
+        self._health.set("agent", State.OK if connected else State.DEGRADED, words)
+
+    def _keep_labels(self) -> None:
+        lessons.save_labels(self._config.data_dir, self.labels.current())
+
+    def _watch_labels(self) -> None:
+        while not self._stopping.is_set():
+            if self.labels.run_due():
+                self._keep_labels()
+                self._on_change()
+                self.link.nudge()
+            self._stopping.wait(min(60.0, max(LABEL_TICK, self.labels.next_due())))

@@ -1,0 +1,225 @@
+"""The auth role in this process: store, desks, API server, and the chores between requests."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from teleport_lite import __version__
+from teleport_lite.agent import identity as identities
+from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.join import Keys, hello_of, identity_of
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.auth.api import HOST_STREAM, answer, authorise
+from teleport_lite.auth.caller import Caller, Kind
+from teleport_lite.auth.desks import Desks, build
+from teleport_lite.auth.start import found_cluster
+from teleport_lite.auth.tokens import weakness
+from teleport_lite.config.model import AUTH_PORT, Config
+from teleport_lite.errors import Denied, Error, Malformed
+from teleport_lite.model.authority import CaType
+from teleport_lite.model.system_role import RoleBook
+from teleport_lite.net.http import split_address
+from teleport_lite.net.https import ApiServer, Peer, Shown, Stream
+from teleport_lite.net.listen import listen, own_address_towards
+from teleport_lite.net.tls import server_context
+from teleport_lite.pki.keyfile import make_private_dir
+from teleport_lite.pki.seal import Keyring
+from teleport_lite.pki.verify import Peer as CertifiedPeer
+from teleport_lite.pki.verify import peer_identity
+from teleport_lite.proto.codec import Message
+from teleport_lite.proto.stream import PATH
+from teleport_lite.store.protocols import Store
+from teleport_lite.store.sqlite import open_sqlite
+
+log = logging.getLogger("teleport_lite.auth")
+
+SOCKET = "auth.sock"
+FLUSH_EVERY = 5.0
+SWEEP_EVERY = 60.0
+RETIRE_EVERY = 3600.0
+# Certificates looked at once per connection; agents of a cluster and a few people.
+MAX_CACHED = 16_384
+
+
+class Doorman:
+    """Turns a connection into a Caller, and asks the desks. Called from worker threads."""
+
+    def __init__(self, desks: Desks, own_uid: int) -> None:
+        self._desks, self._own_uid = desks, own_uid
+        self._known: dict[bytes, CertifiedPeer] = {}
+
+    def answer(self, path: str, peer: Peer, raw: bytes) -> Message | dict[str, Any]:
+        return answer(self._desks, path, self.caller(peer), raw)
+
+    def open_stream(self, peer: Peer, send: Callable[[bytes | None], None]) -> Stream:
+        caller = self.caller(peer)
+        authorise(self._desks, HOST_STREAM, caller)
+        return self._desks.streams.open(caller, send)
+
+    def caller(self, peer: Peer) -> Caller:
+        """Raises Denied for a socket peer that is not root or us, and for a bad certificate."""
+        if peer.uid is not None:
+            if peer.uid not in (0, self._own_uid):
+                raise Denied("only root and the service's own user may use this socket")
+            name = "root" if peer.uid == 0 else f"uid-{peer.uid}"
+            return Caller(kind=Kind.ADMIN, name=name, address="local")
+        if peer.certificate is None:
+            return Caller(
+                kind=Kind.ANYONE,
+                name="",
+                address=peer.address,
+                our_certificate=peer.our_certificate,
+            )
+        shown = self._certified(peer.certificate)
+        kind = {"host": Kind.HOST, "user": Kind.USER, "bot": Kind.BOT}[
+            "bot" if shown.bot_id else shown.kind
+        ]
+        return Caller(
+            kind=kind,
+            name=shown.name,
+            address=peer.address,
+            roles=shown.roles,
+            bot_instance=shown.bot_id,
+            our_certificate=peer.our_certificate,
+        )
+
+    def _certified(self, der: bytes) -> CertifiedPeer:
+        """Looked at once per certificate; its end is checked on every request."""
+        now = self._desks.clock.now()
+        known = self._known.get(der)
+        if known is None:
+            cas = self._desks.cas
+            known = peer_identity(
+                der, host_cas=cas.tls(CaType.HOST), user_cas=cas.tls(CaType.USER), now=now
+            )
+            if known.cluster != cas.cluster:
+                raise Denied("this certificate is of another cluster")
+            if len(self._known) >= MAX_CACHED:
+                self._known.clear()
+            self._known[der] = known
+        if now >= known.not_after:
+            raise Denied("this certificate has expired", hint="tsh login, or tctl auth sign")
+        return known
+
+
+class AuthRole:
+    """Opened before the event loop runs; `serve` starts the rest."""
+
+    def __init__(
+        self, config: Config, book: RoleBook, *, clock: Clock, chance: Chance, own_uid: int
+    ) -> None:
+        self._config, self._clock, self._chance = config, clock, chance
+        if config.storage.type != "sqlite":
+            raise Malformed(
+                f"storage type {config.storage.type} is not part of this version, sqlite is",
+                hint="set teleport.storage.type to sqlite",
+            )
+        make_private_dir(config.data_dir)
+        self.store: Store = open_sqlite(
+            config.storage.path / "auth.db", Keyring.load_or_make(config.storage.keyring)
+        )
+        cluster = found_cluster(
+            self.store, name=config.auth.cluster_name, clock=clock, chance=chance
+        )
+        self.desks = build(
+            clock=clock,
+            chance=chance,
+            store=self.store,
+            book=book,
+            cluster=cluster,
+            version=__version__,
+            auth_address=public_address(config),
+        )
+        self._own_uid = own_uid
+        self._add_static_tokens()
+
+    def enlist(
+        self, roles: tuple[str, ...], node_name: str, principals: tuple[str, ...]
+    ) -> Identity:
+        """An identity for this process, without a token: it holds the CA. Saved."""
+        before = identities.load(self._config.data_dir)
+        keys = Keys.new()
+        hello = hello_of(
+            keys,
+            node_name=node_name,
+            roles=roles,
+            host_id=before.host_id if before else "",
+            principals=principals,
+        )
+        identity = identity_of(self.desks.local.admit(hello, roles), keys)
+        identities.save(self._config.data_dir, identity)
+        return identity
+
+    async def serve(self, identity: Identity) -> None:
+        self._server = ApiServer(
+            Doorman(self.desks, self._own_uid),
+            stream_path=PATH,
+            trace=lambda: self._chance.token(6),
+        )
+        self.show(identity)
+        await self._server.start()
+        self._server.listen_tls(listen(self._config.auth.listen_addr, "auth_service.listen_addr"))
+        self._server.listen_unix(self._config.data_dir / SOCKET)
+        self._chores = [
+            asyncio.create_task(self._every(FLUSH_EVERY, self.desks.presence.flush), name="flush"),
+            asyncio.create_task(self._every(SWEEP_EVERY, self._sweep), name="sweep"),
+            asyncio.create_task(self._every(RETIRE_EVERY, self._retire), name="retire"),
+        ]
+        log.info("auth service listens on %s", self._config.auth.listen_addr)
+
+    def show(self, identity: Identity) -> None:
+        """Use this certificate, and the CAs as they are now, for connections from here on."""
+        cas = self.desks.cas
+        trusted = [*cas.tls(CaType.HOST), *cas.tls(CaType.USER)]
+        context = server_context(identity.tls_cert, identity.tls_private, trusted)
+        der = ssl.PEM_cert_to_DER_cert(identity.tls_cert)
+        self._server.show = Shown(context, der)
+
+    async def close(self) -> None:
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        await self._server.close()
+        (self._config.data_dir / SOCKET).unlink(missing_ok=True)
+        await asyncio.to_thread(self.desks.presence.flush)
+        await asyncio.to_thread(self.store.close)
+
+    def _add_static_tokens(self) -> None:
+        for each in self._config.auth.tokens:
+            token = self.desks.tokens.add_static(each.roles, each.read(log.warning))
+            if weakness(token):
+                log.warning("a static token for %s: %s", ",".join(token.roles), weakness(token))
+        if self._config.auth.tokens:
+            log.warning("static tokens never expire; short-lived ones are safer: tctl tokens add")
+
+    def _sweep(self) -> None:
+        now = self._clock.now()
+        if self.store.write(lambda tx: tx.sweep(now)):
+            self.desks.teacher.forget()
+
+    def _retire(self) -> None:
+        for host_id in self.desks.presence.retire(self._config.auth.presence_retention):
+            log.info("host %s was not seen for a long time and left the listings", host_id)
+
+    async def _every(self, seconds: float, chore: Callable[[], object]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await asyncio.to_thread(chore)
+            except Error as why:
+                log.warning("%s", why.message)
+
+
+def public_address(config: Config) -> str:
+    """Where hosts are told to find auth: what was published, else what others likely see."""
+    host, port = split_address(config.auth.listen_addr)
+    if config.auth.public_addrs:
+        return config.auth.public_addrs[0]
+    if config.advertise_ip:
+        ip = config.advertise_ip
+        return ip if ":" in ip.rpartition("]")[2] else f"{ip}:{port}"
+    if host in ("", "0.0.0.0", "::"):
+        host = own_address_towards("192.0.2.1:9") or "127.0.0.1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port or AUTH_PORT}"

@@ -1,0 +1,35 @@
+"""The SSH service in this process: the zygote is forked first, the listener comes last."""
+
+from collections.abc import Callable
+from typing import Any
+
+from teleport_lite.config.model import Config
+from teleport_lite.net.listen import listen
+from teleport_lite.net.ssh_listen import SshListener
+from teleport_lite.node import zygote
+from teleport_lite.node.settings import Settings
+from teleport_lite.proto.stream import AgentEvent
+
+
+class NodeRole:
+    """Construct before any thread, event loop or key is in this process (design: docs/ssh.md)."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._zygote = zygote.start(Settings(data_dir=config.data_dir))
+        self._listener: Any = None
+
+    async def serve(self, on_event: Callable[[AgentEvent], None]) -> None:
+        """Raises Unavailable when the address can not be had."""
+        wire = listen(self._config.node.listen_addr, "ssh_service.listen_addr")
+        self._listener = SshListener(zygote=self._zygote, sockets=[wire], on_event=on_event)
+        await self._listener.start()
+
+    def recheck(self) -> None:
+        """Locks or roles have changed: live sessions are judged again."""
+        if self._listener is not None:
+            self._listener.recheck()
+
+    async def close(self) -> None:
+        if self._listener is not None:
+            await self._listener.close()

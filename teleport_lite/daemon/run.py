@@ -1,0 +1,264 @@
+"""`teleport-lite start`: from a Config to running roles, and back to nothing.
+
+Read `run` first. Everything that can be refused is refused before anything listens.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import sdnotify
+
+from teleport_lite import __version__
+from teleport_lite.agent.enlist import Enlistment, enlist
+from teleport_lite.agent.identity import Identity
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.config.model import Config
+from teleport_lite.daemon import logs
+from teleport_lite.daemon.agent_role import AgentRole
+from teleport_lite.daemon.health import STATUS, Health, State
+from teleport_lite.errors import Malformed
+from teleport_lite.model.host import Resource
+from teleport_lite.model.system_role import AUTH, BOT, NODE
+from teleport_lite.net.http import split_address
+from teleport_lite.net.listen import own_address_towards
+from teleport_lite.pki.keyfile import write_public
+from teleport_lite.pki.pin import parse_pins
+from teleport_lite.plugin.guests import Guests
+
+if TYPE_CHECKING:  # a node does not pay for the imports of auth, nor the other way round
+    from teleport_lite.daemon.auth_role import AuthRole
+    from teleport_lite.daemon.node_role import NodeRole
+    from teleport_lite.net.diag import DiagServer
+
+log = logging.getLogger("teleport_lite.daemon")
+
+
+def run(config: Config, guests: Guests, *, clock: Clock, chance: Chance) -> int:
+    """Run until told to stop. Returns an exit code; raises Error for what can not start."""
+    logs.set_up(config.log, debug=config.debug)
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    pins = parse_pins(config.ca_pins)
+    roles = _wanted(config, guests)
+    resources = _announced(config, guests, roles)
+    node = _fork_node(config, roles)
+    process = Process(config, guests, clock=clock, chance=chance)
+    process.resources, process.node = resources, node
+    if AUTH in roles:
+        process.open_auth(roles)
+    else:
+        process.enlist(roles, pins)
+    return _loop(process)
+
+
+def _wanted(config: Config, guests: Guests) -> tuple[str, ...]:
+    """The roles of this process, checked. Raises Malformed for what this version can not be."""
+    roles = tuple(role.name for role in guests.book if role.name in config.roles)
+    if not roles:
+        raise Malformed("no role is enabled", hint="teleport-lite start --roles=node")
+    if BOT in roles:
+        raise Malformed("role bot is run by tbot, not by start", hint="tbot start --help")
+    if AUTH in roles and config.token is not None:
+        raise Malformed(
+            "joining a cluster as a further auth server needs shared storage, which is not part "
+            "of this version",
+            hint="leave out --token to run the first auth server of a cluster",
+        )
+    return roles
+
+
+def _announced(config: Config, guests: Guests, roles: tuple[str, ...]) -> list[Resource]:
+    found: list[Resource] = []
+    for role in roles:
+        found += guests.announce(role, config.sections.get(role, {}))
+    return found
+
+
+def _fork_node(config: Config, roles: tuple[str, ...]) -> "NodeRole | None":
+    """First of all: what is forked here must not have seen a key, a thread or an event loop."""
+    if NODE not in roles:
+        return None
+    from teleport_lite.daemon.node_role import NodeRole
+
+    return NodeRole(config)
+
+
+class Process:
+    """The parts of one daemon."""
+
+    def __init__(self, config: Config, guests: Guests, *, clock: Clock, chance: Chance) -> None:
+        self.config, self.guests = config, guests
+        self.clock, self.chance = clock, chance
+        self.health = Health()
+        self.resources: list[Resource] = []
+        self.node: NodeRole | None = None
+        self.auth: AuthRole | None = None
+        self.agent: AgentRole | None = None
+        self.identity: Identity | None = None
+        self._roles: tuple[str, ...] = ()
+        self._servers: tuple[str, ...] = ()
+
+    def open_auth(self, roles: tuple[str, ...]) -> None:
+        """Store and CAs are here: this process needs no token."""
+        from teleport_lite.daemon.auth_role import AuthRole
+
+        self.auth = AuthRole(
+            self.config,
+            self.guests.book,
+            clock=self.clock,
+            chance=self.chance,
+            own_uid=os.geteuid(),
+        )
+        _, port = split_address(self.config.auth.listen_addr)
+        self._roles, self._servers = roles, (f"127.0.0.1:{port}",)
+        self.identity = self.auth.enlist(roles, self.config.nodename, self._principals())
+
+    def enlist(self, roles: tuple[str, ...], pins: tuple[str, ...]) -> None:
+        """Join, add a role, or go on with the identity of the last time."""
+        config = self.config
+        if not config.auth_servers:
+            raise Malformed(
+                "joining through a proxy is not part of this version",
+                hint="--auth-server=HOST:3025, or teleport.auth_server in the config file",
+            )
+        self._roles, self._servers = roles, config.auth_servers
+        token = config.token
+        self.identity = enlist(
+            Enlistment(
+                data_dir=config.data_dir,
+                roles=roles,
+                servers=config.auth_servers,
+                pins=pins,
+                node_name=config.nodename,
+                principals=self._principals(),
+                token=None if token is None else lambda: token.read(log.warning),
+                clock=self.clock,
+                say=log.warning,
+            )
+        )
+        log.info("this host is %s of cluster %s", self.identity.host_id, self.identity.cluster)
+
+    def address(self) -> str:
+        """Where our SSH service is reached, "" when this process has none."""
+        if NODE not in self._roles:
+            return ""
+        host, port = split_address(self.config.node.listen_addr)
+        if self.config.node.public_addrs:
+            return self.config.node.public_addrs[0]
+        if self.config.advertise_ip:
+            host = self.config.advertise_ip
+        elif host in ("", "0.0.0.0", "::"):
+            host = own_address_towards(self._servers[0]) or "127.0.0.1"
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        return f"{host}:{port}"
+
+    def _principals(self) -> tuple[str, ...]:
+        """Names beside its own under which this host may be met: its addresses."""
+        found = [split_address(each)[0] for each in self.config.node.public_addrs if ":" in each]
+        if NODE in self._roles:
+            found.append(split_address(self.address())[0])
+        return tuple(dict.fromkeys(name for name in found if ":" not in name))
+
+    async def serve(self) -> None:
+        assert self.identity is not None
+        if self.auth is not None:
+            await self.auth.serve(self.identity)
+            self.health.set("auth", State.OK)
+        loop = asyncio.get_running_loop()
+        self.agent = AgentRole(
+            self.config,
+            self.identity,
+            servers=self._servers,
+            address=self.address(),
+            resources=self.resources,
+            clock=self.clock,
+            chance=self.chance,
+            health=self.health,
+            on_change=lambda: _later(loop, self._recheck),
+            on_identity=lambda identity: _later(loop, lambda: self._renewed(identity)),
+        )
+        if self.node is not None:
+            await self.node.serve(self.agent.event)
+            self.health.set("node", State.OK)
+            log.info("ssh service listens on %s", self.config.node.listen_addr)
+        if self._roles != (AUTH,):
+            self.agent.start()
+
+    async def close(self) -> None:
+        if self.agent is not None and self._roles != (AUTH,):
+            await asyncio.to_thread(self.agent.stop)
+        if self.node is not None:
+            await self.node.close()
+        if self.auth is not None:
+            await self.auth.close()
+
+    def _recheck(self) -> None:
+        if self.node is not None:
+            self.node.recheck()
+
+    def _renewed(self, identity: Identity) -> None:
+        self.identity = identity
+        if self.auth is not None:
+            self.auth.show(identity)
+
+
+def _later(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop has ended, and the process with it
+        loop.call_soon_threadsafe(call)
+
+
+def _loop(process: Process) -> int:
+    """uvloop where auth runs: 48 KiB for an idle TLS connection instead of 314 (docs)."""
+    if process.auth is None:
+        return asyncio.run(_main(process))
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_main(process))
+
+
+async def _main(process: Process) -> int:
+    config, notify = process.config, sdnotify.SystemdNotifier()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, log.info, "reload is not part of this version")
+    diag = None
+    try:
+        await process.serve()
+        diag = _diagnose(process)
+        if config.pid_file:
+            write_public(config.pid_file, f"{os.getpid()}\n".encode())
+        notify.notify("READY=1\nSTATUS=running")
+        log.info("teleport-lite %s is running", __version__)
+        await stop.wait()
+        notify.notify("STOPPING=1")
+        log.info("stopping")
+    finally:
+        if config.pid_file:
+            config.pid_file.unlink(missing_ok=True)
+        if diag is not None:
+            diag.close()
+        await process.close()
+    return 0
+
+
+def _diagnose(process: Process) -> "DiagServer | None":
+    if not process.config.diag_addr:
+        return None
+    from teleport_lite.daemon.metrics import render
+    from teleport_lite.net.diag import DiagServer
+
+    def ready() -> tuple[int, dict[str, object]]:
+        state, components = process.health.overall()
+        body = {"status": state.name.lower(), "pid": os.getpid(), "components": components}
+        return STATUS[state], body
+
+    return DiagServer(process.config.diag_addr, ready=ready, metrics=lambda: render(process))
