@@ -251,11 +251,9 @@ def peer_identity(
         if len(cert_der) > MAX_TLS_CERT:
             raise ValueError(f"certificate of {len(cert_der)} bytes")
         leaf = x509.load_der_x509_certificate(cert_der)
-        is_host = _signed_by(leaf, host_cas, now)
-        if not is_host and not _signed_by(leaf, user_cas, now):
-            raise ValueError("signed by no CA of the cluster")
-        _check_leaf(leaf, now)
-        return _identify(leaf, is_host=is_host)
+        host_ca = _issuer(leaf, host_cas)
+        _check_leaf(leaf, host_ca or _issuer(leaf, user_cas), now)
+        return _identify(leaf, is_host=host_ca is not None)
     except _FAILED as why:
         raise Denied(_TLS_REFUSED, log=plain(why)) from why
 
@@ -267,9 +265,7 @@ def check_leaf(cert_pem: str, ca_pems: Sequence[str], now: datetime) -> None:
     """
     try:
         leaf = x509.load_pem_x509_certificate(keys.one_pem(cert_pem, "CERTIFICATE"))
-        if not _signed_by(leaf, ca_pems, now):
-            raise ValueError("it is signed by no CA of the cluster")
-        _check_leaf(leaf, now)
+        _check_leaf(leaf, _issuer(leaf, ca_pems), now)
     except _FAILED as why:
         raise Denied(f"certificate can not be used: {plain(why)}") from why
 
@@ -279,13 +275,13 @@ def _ca(pem: str) -> x509.Certificate:
     return load_ca(pem)
 
 
-def _signed_by(leaf: x509.Certificate, ca_pems: Sequence[str], now: datetime) -> bool:
-    return any(_issued(leaf, _ca(pem), now) for pem in ca_pems)
+def _issuer(leaf: x509.Certificate, ca_pems: Sequence[str]) -> x509.Certificate | None:
+    return next((ca for ca in map(_ca, ca_pems) if _issued(leaf, ca)), None)
 
 
-def _issued(leaf: x509.Certificate, ca: x509.Certificate, now: datetime) -> bool:
+def _issued(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
     # While a CA is rotated two have the same name; the signature tells them apart.
-    if leaf.issuer != ca.subject or not _in_time(ca, now):
+    if leaf.issuer != ca.subject:
         return False
     try:
         leaf.verify_directly_issued_by(ca)
@@ -294,13 +290,19 @@ def _issued(leaf: x509.Certificate, ca: x509.Certificate, now: datetime) -> bool
     return True
 
 
-def _in_time(cert: x509.Certificate, now: datetime) -> bool:
-    return cert.not_valid_before_utc <= now <= cert.not_valid_after_utc
+def _check_time(cert: x509.Certificate, what: str, now: datetime) -> None:
+    starts, ends = cert.not_valid_before_utc, cert.not_valid_after_utc
+    if now < starts:
+        raise ValueError(f"{what} is not valid before {starts:%Y-%m-%d %H:%M:%S} UTC")
+    if now > ends:
+        raise ValueError(f"{what} has expired on {ends:%Y-%m-%d %H:%M:%S} UTC")
 
 
-def _check_leaf(leaf: x509.Certificate, now: datetime) -> None:
-    if not _in_time(leaf, now):
-        raise ValueError("it has expired or is not yet valid")
+def _check_leaf(leaf: x509.Certificate, ca: x509.Certificate | None, now: datetime) -> None:
+    if ca is None:
+        raise ValueError("it is signed by no CA of the cluster")
+    _check_time(leaf, "it", now)
+    _check_time(ca, "its CA", now)
     if not isinstance(leaf.signature_hash_algorithm, keys.SOUND_HASHES):
         raise ValueError("it is signed with a weak hash")
     tls_public(leaf.public_key())

@@ -155,10 +155,10 @@ class PaperCluster:
         )
         return replace(good, **changes)  # type: ignore[arg-type]  # field names of the dataclass
 
-    def tls_forgery(self, ca: CaType = CaType.HOST, **changes: object) -> "TlsForgery":
+    def tls_forgery(self, by: CaType = CaType.HOST, /, **changes: object) -> "TlsForgery":
         """The X.509 certificate of a host (or user) that is right until changed."""
-        keys, host_id = (self.host_ca if ca is CaType.HOST else self.user_ca), str(uuid.uuid4())
-        is_host = ca is CaType.HOST
+        keys, host_id = (self.host_ca if by is CaType.HOST else self.user_ca), str(uuid.uuid4())
+        is_host = by is CaType.HOST
         path = f"host/{host_id}" if is_host else "user/alice"
         good = TlsForgery(
             signer=tls_private(keys),
@@ -237,7 +237,7 @@ class TlsForgery:
     uris: Sequence[str] = ()
     starts: datetime
     ends: datetime
-    ca: bool | None = False
+    is_ca: bool | None = False
     digital_signature: bool | None = True
     key_cert_sign: bool = False
     purposes: Sequence[x509.ObjectIdentifier] | None = (
@@ -269,8 +269,8 @@ class TlsForgery:
         return self.cert().public_bytes(Encoding.PEM).decode()
 
     def _extensions(self) -> Iterable[tuple[x509.ExtensionType, bool]]:
-        if self.ca is not None:
-            yield x509.BasicConstraints(ca=self.ca, path_length=None), True
+        if self.is_ca is not None:
+            yield x509.BasicConstraints(ca=self.is_ca, path_length=None), True
         if self.digital_signature is not None:
             yield key_usage(self.digital_signature, self.key_cert_sign), True
         if self.purposes is not None:
