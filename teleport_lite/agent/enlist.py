@@ -44,11 +44,11 @@ def enlist(wanted: Enlistment) -> Identity:
     if current is None:
         return _join(wanted, wanted.roles, None)
     missing = tuple(role for role in wanted.roles if role not in current.roles)
-    rejected = _rejected(current, wanted.servers)
-    if rejected is not None and wanted.token is None:
-        raise Denied(rejected.message, hint=rejected.hint)
-    if rejected is not None:
-        wanted.say(f"{rejected.message}; joining again with the token")
+    refusal = rejected(current, wanted.servers)
+    if refusal is not None and wanted.token is None:
+        raise Denied(refusal.message, hint=refusal.hint)
+    if refusal is not None:
+        wanted.say(f"{refusal.message}; joining again with the token")
         return _join_again(wanted)
     if missing:
         wanted.say(f"adding {', '.join(missing)} to this host, with the token")
@@ -100,7 +100,7 @@ def _request(
     return request, keeper
 
 
-def _rejected(current: Identity, servers: tuple[str, ...]) -> Error | None:
+def rejected(current: Identity, servers: tuple[str, ...]) -> Error | None:
     """Why auth and this identity do not belong together. None if they do, or auth is away."""
     context = client_context(current.tls_cert, current.tls_private, current.host_cas)
     for address in servers:

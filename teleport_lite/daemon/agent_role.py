@@ -50,6 +50,7 @@ class AgentRole:
         self._stopping = threading.Event()
         self._jitter = chance.uniform(-1, 1)
         self._renewed_at = identities.written_at(config.data_dir)
+        self._threads: list[threading.Thread] = []
         self.link = Link(
             identity=identity,
             servers=servers,
@@ -62,17 +63,14 @@ class AgentRole:
             on_identity=self._renewed,
             on_state=self._state,
         )
-        self._threads = [
-            threading.Thread(
-                target=self.link.run, args=(self._stopping,), name="agent-link", daemon=True
-            ),
-            threading.Thread(target=self._watch_labels, name="agent-labels", daemon=True),
-        ]
 
     def start(self) -> None:
         self._health.set("agent", State.STARTING)
         self._keep_labels()
-        for thread in self._threads:
+        works = {"agent-link": self._talk, "agent-labels": self._watch_labels}
+        for name, work in works.items():
+            thread = threading.Thread(target=work, name=name, daemon=True)
+            self._threads.append(thread)
             thread.start()
 
     def event(self, event: AgentEvent) -> None:
@@ -86,6 +84,9 @@ class AgentRole:
         self.link.wake()
         for thread in self._threads:
             thread.join(timeout=3)
+
+    def _talk(self) -> None:
+        self.link.run(self._stopping)
 
     def _report(self) -> Beat:
         return Beat(

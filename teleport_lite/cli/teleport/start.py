@@ -21,7 +21,7 @@ def start(
     ] = None,
     roles: Annotated[
         str,
-        typer.Option("-r", "--roles", help="What this host does, like node or auth,proxy,node."),
+        typer.Option("-r", "--roles", help="What this host does, like auth,proxy,node."),
     ] = "",
     token: Annotated[
         str,
@@ -37,9 +37,7 @@ def start(
         typer.Option(help="sha256:... of the host CA (see: tctl status), or a file. Repeatable."),
     ] = None,
     nodename: Annotated[str, typer.Option(help="Name of this host. [default: host name]")] = "",
-    labels: Annotated[
-        str, typer.Option(help='Labels of this host, like env=prod,rack="a 1".')
-    ] = "",
+    labels: Annotated[str, typer.Option(help='Labels, like env=prod,rack="a 1".')] = "",
     listen_ip: Annotated[
         str, typer.Option("-l", "--listen-ip", help="IP to listen on. [default: 0.0.0.0]")
     ] = "",
