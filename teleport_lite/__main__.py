@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from teleport_lite import __version__
+from teleport_lite.cli import OTHERS
 
 MAIN = "teleport-lite"
-OTHERS = ("tctl", "tsh", "tbot")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

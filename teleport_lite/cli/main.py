@@ -8,7 +8,7 @@ from typing import ClassVar
 import typer
 import typer.main
 
-from teleport_lite.__main__ import OTHERS
+from teleport_lite.cli import OTHERS
 from teleport_lite.cli.exit import guarded
 from teleport_lite.cli.lazy import LazyGroup, Place, program
 
