@@ -5,10 +5,11 @@ is what an invited directory (`directory.py`) or distribution (`distribution.py`
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import TypedDict
 
 import pluggy
 
@@ -69,10 +70,7 @@ class Guests:
         except Error:
             self._manager.unregister(name=name)
             raise
-        unbuilt = [role.name for role in roles if not role.built and role.run_by]
-        state = State.PARTLY if unbuilt else State.READY
-        reason = f"joins and announces only: {', '.join(unbuilt)}" if unbuilt else ""
-        guest = Guest(name=name, source=source, roles=roles, state=state, reason=reason)
+        guest = Guest(name=name, source=source, roles=roles, **_told(roles))
         self._seated[name] = guest
         return guest
 
@@ -91,6 +89,16 @@ class Guests:
                     )
                     return fence.check_resources(guest.name, one, said)
         raise Malformed(f"role {role[:40]!a} is not known here")
+
+    def not_built(self, roles: Collection[str]) -> list[str]:
+        """A line for the log about each of `roles` whose service does not exist yet."""
+        return [
+            f"role {one.name} joins and announces its resources; its service is not part of "
+            "this version, so nobody can use them yet"
+            for guest in self
+            for one in guest.roles
+            if one.name in roles and not one.built
+        ]
 
     def _register(self, name: str, plugin: object) -> None:
         try:
@@ -143,6 +151,20 @@ class Guests:
                     f"{word} is used by {taken[word]} and by plugin {name}", hint=fence.LIST_THEM
                 )
             taken[word] = f"plugin {name}"
+
+
+class _Told(TypedDict):
+    state: State
+    reason: str
+
+
+def _told(roles: Sequence[SystemRole]) -> _Told:
+    """How far the roles of a plugin that loaded have come."""
+    without = [role.name for role in roles if not role.built and role.run_by]
+    tokens = [role.name for role in roles if not role.built and not role.run_by]
+    said = [f"joins and announces only: {', '.join(without)}"] if without else []
+    said += [f"tokens only: {', '.join(tokens)}"] if tokens else []
+    return {"state": State.PARTLY if without else State.READY, "reason": "; ".join(said)}
 
 
 def _words(roles: Sequence[SystemRole]) -> Iterator[str]:

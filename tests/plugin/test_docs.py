@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from teleport_lite.config.load import parse
 from teleport_lite.errors import Malformed
 from teleport_lite.model.schema import Kind
 from teleport_lite.plugin.invited import gather
@@ -37,6 +38,13 @@ def test_the_example_announces_what_its_settings_say(guests):
     [shown] = guests.announce("Printer", settings)
     assert (shown.kind, shown.name, shown.labels) == ("printer", "lobby", {"floor": "g"})
     assert shown.spec == {"queue": "10.0.0.9:631"}
+
+
+def test_the_config_of_the_page_is_read_and_announced(guests):
+    config = parse(f"version: v3\n{example('printer.yaml')}", "teleport.yaml", guests.book)
+    assert "Printer" in config.roles
+    [shown] = guests.announce("Printer", config.sections["Printer"])
+    assert (shown.name, shown.spec) == ("lobby", {"queue": "10.0.0.9:631"})
 
 
 def test_the_example_refuses_a_printer_without_a_queue(guests):
