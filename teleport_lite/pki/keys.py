@@ -112,7 +112,7 @@ def check_ssh_public(line: str) -> str:
     if "PRIVATE KEY" in line:
         raise Malformed("SSH public key is a private key, send the .pub file and make a new key")
     words = line.split()
-    if len(line) > MAX_PUBLIC_LINE or len(words) < 2 or "\n" in line.strip():
+    if len(line) > MAX_PUBLIC_LINE or len(words) < 2 or len(line.strip().splitlines()) > 1:
         raise Malformed("SSH public key is not a line like 'ssh-ed25519 AAAA...'")
     if "-cert-v01@" in words[0]:
         raise Malformed("SSH public key is a certificate, send the key it was made for")

@@ -46,9 +46,9 @@ def pinned(ca_pems: Sequence[str], pins: Sequence[str]) -> list[str]:
     seen = [(_pin(ca), ca) for ca in map(load_ca, ca_pems)]
     matched = [ca for pin, ca in seen if any(_same(pin, each) for each in pins)]
     if not matched:
-        found = ", ".join(pin for pin, _ in seen) or "none"
+        expected, found = ", ".join(pins) or "none", ", ".join(pin for pin, _ in seen) or "none"
         raise Denied(
-            f"the cluster does not have the pinned CA, expected {', '.join(pins)}, seen {found}",
+            f"the cluster does not have the pinned CA, expected {expected}, seen {found}",
             hint="tctl status",
         )
     return [ca.public_bytes(Encoding.PEM).decode() for ca in matched]
