@@ -61,7 +61,8 @@ def quick_check(db: sqlite3.Connection, where: str) -> None:
 def unavailable(where: str, verb: str, why: BaseException) -> Unavailable:
     """What a failure of SQLite means to the one who waits. `verb`: read, write, open."""
     # The low byte is the primary code, https://sqlite.org/rescode.html
-    code = getattr(why, "sqlite_errorcode", 0) & 0xFF
+    damaged = sqlite3.SQLITE_CORRUPT if isinstance(why, UnicodeDecodeError) else 0
+    code = getattr(why, "sqlite_errorcode", damaged) & 0xFF
     cause, hint = _CAUSES.get(code, (_plain(str(why)) or type(why).__name__, ""))
     return Unavailable(f"cannot {verb} database {where}: {cause}", hint=hint, log=repr(why))
 

@@ -12,7 +12,7 @@ from teleport_lite.errors import Denied, Unavailable
 from teleport_lite.pki.keyfile import make_private_dir
 
 # https://sqlite.org/fileformat.html §1.3.1
-_MAGIC = b"SQLite format 3\0"
+_MAGIC, _HEADER = b"SQLite format 3\0", 100
 PAGE = "docs/storage.md"
 
 # A POSIX lock belongs to the process, so within this one we keep count ourselves. It has to be
@@ -115,8 +115,14 @@ def check(path: Path) -> None:
         _check_owner(path, found)
         if found.st_size == 0:
             raise Unavailable(f"database {path} is empty, it was cut off or replaced", hint=PAGE)
-        if os.pread(file, len(_MAGIC), 0) != _MAGIC:
+        header = os.pread(file, _HEADER, 0)
+        if len(header) < _HEADER or not header.startswith(_MAGIC):
             raise Unavailable(f"{path} is not a database", hint=PAGE)
+        whole = found.st_size % max(int.from_bytes(header[16:18], "big"), 512) == 0
+        # A crash in the middle of copying the journal into it may leave part of a page; SQLite
+        # writes that again from the journal. Without one it is damage, which SQLite would not see.
+        if not whole and not path.with_name(path.name + "-wal").exists():
+            raise Unavailable(f"database {path} is damaged: its end is missing", hint=PAGE)
     finally:
         os.close(file)
 

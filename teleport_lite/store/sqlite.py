@@ -248,7 +248,7 @@ def _explained(where: str, verb: str) -> Iterator[None]:
     """Failures of SQLite as Unavailable."""
     try:
         yield
-    except sqlite3.Error as why:
+    except (sqlite3.Error, UnicodeDecodeError) as why:  # damaged text is not even UTF-8
         raise connection.unavailable(where, verb, why) from why
 
 

@@ -1,0 +1,81 @@
+"""Schemas: ours, older, newer and foreign."""
+
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from teleport_lite.errors import Unavailable
+from teleport_lite.store.migrations import MIGRATIONS, check_version, migrate
+from teleport_lite.store.sqlite import open_sqlite
+from tests.store.makers import a_keyring, a_token
+
+
+def edit(path: Path, *statements: str) -> None:
+    db = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+def made(path: Path) -> Path:
+    store = open_sqlite(path, a_keyring())
+    store.write(lambda tx: tx.add_token(a_token()))
+    store.close()
+    return path
+
+
+def test_a_schema_from_the_future_is_refused_and_kept(path: Path) -> None:
+    edit(made(path), "PRAGMA user_version = 99")
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"newer version: its schema is 99, .* knows 1$"):
+            open_sqlite(path, a_keyring())
+    edit(path, "PRAGMA user_version = 1")
+    store = open_sqlite(path, a_keyring())
+    assert store.tokens() == [a_token()]
+    store.close()
+
+
+@pytest.mark.parametrize("pragma", ["user_version = 0", "application_id = 0"])
+def test_a_database_of_somebody_else_is_refused(path: Path, pragma: str) -> None:
+    edit(made(path), f"PRAGMA {pragma}")
+    with pytest.raises(Unavailable, match="is not a database of teleport-lite"):
+        open_sqlite(path, a_keyring())
+
+
+def test_another_keyring_is_named_as_the_cause(path: Path) -> None:
+    made(path)
+    with pytest.raises(Unavailable, match="sealed under another keyring"):
+        open_sqlite(path, a_keyring(b"x"))
+    store = open_sqlite(path, a_keyring())
+    assert store.tokens() == [a_token()]
+    store.close()
+
+
+def test_an_older_schema_is_taken_along_step_by_step(path: Path) -> None:
+    db = sqlite3.connect(made(path), isolation_level=None)
+    steps = [*MIGRATIONS, ["CREATE TABLE more (a)"], ["INSERT INTO more VALUES (7)"]]
+    migrate(db, steps)
+    assert db.execute("SELECT a FROM more").fetchall() == [(7,)]
+    assert db.execute("PRAGMA user_version").fetchone() == (3,)
+    check_version(db, "x", steps)
+    migrate(db, steps)
+    assert db.execute("SELECT count(*) FROM more").fetchone() == (1,)
+    db.close()
+
+
+def test_a_step_that_fails_leaves_the_schema_before_it(path: Path) -> None:
+    db = sqlite3.connect(made(path), isolation_level=None)
+    steps = [*MIGRATIONS, ["CREATE TABLE more (a)", "CREATE TABLE tokens (a)"]]
+    with pytest.raises(sqlite3.OperationalError, match="already exists"):
+        migrate(db, steps)
+    assert db.execute("SELECT name FROM sqlite_schema WHERE name = 'more'").fetchall() == []
+    assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    db.close()
+
+
+def test_released_steps_have_not_changed() -> None:
+    """Databases out there were made by these very words. Add a step, never edit one."""
+    digests = [hashlib.sha256("\n".join(step).encode()).hexdigest()[:16] for step in MIGRATIONS]
+    assert digests == ["2ef26775c9ffb5fb"]
