@@ -16,7 +16,7 @@ from teleport_lite.model.duration import parse_duration
 from teleport_lite.model.host import presence
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.names import RESOURCE_NAME, UUID, checked
-from teleport_lite.model.system_role import NODE, RoleBook
+from teleport_lite.model.system_role import BOT, NODE, RoleBook
 from teleport_lite.model.token import DEFAULT_TTL
 from teleport_lite.proto import resource as docs
 from teleport_lite.proto.admin import LockAdd
@@ -29,6 +29,8 @@ Doc = dict[str, Any]
 ALIASES = {
     "tokens": "token",
     "nodes": "node",
+    "hosts": "host",
+    "inventory": "host",
     "users": "user",
     "roles": "role",
     "locks": "lock",
@@ -107,10 +109,11 @@ class ResourceDesk:
             "user": lambda n: self._store.write(lambda tx: tx.remove_user(n)),
             "lock": lambda n: self._store.write(lambda tx: tx.remove_lock(n)),
             "node": self._remove_node,
+            "host": self._remove_node,
         }
         if kind not in removers:
             raise Malformed(f"{kind} can not be removed by hand")
-        facts = {"kind": kind, "name": name, "user": caller.label, "addr.remote": caller.address}
+        facts = {"type": kind, "name": name, "user": caller.label, "addr.remote": caller.address}
         code = "TLK01I" if kind == "lock" else "TLR01I"
         with self._trail.attempt("resource.delete", ok=code, refused="TLR01E", **facts):
             if not removers[kind](name):
@@ -158,6 +161,7 @@ class ResourceDesk:
         return {
             "token": lambda: [docs.token_doc(token) for token in self._tokens.live()],
             "node": self._node_docs,
+            "host": self._host_docs,
             "user": lambda: [docs.user_doc(u) for u in self._store.users() if not u.bot],
             "bot": lambda: [docs.user_doc(u) for u in self._store.users() if u.bot],
             "role": lambda: [docs.role_doc(role) for role in self._store.roles()],
@@ -174,6 +178,11 @@ class ResourceDesk:
             for host, report in self._presence.hosts()
             if NODE in host.roles
         ]
+
+    def _host_docs(self) -> list[Doc]:
+        now = self._clock.now()
+        hosts = self._presence.hosts()
+        return [docs.host_doc(host, report, now) for host, report in hosts if host.roles != (BOT,)]
 
     def _announcements(self, kind: str) -> list[Doc]:
         now = self._clock.now()
