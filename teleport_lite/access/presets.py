@@ -7,6 +7,7 @@ _CONFIG = (
     "user",
     "role",
     "node",
+    "host",
     "lock",
     "bot",
     "cert_authority",

@@ -72,7 +72,7 @@ class Desks:
             kind = self.resources.kind(kind_of(message.resource))
         else:
             kind = self.resources.kind(message.kind)
-        own = ("token", "node", "user", "role", "lock", "bot", "cert_authority")
+        own = ("token", "node", "host", "user", "role", "lock", "bot", "cert_authority")
         return kind if kind in own else "resource"
 
     def audit(self, after: int, limit: int) -> dict[str, Any]:

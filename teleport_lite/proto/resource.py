@@ -108,6 +108,20 @@ def node_doc(host: Host, report: Report, now: datetime) -> Doc:
     return _doc("node", "v2", meta, spec) | {"status": _presence_doc(report, now)}
 
 
+def host_doc(host: Host, report: Report, now: datetime) -> Doc:
+    """Any machine that has joined, whatever its roles."""
+    spec = {
+        "hostname": host.name,
+        "roles": list(host.roles),
+        "joined_at": moment(host.joined_at),
+        "token_id": host.token_id,
+        "version": report.version,
+    }
+    return _doc("host", "v1", {"name": host.id, "labels": dict(report.labels)}, spec) | {
+        "status": _presence_doc(report, now)
+    }
+
+
 def resource_doc(host: Host, report: Report, resource: Resource, now: datetime) -> Doc:
     meta = {"name": resource.name, "labels": dict(resource.labels)}
     spec = {"host_id": host.id, "hostname": host.name, "version": report.version, **resource.spec}
