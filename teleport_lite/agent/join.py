@@ -18,7 +18,7 @@ from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context, stranger_context
-from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
+from teleport_lite.pki.keys import csr, new_portable_ssh_key, new_ssh_key, new_tls_key
 from teleport_lite.pki.pin import pin_of
 from teleport_lite.proto.codec import MAX_JOIN, read, write
 from teleport_lite.proto.join import (
@@ -53,6 +53,12 @@ class Keys:
     def new(cls) -> "Keys":
         ssh_private, ssh_public = new_ssh_key()
         return cls(ssh_private=ssh_private, ssh_public=ssh_public, tls_private=new_tls_key())
+
+    @classmethod
+    def single(cls) -> "Keys":
+        """One key for SSH and TLS: programs that use a bot's files expect one `key`."""
+        private, ssh_public = new_portable_ssh_key()
+        return cls(ssh_private=private, ssh_public=ssh_public, tls_private=private)
 
 
 class Keeper(Protocol):

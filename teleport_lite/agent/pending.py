@@ -5,6 +5,7 @@ may ask again with the same key for ten minutes (auth/join.py), so the key has t
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from teleport_lite.agent.join import Keys
@@ -27,7 +28,10 @@ class _Stored(Message, frozen=True):
 class PendingKeys:
     """One directory's unanswered join."""
 
-    def __init__(self, data_dir: Path, token: Secret) -> None:
+    def __init__(
+        self, data_dir: Path, token: Secret, *, make: Callable[[], Keys] = Keys.new
+    ) -> None:
+        self._make = make
         self._path = data_dir / FILE
         self._made_dir = False
         self._digest = hashlib.sha256(token.reveal().encode()).hexdigest()[:16]
@@ -37,9 +41,9 @@ class PendingKeys:
         try:
             kept = read(_Stored, read_secret(self._path, limit=MAX_SIZE), limit=MAX_SIZE)
         except Error:
-            return Keys.new()
+            return self._make()
         if kept.token != self._digest:
-            return Keys.new()
+            return self._make()
         return Keys(
             ssh_private=Secret(kept.ssh_private),
             ssh_public=kept.ssh_public,

@@ -29,20 +29,22 @@ def renewal(identity: Identity, keys: Keys, node_name: str) -> Renew:
     )
 
 
-def renew(identity: Identity, servers: Sequence[str], *, node_name: str) -> Identity:
+def renew(
+    identity: Identity, servers: Sequence[str], *, node_name: str, keys: Keys | None = None
+) -> Identity:
     """Over mTLS, from the first server that answers. Raises Unavailable, Denied or NotFound."""
+    keys = keys or Keys.new()
     failures: list[Error] = []
     for address in servers:
         try:
-            return _renew_at(identity, address, node_name)
+            return _renew_at(identity, address, node_name, keys)
         except Unavailable as why:
             failures.append(why)
     raise failures[0] if failures else Unavailable("no auth server is configured")
 
 
-def _renew_at(identity: Identity, address: str, node_name: str) -> Identity:
+def _renew_at(identity: Identity, address: str, node_name: str, keys: Keys) -> Identity:
     context = client_context(identity.tls_cert, identity.tls_private, identity.host_cas)
-    keys = Keys.new()
     try:
         with Connection.tls(address, context, AUTH_SERVER_NAME) as wire:
             answer = wire.ask("/v1/host/renew", renewal(identity, keys, node_name))

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from teleport_lite.errors import Denied, Error
+from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model import names
 from teleport_lite.pki import keys, source_address
 from teleport_lite.pki.keys import MAX_COMMON_NAME, UNREADABLE, check_strength, plain, tls_public
@@ -268,6 +268,15 @@ def check_leaf(cert_pem: str, ca_pems: Sequence[str], now: datetime) -> None:
         _check_leaf(leaf, _issuer(leaf, ca_pems), now)
     except _FAILED as why:
         raise Denied(f"certificate can not be used: {plain(why)}") from why
+
+
+def ends_at(cert_pem: str) -> datetime:
+    """The last moment a certificate of our own is valid. Raises Malformed."""
+    try:
+        leaf = x509.load_pem_x509_certificate(keys.one_pem(cert_pem, "CERTIFICATE"))
+        return leaf.not_valid_after_utc
+    except UNREADABLE as why:
+        raise Malformed(f"certificate can not be read: {plain(why)}") from why
 
 
 @lru_cache(maxsize=64)
