@@ -4,8 +4,6 @@
 comes from strangers, so nothing is guessed and nothing may be left over.
 """
 
-from collections.abc import Iterable, Iterator
-
 
 def text(data: bytes) -> bytes:
     """`data` as an RFC 4251 `string`: four bytes of length, then the bytes."""
@@ -46,16 +44,17 @@ class Reader:
         if self._at != len(self._data):
             raise ValueError("trailing bytes")
 
-    def position(self) -> int:
-        return self._at
-
     def more(self) -> bool:
         return self._at < len(self._data)
 
 
 def texts(data: bytes) -> list[bytes]:
     """All the strings that `data` is made of, and nothing else."""
-    return list(_texts(Reader(data)))
+    reader = Reader(data)
+    found = []
+    while reader.more():
+        found.append(reader.text())
+    return found
 
 
 def pairs(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -65,13 +64,3 @@ def pairs(data: bytes) -> list[tuple[bytes, bytes]]:
     while reader.more():
         found.append((reader.text(), reader.text()))
     return found
-
-
-def joined(parts: Iterable[bytes]) -> bytes:
-    """The strings `texts` reads back."""
-    return b"".join(text(part) for part in parts)
-
-
-def _texts(reader: Reader) -> Iterator[bytes]:
-    while reader.more():
-        yield reader.text()
