@@ -123,6 +123,16 @@ class Cluster:
             timeout=60,
         )
 
+    def faked(self, shift: str, *words: str) -> "subprocess.CompletedProcess[str]":
+        """The same with another wall clock (libfaketime)."""
+        return subprocess.run(
+            ["faketime", "-f", shift.replace(" hour", "h").replace(" ", ""), *teleport(*words)],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
     def tctl(self, *words: str, stdin: str = "") -> str:
         done = self.run("tctl", "-c", str(self.config), *words, stdin=stdin)
         assert done.returncode == 0, done.stderr
