@@ -21,7 +21,7 @@ from typing import Any
 import typer
 
 from teleport_lite import errors
-from teleport_lite.cli.show import flush, safe
+from teleport_lite.cli.show import Unread, flush, safe
 
 CODE: dict[type[errors.Error], int] = {
     errors.Malformed: 1,
@@ -43,7 +43,7 @@ def guarded(work: Callable[[], object], *, debug: bool = False) -> int:
         flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except (Unread, BrokenPipeError):
         return _unread()
     except errors.Error as error:
         return _ended(error, debug)
@@ -53,6 +53,8 @@ def guarded(work: Callable[[], object], *, debug: bool = False) -> int:
         return 1
     except typer.Exit as wish:
         return wish.exit_code
+    except SystemExit as wish:  # typer's way to end when a reader went away
+        return wish.code if isinstance(wish.code, int) else 1
     except Exception as bug:
         return _bug(bug, debug)
     return code if isinstance(code, int) else 0

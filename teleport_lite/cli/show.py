@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
+from select import PIPE_BUF
 from shutil import get_terminal_size
 from typing import Any
 from unicodedata import east_asian_width
@@ -19,6 +21,10 @@ GAP = "  "
 NEVER = "never"
 # Narrower than this a cut label says nothing.
 MIN_CUT = 16
+
+
+class Unread(Exception):
+    """Nobody reads our output any more. Not an error of ours to explain: end quietly."""
 
 
 class Format(StrEnum):
@@ -38,24 +44,29 @@ def emit(value: object, format: Format | None, text: Callable[[], str]) -> None:
 
 
 def out(text: str) -> None:
-    """To stdout, ending in one newline. Raises Unavailable when it cannot be written."""
-    if not text:
-        return
-    try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    except BrokenPipeError:
-        raise
-    except OSError as why:
-        raise _cannot_write(why) from why
+    """To stdout, ending in one newline. Raises Unread, or Unavailable if it cannot be written.
+
+    In pieces, because of PYTHONUNBUFFERED: then a large write to a pipe whose reader leaves in
+    the middle ends early without an error. A write of PIPE_BUF bytes is whole or fails.
+    """
+    text = text if not text or text.endswith("\n") else text + "\n"
+    for at in range(0, len(text), PIPE_BUF):
+        _written(partial(sys.stdout.write, text[at : at + PIPE_BUF]))
 
 
 def flush() -> None:
+    """Raises as `out` does: a full disk may show itself only now."""
+    _written(sys.stdout.flush)
+
+
+def _written(write: Callable[[], object]) -> None:
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
+        write()
+    except BrokenPipeError as why:
+        raise Unread from why
     except OSError as why:
-        raise _cannot_write(why) from why
+        reason = (why.strerror or str(why)).lower()
+        raise Unavailable(f"standard output cannot be written: {reason}", hint="df -h") from why
 
 
 def as_json(value: object) -> str:
@@ -155,8 +166,3 @@ def _width(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def _cannot_write(why: OSError) -> Unavailable:
-    reason = (why.strerror or str(why)).lower()
-    return Unavailable(f"standard output cannot be written: {reason}", hint="df -h")

@@ -11,6 +11,7 @@ from teleport_lite.secret import Secret
 START_AUTH = "systemctl start teleport-lite, or teleport-lite start --roles=auth"
 # The socket answers at once or not at all.
 LOCAL_PATIENCE = 10.0
+SERVER_LOG = "journalctl -u teleport-lite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,9 @@ def broken(name: str, why: OSError) -> Error:
             hint=f"teleport-lite doctor --auth-server={name}",
         )
     if isinstance(why, TimeoutError):
-        return Unavailable(f"{name} did not answer in time", hint="journalctl -u teleport-lite")
+        return Unavailable(f"{name} did not answer in time", hint=SERVER_LOG)
     reason = (why.strerror or str(why) or type(why).__name__).lower()
-    return Unavailable(f"{name} broke the connection: {reason}", hint="journalctl -u teleport-lite")
+    return Unavailable(f"{name} broke the connection: {reason}", hint=SERVER_LOG)
 
 
 def readable(path: Path) -> OSError | None:

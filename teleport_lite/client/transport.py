@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from teleport_lite import __version__
 from teleport_lite.ambient import Clock, SystemClock
-from teleport_lite.client.doors import broken
-from teleport_lite.errors import Malformed
+from teleport_lite.client.doors import SERVER_LOG, broken
+from teleport_lite.errors import Malformed, Unavailable
 from teleport_lite.net.problems import as_error
 
 # A listing of 100,000 nodes with a few labels each; anything beyond is not an answer.
@@ -85,7 +85,8 @@ class Transport:
             if wanted < 0:
                 wanted = self._length(raw)
         if wanted < 0 or len(raw) != wanted:
-            raise Malformed(f"{self.name} broke off in the middle of its answer")
+            how = "in the middle of its answer" if raw else "without an answer"
+            raise Unavailable(f"{self.name} hung up {how}", hint=SERVER_LOG)
         head, _, body = bytes(raw).partition(b"\r\n\r\n")
         return _status(head), body
 

@@ -1,0 +1,44 @@
+"""tctl status, as both guides show it."""
+
+import json
+
+import yaml
+
+from tests.cli import answers
+from tests.cli.conftest import Tool
+from tests.cli.fake_auth import FakeAuth
+
+
+def test_status_names_the_cluster_its_cas_and_the_pin_last(auth: FakeAuth, tctl: Tool) -> None:
+    auth.answers["/v1/status"] = answers.status()
+    assert tctl("status").out == (
+        "Cluster     tele.example.com\n"
+        "Version     7.1.3\n"
+        "host CA     never updated\n"
+        "user CA     never updated\n"
+        "db CA       never updated\n"
+        "openssh CA  never updated\n"
+        "jwt CA      never updated\n"
+        f"CA pin      {answers.PIN}\n"
+    )
+
+
+def test_without_cas_the_columns_are_those_of_the_older_guide(auth: FakeAuth, tctl: Tool) -> None:
+    auth.answers["/v1/status"] = answers.status(cas=[])
+    assert tctl("status").out == (
+        f"Cluster  tele.example.com\nVersion  7.1.3\nCA pin   {answers.PIN}\n"
+    )
+
+
+def test_a_rotated_ca_says_when_and_both_pins_are_shown(auth: FakeAuth, tctl: Tool) -> None:
+    cas = [{"type": "host", "last_rotated": "2026-03-30T18:15:00Z"}]
+    auth.answers["/v1/status"] = answers.status(cas=cas, ca_pins=["sha256:new", "sha256:old"])
+    lines = tctl("status").out.splitlines()
+    assert lines[2] == "host CA  rotated 30 Mar 26 18:15 UTC"
+    assert lines[3:] == ["CA pin   sha256:new", "CA pin   sha256:old"]
+
+
+def test_json_and_yaml_say_the_same_facts(auth: FakeAuth, tctl: Tool) -> None:
+    auth.answers["/v1/status"] = answers.status()
+    assert json.loads(tctl("status", "--format=json").out) == answers.status()
+    assert yaml.safe_load(tctl("status", "--format=yaml").out) == answers.status()
