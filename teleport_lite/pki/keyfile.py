@@ -68,15 +68,18 @@ def read_secret(path: Path, *, limit: int = 1 << 20) -> bytes:
     others; Malformed if it is longer than `limit` bytes.
     """
     _refuse_nul(path)
+    # O_NONBLOCK: opening a FIFO must not wait for a writer that never comes.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        # O_NONBLOCK: opening a FIFO must not wait for a writer that never comes.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags)
+        try:
+            _check(os.fstat(descriptor), path, stat.S_ISREG, "a regular file", "chmod 600")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
     except OSError as why:
         _refuse(path, why, "read")
-    with os.fdopen(descriptor, "rb") as file:
-        _check(os.fstat(descriptor), path, stat.S_ISREG, "a regular file", "chmod 600")
-        data = file.read(limit + 1)
     if len(data) > limit:
         raise Malformed(f"{path} is longer than {limit} bytes")
     return data
