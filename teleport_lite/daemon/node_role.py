@@ -1,8 +1,8 @@
 """The SSH service in this process: the zygote is forked first, the listener comes last."""
 
 from collections.abc import Callable
-from typing import Any
 
+from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config
 from teleport_lite.net.listen import listen
 from teleport_lite.net.ssh_listen import SshListener
@@ -17,12 +17,26 @@ class NodeRole:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._zygote = zygote.start(Settings(data_dir=config.data_dir))
-        self._listener: Any = None
+        self._listener: SshListener | None = None
 
-    async def serve(self, on_event: Callable[[AgentEvent], None]) -> None:
+    async def serve(
+        self,
+        *,
+        clock: Clock,
+        chance: Chance,
+        on_event: Callable[[AgentEvent], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         """Raises Unavailable when the address can not be had."""
         wire = listen(self._config.node.listen_addr, "ssh_service.listen_addr")
-        self._listener = SshListener(zygote=self._zygote, sockets=[wire], on_event=on_event)
+        self._listener = SshListener(
+            sockets=[wire],
+            zygote=self._zygote,
+            clock=clock,
+            chance=chance,
+            on_event=on_event,
+            on_lost=on_lost,
+        )
         await self._listener.start()
 
     def recheck(self) -> None:

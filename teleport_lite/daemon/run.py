@@ -100,6 +100,8 @@ class Process:
         self.auth: AuthRole | None = None
         self.agent: AgentRole | None = None
         self.identity: Identity | None = None
+        self.stop = asyncio.Event()
+        self.exit_code = 0
         self._roles: tuple[str, ...] = ()
         self._servers: tuple[str, ...] = ()
 
@@ -184,7 +186,12 @@ class Process:
             on_identity=lambda identity: _later(loop, lambda: self._renewed(identity)),
         )
         if self.node is not None:
-            await self.node.serve(self.agent.event)
+            await self.node.serve(
+                clock=self.clock,
+                chance=self.chance,
+                on_event=self.agent.event,
+                on_lost=self._node_lost,
+            )
             self.health.set("node", State.OK)
             log.info("ssh service listens on %s", self.config.node.listen_addr)
         if self._roles != (AUTH,):
@@ -197,6 +204,13 @@ class Process:
             await self.node.close()
         if self.auth is not None:
             await self.auth.close()
+
+    def _node_lost(self) -> None:
+        """No connection can be served any more; only a new daemon can start a new zygote."""
+        log.error("the ssh service has lost the process that forks sessions, stopping")
+        self.health.set("node", State.DEGRADED, "lost its zygote")
+        self.exit_code = 1
+        self.stop.set()
 
     def _recheck(self) -> None:
         if self.node is not None:
@@ -225,7 +239,7 @@ def _loop(process: Process) -> int:
 
 async def _main(process: Process) -> int:
     config, notify = process.config, sdnotify.SystemdNotifier()
-    stop = asyncio.Event()
+    stop = process.stop
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -247,7 +261,7 @@ async def _main(process: Process) -> int:
         if diag is not None:
             diag.close()
         await process.close()
-    return 0
+    return process.exit_code
 
 
 def _diagnose(process: Process) -> "DiagServer | None":
