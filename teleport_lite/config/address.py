@@ -11,17 +11,17 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 
 def parse_address(text: str, default_port: int | None = None, *, listen: bool = False) -> str:
-    """ "host:port" of `host[:port]` or `[v6][:port]`; an `https://` before it is taken off.
+    """One form for `host[:port]` and `[v6][:port]`; an `https://` in front is taken off.
 
     With `listen`, ":3080" means every interface and port 0 any free one.
     Raises Malformed showing a right address.
     """
     rest, port = _split(text, default_port)
-    example = f"0.0.0.0:{default_port or 3080}" if listen else f"host.example.com:{port or 3025}"
     host = _host(rest, listen)
     if listen and ":" not in text and text[:1].isdigit() and "." not in text:
         host = None  # a port that was mistyped, not the name of an interface
     if host is None or not _PORT.fullmatch(port) or not (listen or int(port)) or int(port) > 65535:
+        example = f"{'0.0.0.0' if listen else 'host.example.com'}:{default_port or 3025}"
         raise Malformed(f"{text[:80]!a} is not host:port, like {example!r}")
     return f"{host}:{int(port)}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from teleport_lite.config import model
 from teleport_lite.config.address import parse_advertised
-from teleport_lite.config.path import absolute_path
+from teleport_lite.config.path import absolute_path, data_directory
 from teleport_lite.config.schema.auth import AUTH as AUTH_FIELDS
 from teleport_lite.config.schema.proxy import PROXY as PROXY_FIELDS
 from teleport_lite.config.schema.ssh import SSH as SSH_FIELDS
@@ -50,22 +50,16 @@ def build(root: Table | None, source: str, book: RoleBook) -> model.Config:
     _check_sections(reader, table, by_section)
     version = _version(reader, table)
     said: Values = reader.section(table.entries.get("teleport"), TELEPORT, "teleport")
-    read = {name: _read_section(reader, table, name, role) for name, role in by_section.items()}
-    for name in OWN:
-        read.setdefault(name, reader.section(None, (ENABLED, *OWN[name]), name))
-    roles = frozenset(
-        role.name
-        for name, role in by_section.items()
-        if (role.on_by_default if read[name]["enabled"] is None else read[name]["enabled"])
-    )
-    nodename, data_dir = _nodename(reader, said), _path(reader, said, "teleport.data_dir")
+    read = _read_sections(reader, table, by_section)
+    tokens = reader.table(table.entries.get("auth_service"), "auth_service").entries.get("tokens")
+    roles = _enabled(reader, by_section, read)
+    data_dir = reader.checked("teleport.data_dir", data_directory, said["data_dir"])
     servers, proxy_server = _servers(reader, said, version)
-    auth_table = reader.table(table.entries.get("auth_service"), "auth_service")
     return model.Config(
         version=version,
         source=source,
-        nodename=nodename,
-        data_dir=data_dir or model.DATA_DIR,
+        nodename=_nodename(reader, said),
+        data_dir=data_dir,
         pid_file=_path(reader, said, "teleport.pid_file"),
         diag_addr=said["diag_addr"] or "",
         advertise_ip=_advertise(reader, said),
@@ -73,22 +67,14 @@ def build(root: Table | None, source: str, book: RoleBook) -> model.Config:
         token=_token(reader, said),
         auth_servers=servers,
         proxy_server=proxy_server,
-        insecure=False,
-        debug=False,
         roles=roles,
         log=_log(reader, said["log"]),
-        storage=_storage(reader, said["storage"] or {}, data_dir or model.DATA_DIR),
-        plugins=plugins_config(reader, table),
-        auth=auth_config(
-            reader, read["auth_service"], auth_table.entries.get("tokens"), book, host_name()
-        ),
+        storage=_storage(reader, said["storage"] or {}, data_dir),
+        plugins=plugins_config(reader, root),
+        auth=auth_config(reader, read["auth_service"], tokens, book, host_name()),
         proxy=proxy_config(reader, read["proxy_service"], version),
         node=node_config(reader, read["ssh_service"]),
-        sections={
-            role.name: {key: value for key, value in read[name].items() if key != "enabled"}
-            for name, role in by_section.items()
-            if name not in OWN
-        },
+        sections={role.name: read[name] for name, role in by_section.items() if name not in OWN},
         warnings=(*reader.warnings, *unbuilt_roles(roles, book)),
         given=frozenset(reader.lines),
     )
@@ -109,14 +95,11 @@ def unbuilt_roles(roles: Iterable[str], book: RoleBook) -> tuple[str, ...]:
     )
 
 
-def check_runnable(names: Iterable[str], book: RoleBook) -> frozenset[str]:
+def check_runnable(role: SystemRole) -> None:
     """Raises Malformed for a role that something else runs: bots are run by tbot."""
-    for name in names:
-        role = book.get(name)
-        if role.run_by != "teleport-lite start":
-            runs = f"is run by {role.run_by}" if role.run_by else "is no role of a process"
-            raise Malformed(f"role {role.flag} {runs}")
-    return frozenset(names)
+    if role.run_by != "teleport-lite start":
+        runs = f"is run by {role.run_by}" if role.run_by else "is no role of a process"
+        raise Malformed(f"role {role.flag} {runs}")
 
 
 def default_keyring(data_dir: Path) -> Path:
@@ -151,9 +134,28 @@ def _version(reader: Reader, table: Table) -> str:
     return node.text
 
 
-def _read_section(reader: Reader, table: Table, name: str, role: SystemRole) -> Values:
-    fields = (ENABLED, *OWN.get(name, role.fields))
-    return reader.section(table.entries.get(name), fields, name)
+def _read_sections(
+    reader: Reader, table: Table, by_section: Mapping[str, SystemRole]
+) -> dict[str, Values]:
+    """What every section says, also those that are absent: they have defaults."""
+    fields = {name: role.fields for name, role in by_section.items()} | OWN
+    return {
+        name: reader.section(table.entries.get(name), (ENABLED, *fields[name]), name)
+        for name in fields
+    }
+
+
+def _enabled(
+    reader: Reader, by_section: Mapping[str, SystemRole], read: Mapping[str, Values]
+) -> frozenset[str]:
+    """The roles that run. Takes `enabled` out of what the sections say."""
+    found = set()
+    for name, role in by_section.items():
+        enabled = read[name].pop("enabled")
+        if role.on_by_default if enabled is None else enabled:
+            reader.checked(name, check_runnable, role)
+            found.add(role.name)
+    return frozenset(found)
 
 
 def _nodename(reader: Reader, said: Values) -> str:

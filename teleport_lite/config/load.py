@@ -14,6 +14,7 @@ from teleport_lite.config.build import build, plugins_config
 from teleport_lite.config.flags import Flags
 from teleport_lite.config.model import Config
 from teleport_lite.config.override import with_flags
+from teleport_lite.config.path import opened, read_up_to
 from teleport_lite.config.section import Reader
 from teleport_lite.config.yaml import MAX_BYTES, load_yaml
 from teleport_lite.errors import Denied, Malformed, NotFound
@@ -120,21 +121,18 @@ def _text_of_file(path: Path) -> str:
 
 
 def _read(path: Path) -> bytes:
-    """Never waits, whatever `path` is: a pipe that nobody writes to must not hang the start."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         if path.is_symlink():
             raise Denied(f"{path}: is a symbolic link, give the file it leads to", hint=_real(path))
-        handle = os.open(path, flags)
+        with opened(path, os.O_NOFOLLOW) as descriptor:
+            _check(path, os.fstat(descriptor))
+            raw = read_up_to(descriptor, MAX_BYTES)
     except FileNotFoundError:
         raise NotFound(f"{path}: does not exist", hint="teleport-lite configure -o file") from None
     except PermissionError:
         raise Denied(f"{path}: may not be read by uid {os.geteuid()}") from None
     except (OSError, ValueError) as why:
         raise Malformed(f"{path}: cannot be opened", log=repr(why)) from None
-    with os.fdopen(handle, "rb") as file:
-        _check(path, os.fstat(handle))
-        raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise Malformed(f"{path}: is larger than {MAX_BYTES} bytes")
     return raw

@@ -110,8 +110,8 @@ class Config:
     token: TokenSource | None
     auth_servers: tuple[str, ...]  # each may turn out to be a proxy; the agent finds out
     proxy_server: str
-    insecure: bool
-    debug: bool
+    insecure: bool = False  # flag only: a proxy's certificate is not checked while joining
+    debug: bool = False  # flag only
     roles: frozenset[str]  # canonical names of the roles that are enabled
     log: LogConfig
     storage: StorageConfig

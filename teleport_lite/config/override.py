@@ -10,7 +10,7 @@ from teleport_lite.config.address import parse_address, parse_advertised, parse_
 from teleport_lite.config.build import check_runnable, storage_in, unbuilt_roles
 from teleport_lite.config.flags import Flags
 from teleport_lite.config.model import Config
-from teleport_lite.config.path import absolute_path
+from teleport_lite.config.path import absolute_path, data_directory
 from teleport_lite.config.token_source import TokenSource
 from teleport_lite.errors import Malformed
 from teleport_lite.model.labels import parse_labels
@@ -51,7 +51,7 @@ def _machine(config: Config, flags: Flags) -> Config:
         )
         config = replace(config, nodename=name)
     if flags.data_dir:
-        config = _moved(config, flagged("--data-dir", absolute_path, _here(flags.data_dir)))
+        config = _moved(config, flagged("--data-dir", data_directory, _here(flags.data_dir)))
     if flags.pid_file:
         config = replace(
             config, pid_file=flagged("--pid-file", absolute_path, _here(flags.pid_file))
@@ -98,7 +98,9 @@ def _cluster(config: Config, flags: Flags) -> Config:
 
 def _roles(config: Config, flags: Flags, book: RoleBook) -> Config:
     if flags.roles:
-        names = flagged("--roles", check_runnable, book.parse(flags.roles), book)
+        names = frozenset(flagged("--roles", book.parse, flags.roles))
+        for name in names:
+            flagged("--roles", check_runnable, book.get(name))
         unbuilt = unbuilt_roles(names - config.roles, book)
         gone = set(unbuilt_roles(config.roles - names, book))
         kept = tuple(line for line in config.warnings if line not in gone)

@@ -184,7 +184,8 @@ class Reader:
         example = field.example or _EXAMPLES.get(field.kind, "text")
         secret = field.kind is Kind.SECRET
         got = show(node.text) if isinstance(node, Scalar) and not secret else _NAMES[type(node)]
-        return self.wrong(path, f"{got} is not {field.kind}, like {example}", node.line)
+        article = "" if field.kind in _WITHOUT_ARTICLE else "a "
+        return self.wrong(path, f"{got} is not {article}{field.kind}, like {example}", node.line)
 
 
 def _join(path: str, name: str) -> str:
@@ -223,4 +224,5 @@ _READ: Mapping[Kind, Callable[[str], object]] = {
     Kind.INT: _int,
     Kind.DURATION: _duration,
 }
+_WITHOUT_ARTICLE = {Kind.TEXT, Kind.SECRET, Kind.BOOL, Kind.ADDRESS, Kind.LABELS}
 _NAMES: Mapping[type, str] = {Scalar: "the text here", Items: "a list", Table: "a mapping"}

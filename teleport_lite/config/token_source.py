@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from teleport_lite.config.path import opened, read_up_to
 from teleport_lite.errors import Denied, Malformed, NotFound
 from teleport_lite.secret import Secret
 
@@ -98,20 +99,19 @@ def _read_file(path: Path, say: Say) -> str:
     named = f"token file {path}"
     try:
         _check_link(path, named)
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with opened(path) as descriptor:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise Malformed(f"{named} is not a regular file")
+            raw = read_up_to(descriptor, MAX_FILE)
     except FileNotFoundError:
         raise NotFound(f"{named} does not exist") from None
     except PermissionError:
         raise Denied(f"{named} may not be read by uid {os.geteuid()}") from None
     except (OSError, ValueError) as why:
         raise Malformed(f"{named} cannot be opened", log=repr(why)) from None
-    with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise Malformed(f"{named} is not a regular file")
-        raw = file.read(MAX_FILE + 1)
-    if stat.S_IMODE(facts.st_mode) & 0o077:
-        say(f"{named} can be read by others (mode {stat.S_IMODE(facts.st_mode):04o}): chmod 600")
+    if stat.S_IMODE(mode) & 0o077:
+        say(f"{named} can be read by others (mode {stat.S_IMODE(mode):04o}): chmod 600")
     if len(raw) > MAX_FILE:
         raise Malformed(f"{named} is larger than {MAX_FILE} bytes")
     return _clean(raw.decode("utf-8", "replace"), named)

@@ -111,7 +111,12 @@ AUTH = (
         kind=Kind.MAPPING,
         help="how many proxies an agent connects to",
         fields=(
-            Field(name="type", kind=Kind.TEXT, help="", choices=("agent_mesh", "proxy_peering")),
+            Field(
+                name="type",
+                kind=Kind.TEXT,
+                help="every proxy, or some",
+                choices=("agent_mesh", "proxy_peering"),
+            ),
             Field(name="agent_connection_count", kind=Kind.INT, help="for proxy_peering"),
         ),
         built=False,

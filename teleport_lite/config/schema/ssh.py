@@ -44,8 +44,8 @@ RECORDING = (
     Field(name="command_buffer_size", kind=Kind.INT, help="pages", example="8"),
     Field(name="disk_buffer_size", kind=Kind.INT, help="pages", example="128"),
     Field(name="network_buffer_size", kind=Kind.INT, help="pages", example="8"),
-    Field(name="cgroup_path", kind=Kind.TEXT, help="", example="/cgroup2"),
-    Field(name="root_path", kind=Kind.TEXT, help="", example="/teleport"),
+    Field(name="cgroup_path", kind=Kind.TEXT, help="where cgroups are", example="/cgroup2"),
+    Field(name="root_path", kind=Kind.TEXT, help="below it", example="/teleport"),
 )
 
 SSH = (
