@@ -106,6 +106,10 @@ class Cluster:
         words = ("start", f"--nodename={name}", f"--data-dir={self.root / name}", *flags)
         return self._spawn(words, self.root / f"{name}.log", env)
 
+    def start_words(self, *words: str, name: str, env: Mapping[str, str] | None = None) -> Running:
+        """Any daemon, spelled out."""
+        return self._spawn(words, self.root / f"{name}.log", env)
+
     def fails(self, *flags: str, name: str, env: Mapping[str, str] | None = None) -> Any:
         """The same, for a start that must refuse: what it said and its exit code."""
         words = ("start", f"--nodename={name}", f"--data-dir={self.root / name}", *flags)
