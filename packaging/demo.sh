@@ -94,8 +94,11 @@ demo_session() {
     -o GlobalKnownHostsFile=none -o StrictHostKeyChecking=yes -o "HostKeyAlias=$node.$cluster" \
     -p "$node_port" "$login@127.0.0.1")
   # shellcheck disable=SC2016 # the far end is to expand these
-  run "${ssh_words[@]}" -tt 'echo "hello from $(tty), as $(id -un), shell $SHELL"' | tee session.out
-  grep -q "hello from /dev/pts/.*, as $login," session.out || die "ssh did not get a session (see $dir/*.log)"
+  run "${ssh_words[@]}" -tt 'echo "hello from $(tty), as $(id -un), shell $SHELL"' | tee session.out || true
+  if ! grep -q "hello from /dev/pts/.*, as $login," session.out; then
+    tail -n 30 auth.log node.log >&2
+    die 'ssh got no session'
+  fi
 }
 
 # Words that a person reads, and commands as one types them.

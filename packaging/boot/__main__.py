@@ -22,16 +22,16 @@ BUILD = "@BUILD@"
 LEAF = BUILD + "-" + TARGET
 
 
-def objection(path: str) -> str:
+def objection(path: str, strict: int = 2) -> str:
     """Why code may not be loaded from this directory; "" if it may.
 
-    Nobody but root and us may be able to change it or put another in its place: it must be root's
-    or ours and writable by nobody else, and so must every directory above it. Above it, a sticky
-    one will do (others cannot rename what is ours there), and so will one of root's that a group
-    may write (which group that is, is root's own choice).
+    Nobody but root and us may be able to change it or put another in its place: it and the one it
+    is in (`strict` is how many) must be root's or ours and writable by nobody else, and so must
+    all above them, save that a group may write to one of root's: which group, is root's choice.
+    A sticky one that holds ours will do, for in there others cannot rename what is not theirs.
     """
-    here = os.path.realpath(path)
-    below = ""
+    here, below = os.path.realpath(path), ""
+    level = 0
     while here != below:
         try:
             facts = os.lstat(here)
@@ -42,10 +42,11 @@ def objection(path: str) -> str:
             return here + " is not a directory"
         if facts.st_uid not in (0, os.geteuid()):
             return "%s belongs to uid %d" % (here, facts.st_uid)
-        others = 0o002 if below and facts.st_uid == 0 else 0o022
-        if mode & others and not (below and mode & 0o1000):
+        others = 0o002 if level >= strict and facts.st_uid == 0 else 0o022
+        if mode & others and not (level and mode & 0o1000):
             return "others can write to %s (mode %04o)" % (here, mode & 0o7777)
         below, here = here, os.path.dirname(here)
+        level += 1
     return ""
 
 

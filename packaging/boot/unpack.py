@@ -116,7 +116,7 @@ def make(root: str, payload: dict[str, bytes], *, compiled: bool = False) -> str
     old_mask = os.umask(0o022 if os.geteuid() == 0 else 0o077)
     try:
         os.makedirs(root, exist_ok=True)
-        if why := start.objection(root):
+        if why := start.objection(root, strict=1):
             raise Refused(why, "")
         if os.statvfs(root).f_flag & os.ST_NOEXEC:
             raise Refused("its file system is mounted noexec", "")
