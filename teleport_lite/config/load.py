@@ -47,9 +47,7 @@ def for_start(
     Raises NotFound, Denied or Malformed.
     """
     environ = os.environ if environ is None else environ
-    found = _text(path, environ)
-    config = defaults(book) if found is None else parse(*found, book)
-    return with_flags(config, flags, book)
+    return with_flags(_found(path, environ, book), flags, book)
 
 
 def invited(path: Path | None, environ: Mapping[str, str] | None = None) -> model.PluginsConfig:
@@ -88,7 +86,28 @@ def from_environment(environ: Mapping[str, str], book: RoleBook) -> Config | Non
 
 def load(path: Path, book: RoleBook) -> Config:
     """Raises NotFound, Denied (somebody else could have written it) or Malformed."""
-    return parse(_text_of_file(path), str(path), book)
+    return _with_care(parse(_text_of_file(path), str(path), book), path)
+
+
+def _found(path: Path | None, environ: Mapping[str, str], book: RoleBook) -> Config:
+    if path is not None:
+        return load(path, book)
+    config = from_environment(environ, book)
+    if config is not None:
+        return config
+    usual = default_file(environ)
+    return load(usual, book) if os.path.lexists(usual) else defaults(book)
+
+
+def _with_care(config: Config, path: Path) -> Config:
+    """Reading a config is nobody's business once a token is written in it."""
+    sources = (config.token, *(each.source for each in config.auth.tokens))
+    written = any(source is not None and source.value is not None for source in sources)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not written or not mode & 0o044:
+        return config
+    said = f"{path}: holds a token and can be read by others (mode {mode:04o}): chmod 600"
+    return replace(config, warnings=(said, *config.warnings))
 
 
 def _text(path: Path | None, environ: Mapping[str, str]) -> tuple[str, str] | None:

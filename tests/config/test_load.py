@@ -58,6 +58,26 @@ def test_an_empty_file_means_defaults_and_says_so(file, book):
     assert config.roles == defaults(book).roles
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "teleport: {auth_token: join-token}\n",
+        'auth_service: {tokens: ["node:secret-token-value"]}\n',
+    ],
+)
+def test_a_file_with_a_token_that_others_can_read_is_warned_about(file, book, text):
+    said = f"{file}: holds a token and can be read by others (mode 0644): chmod 600"
+    file.write_text(text)
+    assert said in load(file, book).warnings
+    file.chmod(0o600)
+    assert said not in load(file, book).warnings
+
+
+def test_a_file_that_only_names_a_token_file_may_be_read_by_all(file, book):
+    file.write_text("teleport: {auth_token: /etc/token.file}\n")
+    assert load(file, book).warnings == ()
+
+
 def test_a_missing_file_is_not_found(tmp_path, refusal):
     assert refusal(tmp_path / "gone", NotFound).message.endswith("does not exist")
 

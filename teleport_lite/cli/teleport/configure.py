@@ -13,6 +13,7 @@ from teleport_lite.config.load import Flags, default_file, for_start, invited, p
 from teleport_lite.config.path import absolute_path
 from teleport_lite.config.sample import Wish, render
 from teleport_lite.config.token_source import TokenSource
+from teleport_lite.daemon.argv import scrub
 from teleport_lite.errors import Conflict, Error, Malformed
 from teleport_lite.pki.keyfile import write_public
 from teleport_lite.plugin.builtin import builtin_book
@@ -117,6 +118,7 @@ def _flags(
     data_dir: str,
     join_method: str,
 ) -> Flags:
+    scrub([token])
     if join_method.lower() != "token":
         raise Malformed(f"--join-method: {join_method[:40]!a} is not built yet, only token is")
     if token == "-":  # a file cannot ask anybody; what is typed now goes into it
