@@ -1,0 +1,282 @@
+"""The node's front door, in the daemon: accept, count, hand over to the zygote, listen to news.
+
+Never reads a byte of a stranger's. Limits come before a process is forked; after that a
+connection is a line (`ssh_line`) on which its monitor tells how far it got.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.errors import Malformed, Unavailable
+from teleport_lite.net.ssh_limits import Limits, Penalties, Startups, Step, source_of
+from teleport_lite.net.ssh_line import MAX_SAID, FromMonitor, Outcome, ToMonitor
+from teleport_lite.proto.codec import read, write
+from teleport_lite.proto.stream import AgentEvent
+
+# Accepted in one go before the loop gets its turn.
+_BATCH = 32
+# accept(2): errors that say "not now", and would come again at once.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE = 0.1
+# A client that is cut off without a word is found after 30 + 3 * 10 s.
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+)
+
+_log = logging.getLogger("teleport_lite.ssh")
+
+
+class Forks(Protocol):
+    """The zygote, as seen from here."""
+
+    def fileno(self) -> int: ...
+
+    def hand_over(
+        self,
+        tcp: socket.socket,
+        line: socket.socket,
+        *,
+        peer: tuple[str, int],
+        local: tuple[str, int],
+    ) -> None: ...
+
+
+@dataclass(slots=True)
+class Counters:
+    """For /metrics. The last two go down again."""
+
+    accepted: int = 0
+    logged_in: int = 0
+    dropped_startups: int = 0  # MaxStartups, or too many from one source
+    dropped_penalty: int = 0
+    accept_errors: int = 0
+    connections: int = 0
+    without_login: int = 0
+
+
+@dataclass(slots=True)
+class _Line:
+    source: str
+    sock: socket.socket
+    waits_for_login: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    sock: socket.socket
+    peer: tuple[str, int]
+    local: tuple[str, int]
+
+
+class SshListener:
+    """Runs in the event loop it is started in; `close` stops listening and lets the rest be."""
+
+    def __init__(
+        self,
+        *,
+        sockets: Sequence[socket.socket],
+        zygote: Forks,
+        on_event: Callable[[AgentEvent], None],
+        clock: Clock,
+        chance: Chance,
+        on_lost: Callable[[], None] = lambda: None,
+        limits: Limits | None = None,
+    ) -> None:
+        """`sockets` listen already. `on_lost` is called once if the zygote has ended: no
+        connection can be served any more, and only a new daemon can start a new one."""
+        self._sockets = list(sockets)
+        self._zygote, self._on_event, self._on_lost = zygote, on_event, on_lost
+        self._clock, self._chance = clock, chance
+        limits = limits or Limits()
+        self._startups, self._penalties = Startups(limits), Penalties(limits)
+        self._queues: defaultdict[str, deque[_Arrived]] = defaultdict(deque)
+        self._lines: dict[int, _Line] = {}
+        self._said: dict[str, float] = {}
+        self._paused: list[asyncio.TimerHandle] = []
+        self.counters = Counters()
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            sock.setblocking(False)
+            self._loop.add_reader(sock, self._accept, sock)
+        self._loop.add_reader(self._zygote.fileno(), self._lost)
+
+    def recheck(self) -> None:
+        """Locks or roles have changed: let every monitor look again."""
+        said = write(ToMonitor(recheck=True))
+        for line in self._lines.values():
+            try:
+                line.sock.send(said, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except OSError:
+                continue  # ended, or has not read the last one yet, which is as good
+
+    async def close(self) -> None:
+        """Connections go on; what they report from now on is heard by nobody."""
+        for handle in self._paused:
+            handle.cancel()
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._loop.remove_reader(self._zygote.fileno())
+        for queue in self._queues.values():
+            for arrived in queue:
+                arrived.sock.close()
+        for fd, line in self._lines.items():
+            self._loop.remove_reader(fd)
+            line.sock.close()
+        self._queues.clear()
+        self._lines.clear()
+
+    # --- arrivals
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_BATCH):
+            try:
+                sock, address = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as why:
+                self.counters.accept_errors += 1
+                if why.errno in _EXHAUSTED:
+                    self._pause(listening, why)
+                    return
+                continue  # the client has given up meanwhile
+            self._arrive(sock, address)
+
+    def _pause(self, listening: socket.socket, why: OSError) -> None:
+        """The backlog keeps; asking again at once would only burn the processor."""
+        self._say("can not accept SSH connections: %s", why.strerror)
+        self._loop.remove_reader(listening)
+        resume = (listening, self._accept, listening)
+        self._paused = [handle for handle in self._paused if handle.when() > self._loop.time()]
+        self._paused.append(self._loop.call_later(_PAUSE, self._loop.add_reader, *resume))
+
+    def _arrive(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        self.counters.accepted += 1
+        try:
+            arrived = _Arrived(sock, _plain(address), _plain(sock.getsockname()))
+            for option in _KEEPALIVE:
+                sock.setsockopt(*option)
+        except OSError:
+            sock.close()  # reset before we got to it
+            return
+        source = source_of(arrived.peer[0])
+        if self._penalties.refuses(source, self._clock.monotonic()):
+            self.counters.dropped_penalty += 1
+            self._say("SSH connections from %s are refused for a while", source)
+            sock.close()
+            return
+        self._take(source, arrived, self._startups.arrive(source, self._dice()))
+
+    def _take(self, source: str, arrived: _Arrived, step: Step) -> None:
+        if step is Step.WAIT:
+            self._queues[source].append(arrived)
+            return
+        with arrived.sock:
+            if step is Step.DROP:
+                self.counters.dropped_startups += 1
+                self._say("too many SSH connections without a login, dropped one from %s", source)
+            elif not self._hand_over(source, arrived):
+                self._next(source)
+
+    def _hand_over(self, source: str, arrived: _Arrived) -> bool:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self._zygote.hand_over(arrived.sock, theirs, peer=arrived.peer, local=arrived.local)
+            except Unavailable as why:
+                ours.close()
+                self._say("%s", why.message)
+                return False
+        ours.setblocking(False)
+        self._lines[ours.fileno()] = _Line(source, ours)
+        self._loop.add_reader(ours, self._hear, ours.fileno())
+        self._count()
+        return True
+
+    def _dice(self) -> float:
+        return self._chance.uniform(0, 100)
+
+    # --- news
+
+    def _hear(self, fd: int) -> None:
+        line = self._lines[fd]
+        try:
+            raw = line.sock.recv(MAX_SAID)
+            said = read(FromMonitor, raw, limit=MAX_SAID) if raw else None
+        except BlockingIOError:
+            return
+        except (OSError, Malformed):
+            said = None
+        if said is None:
+            self._over(fd, line)
+        elif said.event is not None:
+            self._on_event(said.event)
+        elif said.note is not None:
+            self._say("from %s: %s", line.source, ascii(said.note)[1:-1])
+        elif said.logged_in:
+            self.counters.logged_in += 1
+            self._has_logged_in(line)
+        elif said.outcome is not None:
+            self._penalties.punish(line.source, said.outcome, self._clock.monotonic())
+
+    def _has_logged_in(self, line: _Line) -> None:
+        if line.waits_for_login:
+            line.waits_for_login = False
+            self._next(line.source)
+        self._count()
+
+    def _over(self, fd: int, line: _Line) -> None:
+        self._loop.remove_reader(fd)
+        del self._lines[fd]
+        line.sock.close()
+        self._has_logged_in(line)
+
+    def _next(self, source: str) -> None:
+        """A place is free: for the next one of the same source that waits, if there is any."""
+        self._startups.leave(source)
+        step = Step.DROP
+        while step is Step.DROP and (queue := self._queues.get(source)):
+            arrived = queue.popleft()
+            step = self._startups.start_waiting(source, self._dice())
+            self._take(source, arrived, step)
+        if not self._queues.get(source):
+            self._queues.pop(source, None)
+
+    def _count(self) -> None:
+        self.counters.connections = len(self._lines)
+        self.counters.without_login = self._startups.started
+
+    def _lost(self) -> None:
+        self._loop.remove_reader(self._zygote.fileno())
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+        self._on_lost()
+
+    def _say(self, text: str, *values: object) -> None:
+        """One line a second of each kind: strangers must not fill our disk."""
+        now = self._clock.monotonic()
+        if now - self._said.get(text, -1.0) >= 1.0:
+            self._said[text] = now
+            _log.warning(text, *values)
+
+
+def _plain(address: tuple[str, int]) -> tuple[str, int]:
+    """Host and port. An IPv4 client of a dual-stack socket is an IPv4 client."""
+    host, port = address[:2]
+    return host.removeprefix("::ffff:") if "." in host else host, port
+
+
+__all__ = ["Counters", "Forks", "Limits", "Outcome", "SshListener"]

@@ -1,0 +1,281 @@
+"""The broker: the login user's own process, which does all that touches the user's world.
+
+It has become that user for good before it hears a word from the worker. What a client may
+have is decided here, by `permit.may`, since here it is done; the worker only carries bytes
+between the client and the descriptors it is handed.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from teleport_lite.access.verdict import Refused
+from teleport_lite.ambient import SystemChance
+from teleport_lite.errors import Malformed
+from teleport_lite.net.ssh_policy import MAX_SESSIONS
+from teleport_lite.node.account import Account
+from teleport_lite.node.children import Children
+from teleport_lite.node.permit import may
+from teleport_lite.node.processes import signal_session
+from teleport_lite.node.shell import (
+    SIGNALS,
+    Preparation,
+    base_env,
+    spawn,
+)
+from teleport_lite.node.tty import foreground_group, set_size
+from teleport_lite.node.wire import (
+    Close,
+    Ended,
+    Env,
+    FromBroker,
+    Link,
+    Pty,
+    Reply,
+    Resize,
+    SessionEnded,
+    SessionStarted,
+    Signal,
+    Start,
+    ToBroker,
+    ToWorker,
+)
+
+# The trail cuts fields at 4 kB; a longer command is no use to it.
+_SHOWN_COMMAND = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """What the certificate and the monitor say about the visitor."""
+
+    extensions: frozenset[str]
+    force_command: str | None
+    env: Mapping[str, str]  # SSH_CONNECTION and the like
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    sid: str
+    channel: int
+    pid: int
+
+
+class Broker:
+    """`run` returns when the connection is over and its shells have been hung up."""
+
+    def __init__(
+        self,
+        *,
+        worker: Link,
+        monitor: Link,
+        account: Account,
+        guest: Guest,
+        hang_up_time: float,
+    ) -> None:
+        self._worker, self._monitor = worker, monitor
+        self._account, self._guest = account, guest
+        self._hang_up_time = hang_up_time
+        self._children = Children()
+        self._preparations: dict[int, Preparation] = {}
+        # Both by process id of the shell. The master stays open here to resize and to hang up.
+        self._sessions: dict[int, _Session] = {}
+        self._masters: dict[int, int] = {}
+        self._cut = False
+
+    def run(self) -> None:
+        poll = select.poll()
+        for end in (self._worker, self._monitor, self._children):
+            poll.register(end, select.POLLIN)
+        try:
+            while not self._cut:
+                ready = {fd for fd, _ in poll.poll()}
+                # Shells that have ended come first: their end is news for the worker.
+                self._reap()
+                if self._monitor.fileno() in ready:
+                    self._cut = self._monitor.receive(ToBroker).cut is not None
+                elif self._worker.fileno() in ready:
+                    self._serve(self._worker.receive(ToBroker))
+        except (EOFError, Malformed):
+            pass  # one end is gone, or talks nonsense, which is worse
+        self._worker.close()
+        self._hang_up_all()
+
+    def _serve(self, asked: ToBroker) -> None:
+        """Answer one request: always one reply, with descriptors if a shell was started."""
+        fds: tuple[int, ...] = ()
+        try:
+            if asked.start:
+                fds = self._start(asked.start)
+            else:
+                self._do(asked)
+            reply = Reply(ok=True)
+        except (_Refusal, Malformed, OSError) as why:
+            reply = Reply(ok=False, reason=str(why))
+        try:
+            self._worker.send(ToWorker(reply=reply), *fds)
+        finally:
+            for fd in set(fds) - set(self._masters.values()):
+                os.close(fd)
+
+    def _do(self, asked: ToBroker) -> None:
+        if asked.ask:
+            self._check(asked.ask.what)
+        elif asked.pty:
+            self._pty(asked.pty)
+        elif asked.env:
+            self._env(asked.env)
+        elif asked.resize:
+            self._resize(asked.resize)
+        elif asked.signal:
+            self._signal(asked.signal)
+        elif asked.close:
+            self._close(asked.close)
+        else:
+            raise Malformed("nothing was asked")
+
+    def _check(self, what: str) -> None:
+        verdict = may(what, self._guest.extensions)
+        if isinstance(verdict, Refused):
+            raise _Refusal(verdict.reason)
+
+    def _preparation(self, channel: int) -> Preparation:
+        if self._on(channel) is not None:
+            raise _Refusal("the shell has started already")
+        if channel not in self._preparations and len(self._preparations) >= MAX_SESSIONS:
+            raise _Refusal("too many sessions")
+        return self._preparations.setdefault(channel, Preparation())
+
+    def _pty(self, asked: Pty) -> None:
+        self._check("request pty-req")
+        preparation = self._preparation(asked.channel)
+        if preparation.pty is not None:
+            raise _Refusal("there is a terminal already")
+        preparation.pty = asked
+
+    def _env(self, asked: Env) -> None:
+        self._check("request env")
+        if not self._preparation(asked.channel).set_env(asked.name, asked.value):
+            raise _Refusal("not a variable that clients may set")
+
+    def _start(self, asked: Start) -> tuple[int, ...]:
+        self._check("request shell" if asked.command is None else "request exec")
+        preparation = self._preparation(asked.channel)
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise _Refusal("too many sessions")
+        sid, command = SystemChance().uuid(), asked.command
+        env = base_env(self._account, {**self._guest.env, "SSH_SESSION_ID": sid})
+        if self._guest.force_command is not None:
+            if command is not None:
+                preparation.env[b"SSH_ORIGINAL_COMMAND"] = command
+            command = self._guest.force_command.encode()
+        shell = spawn(self._account, command, preparation, env)
+        del self._preparations[asked.channel]
+        self._sessions[shell.pid] = _Session(sid=sid, channel=asked.channel, pid=shell.pid)
+        if shell.pty:
+            self._masters[shell.pid] = shell.fds[0]
+        shown = None
+        if command is not None:
+            shown = command.decode("utf-8", "backslashreplace")[:_SHOWN_COMMAND]
+        self._monitor.send(
+            FromBroker(started=SessionStarted(sid=sid, command=shown, pty=shell.pty))
+        )
+        return shell.fds
+
+    def _resize(self, asked: Resize) -> None:
+        self._check("request window-change")
+        session = self._on(asked.channel)
+        master = self._masters.get(session.pid) if session else None
+        if master is None:
+            raise _Refusal("there is no terminal")
+        set_size(master, asked.columns, asked.rows, asked.width, asked.height)
+
+    def _signal(self, asked: Signal) -> None:
+        self._check("request signal")
+        session, number = self._on(asked.channel), SIGNALS.get(asked.name)
+        if session is None or number is None:
+            raise _Refusal("no such signal, or nobody to send it to")
+        master = self._masters.get(session.pid)
+        group = foreground_group(master) if master is not None else 0
+        os.killpg(group or session.pid, number)
+
+    def _close(self, asked: Close) -> None:
+        self._preparations.pop(asked.channel, None)
+        session = self._on(asked.channel)
+        if session is not None:
+            self._hang_up(session)
+
+    def _on(self, channel: int) -> _Session | None:
+        return next((one for one in self._sessions.values() if one.channel == channel), None)
+
+    # --- ends
+
+    def _reap(self) -> None:
+        for pid, status in self._children.ended().items():
+            session = self._sessions.pop(pid, None)
+            if session is None:
+                continue
+            self._drop_master(pid)
+            ended = _ended(session.channel, status)
+            self._report(session, ended)
+            try:
+                self._worker.send(ToWorker(ended=ended))
+            except EOFError:
+                continue  # it has gone; `run` will notice
+
+    def _report(self, session: _Session, ended: Ended | None) -> None:
+        code = None if ended is None or ended.signal else ended.code
+        told = SessionEnded(sid=session.sid, code=code, signal=ended.signal if ended else "")
+        try:
+            self._monitor.send(FromBroker(ended=told))
+        except EOFError:
+            return  # nobody is left who could record it
+
+    def _hang_up(self, session: _Session) -> None:
+        """As when the line of a modem drops: SIGHUP, and SIGCONT for those that are stopped."""
+        signal_session(session.pid, signal.SIGHUP)
+        signal_session(session.pid, signal.SIGCONT)
+        self._drop_master(session.pid)
+
+    def _drop_master(self, pid: int) -> None:
+        master = self._masters.pop(pid, None)
+        if master is not None:
+            os.close(master)
+
+    def _hang_up_all(self) -> None:
+        sids = list(self._sessions)
+        for session in self._sessions.values():
+            self._hang_up(session)
+        self._wait_for_shells()
+        if self._cut:
+            for sid in sids:
+                signal_session(sid, signal.SIGKILL)
+            self._wait_for_shells()
+        for session in self._sessions.values():
+            self._report(session, None)
+
+    def _wait_for_shells(self) -> None:
+        deadline = time.monotonic() + self._hang_up_time
+        while self._sessions and (left := deadline - time.monotonic()) > 0:
+            select.select([self._children], [], [], left)
+            self._reap()
+
+
+class _Refusal(Exception):
+    """No, and why; becomes a reply, never an error of ours."""
+
+
+def _ended(channel: int, status: int) -> Ended:
+    if not os.WIFSIGNALED(status):
+        return Ended(channel=channel, code=os.WEXITSTATUS(status))
+    number = os.WTERMSIG(status)
+    known = next((name for name, value in SIGNALS.items() if value == number), "")
+    # RFC 4254 §6.10: other names take the form name@domain.
+    return Ended(
+        channel=channel,
+        signal=known or f"{signal.Signals(number).name[3:]}@teleport-lite",
+        core=os.WCOREDUMP(status),
+    )

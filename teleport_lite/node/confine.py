@@ -1,0 +1,137 @@
+"""Taking things away from a process: descriptors, privileges, room to grow. All for good."""
+
+import ctypes
+import os
+import pwd
+import resource
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+from teleport_lite.errors import Denied
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+
+# A socket, two lines, three descriptors for each of ten sessions, and some to spare.
+_WORKER_FILES = 64
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl {option}: {os.strerror(number)}")
+
+
+def name(text: str) -> None:
+    """What `ps -o comm` shows; at most 15 characters."""
+    buffer = ctypes.create_string_buffer(text.encode()[:15])
+    _libc.prctl(_PR_SET_NAME, buffer, 0, 0, 0)
+
+
+def keep_only(fds: Iterable[int]) -> None:
+    """Close every descriptor above stderr but these."""
+    low = 3
+    for fd in sorted(set(fds)):
+        if fd >= low:
+            os.closerange(low, fd)
+            low = fd + 1
+    os.closerange(low, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def no_input() -> None:
+    _to_nowhere(0)
+
+
+def no_terminal() -> None:
+    """Standard input, output and error lead nowhere."""
+    _to_nowhere(0, 1, 2)
+
+
+def _to_nowhere(*fds: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in fds:
+        os.dup2(null, fd)
+    if null not in fds:
+        os.close(null)
+
+
+def default_signals() -> None:
+    """Undo what the parent set; Python's own SIGPIPE and SIGXFSZ stay ignored."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def secretive() -> None:
+    """No core file, and no look into our memory for other processes of the same user."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def adopt_orphans() -> None:
+    """Processes that lose their parent below us become our children, not init's."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def worker_account(candidates: Iterable[str], data_dir: Path) -> pwd.struct_passwd:
+    """Whom a worker becomes. Raises Denied if there is nobody fit for it."""
+    owner = data_dir.stat().st_uid
+    for candidate in candidates:
+        try:
+            found = pwd.getpwnam(candidate)
+        except KeyError:
+            continue
+        if found.pw_uid not in (0, owner):
+            return found
+    raise Denied("no account to run SSH workers as", hint="useradd --system teleport-lite")
+
+
+def confine_worker(account: pwd.struct_passwd | None, *, memory: int) -> None:
+    """Become `account` (None: stay who we are, the daemon has no privileges) and give up the rest.
+
+    `memory` is how many bytes the address space may still grow. There will be no other
+    process, no thread, no file, no new privilege, and no core file.
+    """
+    os.chdir("/")
+    if account is not None:
+        os.setgroups([])
+        os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+        os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+        check_gone(account.pw_uid, account.pw_gid)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    secretive()
+    limits = (
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, _WORKER_FILES),
+        (resource.RLIMIT_AS, _address_space() + memory),
+    )
+    for what, most in limits:
+        resource.setrlimit(what, (most, most))
+    # After setresuid, which clears it: without its monitor a worker has no business.
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def check_gone(uid: int, gid: int) -> None:
+    """Raises Denied unless this process is `uid` and `gid` and can be nothing else again."""
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid):
+        raise Denied("privileges were not dropped")
+    if uid == 0:
+        return
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return
+    raise Denied("dropped privileges came back")
+
+
+def _address_space() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()

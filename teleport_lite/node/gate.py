@@ -1,0 +1,147 @@
+"""Who may come in: certificate, signature, locks, roles, account. Runs in the monitor.
+
+Everything it needs is on disk, kept there by the agent, so logins go on while auth is away.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from teleport_lite.access.decide import locked, may_open_shell
+from teleport_lite.access.verdict import Refused, Verdict
+from teleport_lite.agent import knowledge
+from teleport_lite.ambient import Clock
+from teleport_lite.errors import Denied, Error
+from teleport_lite.model.user import Role
+from teleport_lite.node.account import Account, find_account
+from teleport_lite.node.wire import Login
+from teleport_lite.pki.verify import (
+    Visitor,
+    ssh_blob,
+    verify_login_signature,
+    verify_user_certificate,
+)
+from teleport_lite.pki.wire import text
+from teleport_lite.proto.resource import lock_from_doc, role_from_doc
+from teleport_lite.proto.stream import Knowledge
+
+_USERAUTH_REQUEST = 50  # RFC 4252 §6
+_NOT_YET = "login is not possible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """Somebody who may come in, as whom, and which role says so."""
+
+    visitor: Visitor
+    account: Account
+    by: str
+
+
+class Gate:
+    """Answers for one connection, from `peer_ip` to the host `host_id`."""
+
+    def __init__(self, *, data_dir: Path, host_id: str, peer_ip: str, clock: Clock) -> None:
+        self._data_dir, self._host_id = data_dir, host_id
+        self._peer_ip, self._clock = peer_ip, clock
+
+    def admit(self, login: Login, session_id: bytes | None) -> Welcome:
+        """Raises Denied; `log` has the reason, the message is no help to a guesser.
+
+        Without a signature the answer is what it would be with a good one (RFC 4252 §7).
+        """
+        known = self._known()
+        visitor = verify_user_certificate(
+            login.certificate,
+            algorithm=login.algorithm,
+            login=login.login,
+            trusted_cas=frozenset(ssh_blob(line) for line in known.ssh_user_cas),
+            peer_ip=self._peer_ip,
+            now=self._clock.now(),
+        )
+        if login.signature is not None:
+            self._check_signature(login, session_id)
+        verdict = self._decide(visitor, known)
+        if isinstance(verdict, Refused):
+            raise Denied(_NOT_YET, log=verdict.reason)
+        account = find_account(login.login, self._clock.now())
+        return Welcome(visitor=visitor, account=account, by=verdict.by)
+
+    def decide_again(self, visitor: Visitor) -> Verdict:
+        """Is somebody who is inside still welcome, by what is known now?
+
+        Raises an Error if what is known cannot be read.
+        """
+        return self._decide(visitor, self._known())
+
+    def mark(self) -> tuple[int, ...]:
+        """Changes when what is known changes; () while there is nothing."""
+        try:
+            stat = (self._data_dir / knowledge.FILE).stat()
+        except OSError:
+            return ()
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    def _check_signature(self, login: Login, session_id: bytes | None) -> None:
+        if session_id is None or login.signature is None:
+            raise Denied(_NOT_YET, log="a signature before the first key exchange")
+        signed = signed_login(session_id, login)
+        if not verify_login_signature(
+            login.certificate,
+            algorithm=login.algorithm,
+            signed=signed,
+            signature=login.signature,
+        ):
+            raise Denied(_NOT_YET, log="the signature does not fit the certificate")
+
+    def _known(self) -> Knowledge:
+        known = knowledge.load(self._data_dir)
+        if known is None:
+            raise Denied(_NOT_YET, log="this host has heard nothing from auth yet")
+        return known
+
+    def _decide(self, visitor: Visitor, known: Knowledge) -> Verdict:
+        """Locks first. Raises Denied for locks and roles that cannot be read: better no login
+        than one that a rule we do not understand forbids."""
+        try:
+            locks = [lock_from_doc(doc) for doc in known.locks]
+            roles = _roles(visitor.roles, known)
+        except Error as why:
+            raise Denied(_NOT_YET, log=why.message) from why
+        verdict = locked(
+            locks,
+            self._clock.now(),
+            user=visitor.user,
+            role=visitor.roles,
+            login=visitor.login,
+            node=self._host_id,
+            bot_instance_id=visitor.id,
+        )
+        if isinstance(verdict, Refused):
+            return verdict
+        labels = knowledge.load_labels(self._data_dir)
+        return may_open_shell(roles, visitor.traits, visitor.login, labels)
+
+
+def signed_login(session_id: bytes, login: Login) -> bytes:
+    """What a client signs to log in (RFC 4252 §7), put together by ourselves."""
+    return (
+        text(session_id)
+        + bytes([_USERAUTH_REQUEST])
+        + text(login.login.encode())
+        + text(b"ssh-connection")
+        + text(b"publickey")
+        + b"\x01"
+        + text(login.algorithm.encode())
+        + text(login.certificate)
+    )
+
+
+def _roles(names: tuple[str, ...], known: Knowledge) -> list[Role]:
+    """Of the cluster's roles those that the certificate names. One that is gone allows nothing."""
+    wanted = [doc for doc in known.roles if _name(doc) in names]
+    return [role_from_doc(doc) for doc in wanted]
+
+
+def _name(doc: dict[str, object]) -> object:
+    metadata = doc.get("metadata")
+    return metadata.get("name") if isinstance(metadata, dict) else None

@@ -1,0 +1,366 @@
+"""The monitor: root, one for each connection, and the one who decides.
+
+Of the stranger it hears only what the worker puts into three small messages. It lets nobody
+in without having checked certificate and signature itself, over the session id it has itself
+had signed; a worker that has been taken over can at most ask.
+"""
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pwd import struct_passwd
+
+from teleport_lite.access.verdict import Refused
+from teleport_lite.agent import identity
+from teleport_lite.ambient import Clock
+from teleport_lite.errors import Denied, Error, Malformed
+from teleport_lite.net.ssh_line import Outcome
+from teleport_lite.node import worker as workers
+from teleport_lite.node.account import become
+from teleport_lite.node.broker import Broker, Guest
+from teleport_lite.node.children import Children
+from teleport_lite.node.confine import adopt_orphans, no_terminal, secretive, worker_account
+from teleport_lite.node.gate import Gate, Welcome
+from teleport_lite.node.processes import fork_child, kill_descendants
+from teleport_lite.node.settings import Settings
+from teleport_lite.node.story import Story
+from teleport_lite.node.wire import (
+    Cut,
+    FromBroker,
+    FromSigner,
+    FromWorker,
+    Host,
+    Link,
+    Login,
+    Reply,
+    Sign,
+    ToBroker,
+    ToSigner,
+    Who,
+)
+
+# The signer answers in a millisecond; one that is silent so long is stuck.
+_SIGNER_PATIENCE = 5.0
+# For a worker to say goodbye to its client after the last try.
+_GOODBYE = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What the zygote hands to a monitor."""
+
+    tcp: socket.socket
+    line: socket.socket
+    signer: Link
+    peer: tuple[str, int]
+    local: tuple[str, int]
+
+
+class Monitor:
+    """`run` returns when the connection is over and everything that belongs to it has ended."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        settings: Settings,
+        clock: Clock,
+        work: Callable[[workers.Task], None] = workers.run,
+    ) -> None:
+        self._connection, self._settings, self._clock = connection, settings, clock
+        self._work = work
+        self._story = Story(
+            connection.line, clock=clock, peer=connection.peer, local=connection.local
+        )
+        self._signer = connection.signer
+        self._signer.set_timeout(_SIGNER_PATIENCE)
+        self._children = Children()
+        self._deadline: float | None = time.monotonic() + settings.grace
+        self._worker: Link | None = None
+        self._broker: Link | None = None
+        self._pids: dict[str, int] = {}
+        self._statuses: dict[int, int] = {}
+        self._session_id: bytes | None = None
+        self._failures = 0
+        self._no_account = self._late = self._lied = False
+        self._welcome: Welcome | None = None
+        self._seen: tuple[int, ...] = ()
+        self._cut_reason = ""
+
+    def run(self) -> None:
+        secretive()
+        adopt_orphans()
+        try:
+            host = self._ask_signer(ToSigner(who=Who())).host
+            if host is None:
+                raise Denied("the signer does not know this host")
+            self._gate = Gate(
+                data_dir=self._settings.data_dir,
+                host_id=host.host_id,
+                peer_ip=self._connection.peer[0],
+                clock=self._clock,
+            )
+            self._host = host
+            self._start_worker(host)
+            self._connection.tcp.close()
+            while self._turn():
+                pass
+        except (Error, EOFError) as why:
+            self._lied = isinstance(why, Malformed)
+            self._story.note(f"connection ends: {why}")
+        finally:
+            self._finish()
+
+    # --- the loop
+
+    def _turn(self) -> bool:
+        """Wait for the next thing and deal with it. False when the connection is over."""
+        ready = self._wait()
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._late = True
+            return False
+        self._statuses |= self._children.ended()
+        if self._broker is not None and self._broker.fileno() in ready:
+            self._hear_broker(self._broker)
+        worker = self._worker
+        if worker is not None and worker.fileno() in ready and not self._hear_worker(worker):
+            return False
+        if self._welcome is not None:
+            self._look_again(asked=self._story.fileno() in ready)
+        elif self._story.fileno() in ready:
+            self._story.asked_to_recheck()  # nobody is in yet, so there is nobody to check
+        return not self._cut_reason
+
+    def _wait(self) -> set[int]:
+        poll = select.poll()
+        for end in (self._worker, self._broker, self._children):
+            if end is not None:
+                poll.register(end, select.POLLIN)
+        if self._story.heard:
+            poll.register(self._story, select.POLLIN)
+        timeout = None
+        if self._deadline is not None:
+            timeout = max(0.0, self._deadline - time.monotonic())
+        elif not self._story.heard:
+            timeout = self._settings.recheck_every
+        return {fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)}
+
+    def _hear_worker(self, link: Link) -> bool:
+        try:
+            said = link.receive(FromWorker)
+        except EOFError:
+            return False
+        if said.last_words is not None:
+            self._story.note(said.last_words)
+        elif said.sign is not None:
+            link.send(self._sign(said.sign), wait=False)
+        elif said.login is not None and self._welcome is None:
+            self._answer_login(link, said.login)
+        else:
+            raise Malformed("the worker asks for what it may not have")
+        return True
+
+    def _hear_broker(self, link: Link) -> None:
+        try:
+            said = link.receive(FromBroker)
+        except EOFError:
+            link.close()
+            self._broker = None  # the worker notices by itself and ends
+            return
+        if said.started is not None:
+            self._story.started(said.started)
+        elif said.ended is not None:
+            self._story.ended(said.ended, self._cut_reason)
+
+    # --- signatures and logins
+
+    def _sign(self, asked: Sign) -> Reply:
+        """One signature before the login, as in sshd; after it one for each key exchange."""
+        if self._session_id is not None and self._welcome is None:
+            raise Malformed("the worker asks for a second signature before the login")
+        signature = self._ask_signer(ToSigner(sign=asked)).signature
+        if signature is None:
+            raise Denied("the signer gave no signature")
+        if self._session_id is None:
+            # RFC 4253 §7.2: the hash of the first key exchange, for the whole connection.
+            self._session_id = asked.exchange_hash
+        return Reply(ok=True, data=signature)
+
+    def _ask_signer(self, asked: ToSigner) -> FromSigner:
+        self._signer.send(asked)
+        answer = self._signer.receive(FromSigner)
+        if answer.reason:
+            raise Denied(answer.reason)
+        return answer
+
+    def _answer_login(self, link: Link, login: Login) -> None:
+        try:
+            welcome = self._gate.admit(login, self._session_id)
+        except Error as why:
+            self._failures += 1
+            self._no_account |= "no account" in why.log
+            self._story.refused(login.login, why.log or why.message)
+            last = self._failures >= self._settings.tries
+            if last:
+                self._deadline = time.monotonic() + _GOODBYE
+            link.send(Reply(ok=False, last=last), wait=False)
+            return
+        if login.signature is None:
+            link.send(Reply(ok=True), wait=False)
+            return
+        self._let_in(link, welcome)
+
+    def _let_in(self, link: Link, welcome: Welcome) -> None:
+        for_worker = self._start_broker(welcome)
+        self._welcome, self._deadline = welcome, None
+        self._seen = self._gate.mark()
+        self._story.logged_in(welcome)
+        link.send(Reply(ok=True), for_worker.fileno())
+        for_worker.close()
+
+    def _look_again(self, *, asked: bool) -> None:
+        """Cut the visitor off if a lock or a changed role says so."""
+        if asked:
+            asked = self._story.asked_to_recheck()
+        mark = self._gate.mark()
+        if self._welcome is None or (not asked and mark == self._seen):
+            return
+        self._seen = mark
+        try:
+            verdict = self._gate.decide_again(self._welcome.visitor)
+        except Error as why:
+            # Who is inside stays: a file that cannot be read right now is no verdict.
+            self._story.note(f"can not check {self._welcome.visitor.user} again: {why.message}")
+            return
+        if isinstance(verdict, Refused):
+            self._cut_reason = verdict.reason
+
+    # --- children
+
+    def _start_worker(self, host: Host) -> None:
+        ours, theirs = Link.pair()
+        task = workers.Task(
+            tcp=self._connection.tcp,
+            monitor=theirs,
+            host=host,
+            account=self._worker_account(),
+            memory=self._settings.worker_memory,
+            secret=self._settings.data_dir / identity.FILE,
+        )
+        keep = (task.tcp.fileno(), theirs.fileno())
+        self._pids["worker"] = fork_child("tl-ssh-worker", lambda: self._work(task), keep)
+        theirs.close()
+        self._worker = ours
+
+    def _worker_account(self) -> struct_passwd | None:
+        """Without root there is nobody else to become; only our own user may log in then."""
+        if os.geteuid() != 0:
+            return None
+        return worker_account(self._settings.worker_accounts, self._settings.data_dir)
+
+    def _start_broker(self, welcome: Welcome) -> Link:
+        """The login user's process. Returns the worker's end of its line."""
+        for_worker, worker_side = Link.pair()
+        ours, monitor_side = Link.pair()
+
+        def body() -> None:
+            no_terminal()
+            os.umask(0o022)
+            become(welcome.account)
+            secretive()
+            Broker(
+                worker=worker_side,
+                monitor=monitor_side,
+                account=welcome.account,
+                guest=self._guest(welcome),
+                hang_up_time=self._settings.hang_up_time,
+            ).run()
+
+        keep = (worker_side.fileno(), monitor_side.fileno())
+        self._pids["broker"] = fork_child("tl-ssh-broker", body, keep)
+        worker_side.close()
+        monitor_side.close()
+        self._broker = ours
+        return for_worker
+
+    def _guest(self, welcome: Welcome) -> Guest:
+        (ip, port), (local_ip, local_port) = self._connection.peer, self._connection.local
+        env = {
+            "SSH_CLIENT": f"{ip} {port} {local_port}",
+            "SSH_CONNECTION": f"{ip} {port} {local_ip} {local_port}",
+            "SSH_TELEPORT_USER": welcome.visitor.user,
+            "SSH_TELEPORT_CLUSTER_NAME": self._host.cluster,
+            "SSH_TELEPORT_HOST_UUID": self._host.host_id,
+        }
+        return Guest(
+            extensions=welcome.visitor.extensions,
+            force_command=welcome.visitor.force_command,
+            env=env,
+        )
+
+    # --- the end
+
+    def _finish(self) -> None:
+        """The worker first: then nothing moves any more on the connection."""
+        if self._welcome is None:
+            self._await("worker", 0.0 if self._late else _GOODBYE)
+            self._story.outcome(self._judge())
+        self._end("worker")
+        if self._broker is not None:
+            self._end_broker(self._broker)
+        self._end("broker")
+        if self._cut_reason:
+            self._sweep()
+            self._story.note(f"cut off: {self._cut_reason}")
+        self._story.ended_all(self._cut_reason or "the connection was lost")
+
+    def _judge(self) -> Outcome:
+        """How a connection ended on which nobody logged in."""
+        status = self._statuses.get(self._pids.get("worker", 0), 0)
+        if status or self._lied:
+            return Outcome.CRASH
+        if self._no_account:
+            return Outcome.INVALID_USER
+        if self._failures:
+            return Outcome.AUTH_FAILED
+        return Outcome.GRACE if self._late else Outcome.NO_AUTH
+
+    def _end_broker(self, link: Link) -> None:
+        """It hangs its shells up by itself when the worker is gone; hear how they ended."""
+        with suppress(EOFError):
+            if self._cut_reason:
+                link.send(ToBroker(cut=Cut()), wait=False)
+        deadline = time.monotonic() + 2 * self._settings.hang_up_time + _GOODBYE
+        while self._broker is not None and (left := deadline - time.monotonic()) > 0:
+            if select.select([link], [], [], left)[0]:
+                self._hear_broker(link)
+
+    def _await(self, who: str, seconds: float) -> bool:
+        """Has `who` ended within that time?"""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._statuses |= self._children.ended()
+            left = deadline - time.monotonic()
+            if who not in self._pids or self._pids[who] in self._statuses:
+                return True
+            if left <= 0:
+                return False
+            select.select([self._children], [], [], left)
+
+    def _end(self, who: str) -> None:
+        if not self._await(who, 0.0):
+            os.kill(self._pids[who], signal.SIGKILL)
+            self._await(who, _GOODBYE)
+
+    def _sweep(self) -> None:
+        """Whatever the visitor has left running, daemons included. With root's hand, since the
+        broker may have been stopped by the user it belongs to."""
+        deadline = time.monotonic() + _GOODBYE
+        while kill_descendants() and time.monotonic() < deadline:
+            select.select([self._children], [], [], 0.05)
+            self._children.ended()

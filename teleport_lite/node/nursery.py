@@ -1,0 +1,85 @@
+"""The zygote's life: import everything once, then fork a monitor for each connection."""
+
+import gc
+import os
+import signal
+import socket
+
+from teleport_lite.ambient import SystemClock
+from teleport_lite.errors import Denied
+from teleport_lite.node.confine import keep_only, name, no_input, secretive
+from teleport_lite.node.monitor import Connection, Monitor
+from teleport_lite.node.processes import fork_child
+from teleport_lite.node.settings import Settings
+from teleport_lite.node.signer import Signer
+from teleport_lite.node.wire import Link
+from teleport_lite.node.zygote import Arrival
+from teleport_lite.proto.codec import read
+
+_MAX_ARRIVAL = 4096
+
+
+def live(control: socket.socket, settings: Settings) -> None:
+    """Returns when the daemon has closed its end of `control`, or has died."""
+    os.setsid()  # a ^C in the daemon's terminal is not meant for people's sessions
+    name("tl-ssh-zygote")
+    keep_only([control.fileno()])
+    no_input()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors end; nobody asks how
+    signers = _Signers(settings)
+    gc.collect()
+    gc.freeze()  # what is here is shared with every child, as long as nobody writes to it
+    while True:
+        raw, fds, _, _ = socket.recv_fds(control, _MAX_ARRIVAL, 2, socket.MSG_CMSG_CLOEXEC)
+        if not raw:
+            return
+        arrival = read(Arrival, raw, limit=_MAX_ARRIVAL)
+        tcp, line = (socket.socket(fileno=fd) for fd in fds)
+        with tcp, line:
+            connection = Connection(
+                tcp=tcp, line=line, signer=signers.line(), peer=arrival.peer, local=arrival.local
+            )
+            _fork_monitor(connection, settings)
+
+
+def _fork_monitor(connection: Connection, settings: Settings) -> None:
+    def body() -> None:
+        Monitor(connection, settings=settings, clock=SystemClock()).run()
+
+    keep = (connection.tcp.fileno(), connection.line.fileno(), connection.signer.fileno())
+    fork_child("tl-ssh-monitor", body, keep)
+    connection.signer.close()
+
+
+class _Signers:
+    """The signer process, started again if it has died."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._control = self._start()
+
+    def line(self) -> Link:
+        """A new line to the signer, for one monitor. Raises Denied."""
+        ours, theirs = Link.pair()
+        for _ in range(2):
+            try:
+                flags = socket.MSG_NOSIGNAL
+                socket.send_fds(self._control, [b"+"], [theirs.fileno()], flags)
+            except OSError:
+                self._control = self._start()
+            else:
+                theirs.close()
+                return ours
+        raise Denied("the SSH signer does not start")
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def body() -> None:
+            secretive()
+            Signer(theirs, self._settings.data_dir).run()
+
+        fork_child("tl-ssh-signer", body, [theirs.fileno()])
+        theirs.close()
+        return ours

@@ -1,0 +1,90 @@
+"""Processes: starting one of ours, and finding those that came after it."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from teleport_lite.node.confine import default_signals, keep_only, name
+
+# sysexits.h EX_SOFTWARE: an exception nobody expected.
+BUG = 70
+
+
+def fork_child(title: str, body: Callable[[], None], keep: Iterable[int]) -> int:
+    """Run `body` in a child with no descriptors but `keep` and the standard three.
+
+    Returns the process id; the child never returns, it exits with 0 or BUG. Only for
+    processes without threads: a lock that another thread holds would stay locked for ever.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    code = BUG
+    try:
+        default_signals()
+        name(title)
+        keep_only(keep)
+        body()
+        code = 0
+    except BaseException:  # nothing may climb into the parent's frames
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def signal_session(sid: int, number: int) -> None:
+    """All processes of the session `sid` that we may signal.
+
+    Also those in the background, which job control puts into groups of their own.
+    """
+    for pid, (_, session) in _relations().items():
+        if session == sid:
+            _kill(pid, number)
+
+
+def kill_descendants() -> bool:
+    """All processes below this one, where `adopt_orphans` keeps even daemons in sight.
+
+    Was there any? Those that fork faster than we look take another round.
+    """
+    parents = {pid: parent for pid, (parent, _) in _relations().items()}
+    below = [pid for pid in parents if _is_below(pid, parents)]
+    for pid in below:
+        _kill(pid, signal.SIGKILL)
+    return bool(below)
+
+
+def _is_below(pid: int, parents: dict[int, int]) -> bool:
+    ours, seen = os.getpid(), 0
+    while pid in parents and seen < len(parents):
+        pid, seen = parents[pid], seen + 1
+        if pid == ours:
+            return True
+    return False
+
+
+def _relations() -> dict[int, tuple[int, int]]:
+    """Process id -> parent and session, as far as /proc shows them to us."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_bytes()
+            except OSError:
+                continue  # it has ended meanwhile
+            # proc(5): the name in parentheses may hold anything, so count from the last one:
+            # state, parent, group, session.
+            fields = stat.rpartition(b")")[2].split()
+            found[int(entry.name)] = int(fields[1]), int(fields[3])
+    return found
+
+
+def _kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except OSError:
+        return  # it has ended meanwhile, or is not ours to signal

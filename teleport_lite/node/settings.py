@@ -1,0 +1,22 @@
+"""What the processes of the node role are told once, before any of them exists."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    data_dir: Path
+    # From accept to logged in. OpenSSH gives 120 s; nobody types a password here.
+    grace: float = 30.0
+    # OpenSSH's MaxAuthTries. Every certificate that is offered and refused counts.
+    tries: int = 6
+    # How often a monitor looks for new locks by itself when no daemon is there to tell it.
+    recheck_every: float = 5.0
+    # How long shells have to go after a hang-up, before their processes are left or killed.
+    hang_up_time: float = 2.0
+    # Who parses strangers' bytes: the first that exists, is not root and does not own data_dir.
+    worker_accounts: tuple[str, ...] = ("teleport-lite", "nobody")
+    # Address space a worker may take beyond what it starts with. Ten full channels of 2 MiB
+    # each way and their packets come to 60 MiB.
+    worker_memory: int = 256 << 20

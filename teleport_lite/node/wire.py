@@ -1,0 +1,235 @@
+"""What the processes of one connection say to each other.
+
+    worker  --FromWorker-->  monitor    sign, login, last words
+    worker  <--Reply-------  monitor    one for each sign and login; the login that works
+                                        carries a descriptor: the worker's line to the broker
+    worker  --ToBroker---->  broker     may I, pty, env, start, resize, signal, close
+    worker  <--ToWorker----  broker     one reply for each; start carries descriptors; ended
+    broker  --FromBroker-->  monitor    a session started or ended, for the audit trail
+    broker  <--ToBroker----  monitor    cut
+    monitor --ToSigner---->  signer     who, sign
+    monitor <--FromSigner--  signer
+
+Sockets are SOCK_SEQPACKET: a message is a packet, so nobody has to find its end. The worker
+may be in the hands of a stranger; what it sends is read by `proto.codec` under a limit, and
+descriptors it attaches are never taken. Exactly one field of each of these is set.
+"""
+
+import socket
+from typing import TypeVar
+
+from teleport_lite.errors import Malformed
+from teleport_lite.proto.codec import Message, read, write
+
+M = TypeVar("M", bound=Message)
+
+# The longest is a command (ssh_policy.MAX_COMMAND, in base64) or a certificate of 32 KiB.
+MAX_PACKET = 200 * 1024
+
+
+class Sign(Message, frozen=True):
+    exchange_hash: bytes
+
+
+class Login(Message, frozen=True):
+    """A certificate offered (RFC 4252 §7). Without a signature: would it be good enough?"""
+
+    login: str
+    algorithm: str
+    certificate: bytes
+    signature: bytes | None = None
+
+
+class FromWorker(Message, frozen=True):
+    sign: Sign | None = None
+    login: Login | None = None
+    last_words: str | None = None
+
+
+class Reply(Message, frozen=True):
+    ok: bool
+    reason: str = ""
+    data: bytes = b""
+    last: bool = False  # of the login tries
+
+
+class Ask(Message, frozen=True):
+    """May the visitor have this? `what` is "open session", "global tcpip-forward", "exec", ..."""
+
+    what: str
+
+
+class Pty(Message, frozen=True):
+    channel: int
+    term: bytes
+    columns: int
+    rows: int
+    width: int
+    height: int
+    modes: bytes
+
+
+class Env(Message, frozen=True):
+    channel: int
+    name: bytes
+    value: bytes
+
+
+class Start(Message, frozen=True):
+    channel: int
+    command: bytes | None = None  # None: a login shell
+
+
+class Resize(Message, frozen=True):
+    channel: int
+    columns: int
+    rows: int
+    width: int
+    height: int
+
+
+class Signal(Message, frozen=True):
+    channel: int
+    name: str
+
+
+class Close(Message, frozen=True):
+    channel: int
+
+
+class Cut(Message, frozen=True):
+    """From the monitor: the visitor is no longer welcome."""
+
+
+class ToBroker(Message, frozen=True):
+    ask: Ask | None = None
+    pty: Pty | None = None
+    env: Env | None = None
+    start: Start | None = None
+    resize: Resize | None = None
+    signal: Signal | None = None
+    close: Close | None = None
+    cut: Cut | None = None
+
+
+class Ended(Message, frozen=True):
+    """How a shell ended: a code, or the name of a signal (RFC 4254 §6.10)."""
+
+    channel: int
+    code: int = 0
+    signal: str = ""
+    core: bool = False
+
+
+class ToWorker(Message, frozen=True):
+    reply: Reply | None = None
+    ended: Ended | None = None
+
+
+class SessionStarted(Message, frozen=True):
+    sid: str
+    command: str | None  # None: a login shell
+    pty: bool
+
+
+class SessionEnded(Message, frozen=True):
+    sid: str
+    code: int | None  # None: it was still running when we lost sight of it
+    signal: str = ""
+
+
+class FromBroker(Message, frozen=True):
+    started: SessionStarted | None = None
+    ended: SessionEnded | None = None
+
+
+class Who(Message, frozen=True):
+    """Which host is this? The answer holds for the whole connection, signatures included."""
+
+
+class ToSigner(Message, frozen=True):
+    who: Who | None = None
+    sign: Sign | None = None
+
+
+class Host(Message, frozen=True):
+    """The public half of the identity."""
+
+    cluster: str
+    host_id: str
+    ssh_public: str
+    ssh_cert: str
+
+
+class FromSigner(Message, frozen=True):
+    host: Host | None = None
+    signature: bytes | None = None
+    reason: str = ""
+
+
+class Link:
+    """One end of a SOCK_SEQPACKET pair.
+
+    `receive` raises EOFError when the other end is gone and Malformed for what is not a
+    message; `send` raises EOFError too.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    @staticmethod
+    def pair() -> tuple["Link", "Link"]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_PACKET)
+        return Link(ours), Link(theirs)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def detach(self) -> int:
+        return self._sock.detach()
+
+    def set_timeout(self, seconds: float) -> None:
+        """A `receive` that takes longer raises EOFError: who is silent that long is gone."""
+        self._sock.settimeout(seconds)
+
+    def send(self, message: Message, *fds: int, wait: bool = True) -> None:
+        """Raises EOFError if the other end is gone or, without `wait`, does not listen."""
+        flags = socket.MSG_NOSIGNAL | (0 if wait else socket.MSG_DONTWAIT)
+        try:
+            if fds:
+                socket.send_fds(self._sock, [write(message)], list(fds), flags)
+            else:
+                self._sock.send(write(message), flags)
+        except OSError as why:
+            raise EOFError(str(why)) from why
+
+    def receive(self, kind: type[M]) -> M:
+        """Descriptors that came along are closed by the kernel: nobody asked for them."""
+        return read(kind, self._packet(), limit=MAX_PACKET)
+
+    def receive_with_fds(self, kind: type[M], most: int) -> tuple[M, list[int]]:
+        try:
+            raw, fds, flags, _ = socket.recv_fds(
+                self._sock, MAX_PACKET + 1, most, socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError as why:
+            raise EOFError(str(why)) from why
+        if not raw:
+            raise EOFError("closed")
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise Malformed("packet does not fit")
+        return read(kind, raw, limit=MAX_PACKET), fds
+
+    def _packet(self) -> bytes:
+        try:
+            raw = self._sock.recv(MAX_PACKET + 1)
+        except OSError as why:
+            raise EOFError(str(why)) from why
+        if not raw:
+            raise EOFError("closed")
+        return raw

@@ -1,0 +1,171 @@
+"""The worker: the process that a stranger talks to. It has nothing to take.
+
+No host key, no privileges, no files, no way to make another process; one socket to the
+stranger and one line each to those who decide. It can ask the monitor for signatures and
+logins, and after a login the broker for shells; both check everything again.
+"""
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from pwd import struct_passwd
+
+from teleport_lite.errors import Denied, Malformed
+from teleport_lite.net import ssh_door
+from teleport_lite.net.ssh_door import Answer, Exit, Streams, Terminal
+from teleport_lite.node.confine import confine_worker, no_terminal
+from teleport_lite.node.wire import (
+    Ask,
+    Close,
+    Env,
+    FromWorker,
+    Host,
+    Link,
+    Login,
+    Pty,
+    Reply,
+    Resize,
+    Sign,
+    Signal,
+    Start,
+    ToBroker,
+    ToWorker,
+)
+
+# A pty, or stdin, stdout and stderr.
+_MOST_FDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    tcp: socket.socket
+    monitor: Link
+    host: Host
+    account: struct_passwd | None
+    memory: int
+    secret: Path  # must be out of reach
+
+
+def run(task: Task) -> None:
+    no_terminal()
+    desk = _Desk(task.monitor)
+    try:
+        confine_worker(task.account, memory=task.memory)
+        if task.account is not None and os.access(task.secret, os.R_OK):
+            raise Denied(f"{task.secret} can be read by {task.account.pw_name}")
+        why = ssh_door.serve(
+            task.tcp, desk, host_public=task.host.ssh_public, host_cert=task.host.ssh_cert
+        )
+    except Exception as bug:
+        # Its type tells us where to look; its text may come from the stranger.
+        desk.last_words(f"worker failed: {type(bug).__name__}")
+        raise
+    if why:
+        desk.last_words(why)
+
+
+class _Desk:
+    """What `ssh_door` asks, put to those who can answer."""
+
+    def __init__(self, monitor: Link) -> None:
+        self._monitor = monitor
+        self._broker: Link | None = None
+        self._ended: list[Exit] = []
+
+    # --- before the login
+
+    def sign(self, exchange_hash: bytes) -> bytes:
+        self._monitor.send(FromWorker(sign=Sign(exchange_hash=exchange_hash)))
+        return self._monitor.receive(Reply).data
+
+    def login(
+        self, login: str, algorithm: str, certificate: bytes, signature: bytes | None
+    ) -> Answer:
+        asked = Login(
+            login=login, algorithm=algorithm, certificate=certificate, signature=signature
+        )
+        self._monitor.send(FromWorker(login=asked))
+        reply, fds = self._monitor.receive_with_fds(Reply, 1)
+        if fds:
+            self._broker = Link(socket.socket(fileno=fds[0]))
+        return Answer(ok=reply.ok, last=reply.last)
+
+    def last_words(self, text: str) -> None:
+        try:
+            self._monitor.send(FromWorker(last_words=text[:200]), wait=False)
+        except EOFError:
+            return
+
+    # --- after it
+
+    def watched(self) -> tuple[int, ...]:
+        broker = () if self._broker is None else (self._broker.fileno(),)
+        return (self._monitor.fileno(), *broker)
+
+    def hear(self, fd: int) -> None:
+        """One of `watched` is readable. Raises EOFError if we are to end."""
+        if self._broker is None or fd != self._broker.fileno():
+            raise EOFError("the monitor has gone")
+        self._hear(self._broker)
+
+    def ended(self) -> list[Exit]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def ask(self, what: str) -> Answer:
+        return self._call(ToBroker(ask=Ask(what=what)))[0]
+
+    def terminal(self, channel: int, terminal: Terminal) -> Answer:
+        pty = Pty(
+            channel=channel,
+            term=terminal.term,
+            columns=terminal.columns,
+            rows=terminal.rows,
+            width=terminal.width,
+            height=terminal.height,
+            modes=terminal.modes,
+        )
+        return self._call(ToBroker(pty=pty))[0]
+
+    def env(self, channel: int, name: bytes, value: bytes) -> Answer:
+        return self._call(ToBroker(env=Env(channel=channel, name=name, value=value)))[0]
+
+    def start(self, channel: int, command: bytes | None) -> Streams | None:
+        answer, fds = self._call(ToBroker(start=Start(channel=channel, command=command)))
+        if not answer.ok:
+            return None
+        if len(fds) == 1:
+            return Streams(stdin=fds[0], stdout=fds[0], stderr=None)
+        stdin, stdout, stderr = fds
+        return Streams(stdin=stdin, stdout=stdout, stderr=stderr)
+
+    def resize(self, channel: int, columns: int, rows: int, width: int, height: int) -> Answer:
+        sides = Resize(channel=channel, columns=columns, rows=rows, width=width, height=height)
+        return self._call(ToBroker(resize=sides))[0]
+
+    def signal(self, channel: int, name: str) -> Answer:
+        return self._call(ToBroker(signal=Signal(channel=channel, name=name)))[0]
+
+    def close(self, channel: int) -> None:
+        self._call(ToBroker(close=Close(channel=channel)))
+
+    def _call(self, asked: ToBroker) -> tuple[Answer, list[int]]:
+        if self._broker is None:
+            raise EOFError("nobody has logged in")
+        self._broker.send(asked)
+        while True:
+            said, fds = self._hear(self._broker)
+            if said is not None:
+                return Answer(ok=said.ok, reason=said.reason), fds
+
+    def _hear(self, broker: Link) -> tuple[Reply | None, list[int]]:
+        said, fds = broker.receive_with_fds(ToWorker, _MOST_FDS)
+        if said.ended is not None:
+            ended = said.ended
+            self._ended.append(
+                Exit(channel=ended.channel, code=ended.code, signal=ended.signal, core=ended.core)
+            )
+        elif said.reply is None:
+            raise Malformed("the broker said nothing")
+        return said.reply, fds

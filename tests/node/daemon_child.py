@@ -1,0 +1,67 @@
+"""A daemon that is only a node: what daemon/ wires for real, in a process of its own.
+
+Arguments: data directory, file for events, JSON of Settings and Limits to change. Prints one
+JSON line when it listens, then obeys words on stdin: recheck, counters, close, quit.
+"""
+
+import asyncio
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from teleport_lite.ambient import SystemChance, SystemClock
+from teleport_lite.net.ssh_limits import Limits
+from teleport_lite.net.ssh_listen import SshListener
+from teleport_lite.node import zygote
+from teleport_lite.node.settings import Settings
+from teleport_lite.proto.codec import write
+from teleport_lite.proto.stream import AgentEvent
+
+
+async def serve(born: zygote.Zygote, events: Path, changes: dict[str, Any]) -> None:
+    limits = changes.get("limits", {})
+    if limits.pop("punish_everybody", False):
+        limits["exempt"] = ()
+    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+
+    def keep(event: AgentEvent) -> None:
+        with events.open("ab") as file:
+            file.write(write(event) + b"\n")
+
+    listener = SshListener(
+        sockets=[listening],
+        zygote=born,
+        on_event=keep,
+        clock=SystemClock(),
+        chance=SystemChance(),
+        on_lost=lambda: say(lost=True),
+        limits=Limits(**limits),
+    )
+    await listener.start()
+    say(port=listening.getsockname()[1], zygote=born.pid)
+    words = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(words), sys.stdin)
+    while word := (await words.readline()).decode().strip():
+        if word == "recheck":
+            listener.recheck()
+        elif word == "counters":
+            fields = listener.counters.__slots__
+            say(**{name: getattr(listener.counters, name) for name in fields})
+        elif word == "close":
+            await listener.close()
+            say(closed=True)
+        elif word == "quit":
+            break
+
+
+def say(**facts: object) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+if __name__ == "__main__":
+    data_dir, events, changes = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    zygote_first = zygote.start(Settings(data_dir=data_dir, **changes.get("settings", {})))
+    asyncio.run(serve(zygote_first, events, changes))
