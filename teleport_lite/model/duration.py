@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from teleport_lite.errors import Malformed
 
-_PART = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

@@ -13,6 +13,7 @@ KEY = re.compile(r"[A-Za-z0-9/_.:*-]{1,128}")
 MAX_VALUE = 1024
 # Set by the system; people may not write them.
 RESERVED = ("teleport.dev/", "teleport.internal/", "teleport.hidden/")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _PAIR = re.compile(r"""\s*([^=,\s]+)=("(?:[^"\\]|\\.)*"|[^,]*)\s*(?:,|$)""")
 
 
@@ -26,6 +27,8 @@ def parse_labels(text: str) -> dict[str, str]:
             raise Malformed(f"label {text[at : at + 40]!a} is not key=value, like env=prod")
         key, value = pair[1], pair[2].strip()
         if value.startswith('"'):
+            if not _QUOTED.fullmatch(value):
+                raise Malformed(f"label {key!a} has a quote that does not end, like note=\"a, b\"")
             value = re.sub(r"\\(.)", r"\1", value[1:-1])
         if key in found:
             raise Malformed(f"label {key!a} is given twice")
@@ -45,6 +48,16 @@ def check_labels(labels: Labels) -> dict[str, str]:
                 f"value of label {key} must be printable text of at most {MAX_VALUE} characters"
             )
     return dict(labels)
+
+
+def check_pattern(pattern: str) -> str:
+    """Raises Malformed for an expression that cannot be read: in a deny it would deny nothing."""
+    if pattern.startswith("^") and pattern.endswith("$"):
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as why:
+            raise Malformed(f"{pattern[:64]!a} is not an expression: {ascii(str(why))}") from None
+    return pattern
 
 
 def matches(patterns: LabelPatterns, labels: Labels) -> bool:
