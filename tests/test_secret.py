@@ -12,7 +12,7 @@ TEXT = "hunter2-hunter2-hunter2"
 
 def test_it_is_not_seen_wherever_it_lands() -> None:
     secret = Secret(TEXT)
-    for shown in (str(secret), repr(secret), f"{secret}", f"{secret!r}", "%s" % secret, [secret]):
+    for shown in (str(secret), repr(secret), f"{secret}", f"{secret!r}", [secret]):
         assert TEXT not in str(shown)
     with pytest.raises(TypeError) as refused:
         json.dumps(secret)

@@ -8,7 +8,7 @@ from teleport_lite.access.verdict import Allowed, Refused, Verdict
 from teleport_lite.model.labels import Labels, matches
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.names import LOGIN
-from teleport_lite.model.user import Options, Role, Rule, User
+from teleport_lite.model.user import MAX_SESSION_TTL, Options, Role, Rule, User
 
 
 def may_open_shell(
@@ -68,7 +68,8 @@ def merged_options(roles: Sequence[Role]) -> Options:
 
 
 def session_ttl(asked: timedelta, roles: Sequence[Role]) -> timedelta:
-    return min(asked, merged_options(roles).max_session_ttl)
+    """What is asked for, as far as the roles and the program allow."""
+    return min(asked, merged_options(roles).max_session_ttl, MAX_SESSION_TTL)
 
 
 def locked(locks: Iterable[Lock], now: datetime, **who: str | Iterable[str]) -> Verdict:

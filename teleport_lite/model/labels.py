@@ -28,7 +28,7 @@ def parse_labels(text: str) -> dict[str, str]:
         key, value = pair[1], pair[2].strip()
         if value.startswith('"'):
             if not _QUOTED.fullmatch(value):
-                raise Malformed(f"label {key!a} has a quote that does not end, like note=\"a, b\"")
+                raise Malformed(f'label {key!a} has a quote that does not end, like note="a, b"')
             value = re.sub(r"\\(.)", r"\1", value[1:-1])
         if key in found:
             raise Malformed(f"label {key!a} is given twice")
@@ -56,7 +56,7 @@ def check_pattern(pattern: str) -> str:
         try:
             re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as why:
-            raise Malformed(f"{pattern[:64]!a} is not an expression: {ascii(str(why))}") from None
+            raise Malformed(f"{pattern[:64]!a} is not an expression: {str(why)!a}") from None
     return pattern
 
 

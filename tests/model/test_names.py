@@ -15,7 +15,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_host_name_needs_no_quoting_anywhere(name: str) -> None:
-    with pytest.raises(Malformed, match="node name .* is not valid") as refused:
+    with pytest.raises(Malformed, match=r"node name .* is not valid") as refused:
         checked_host_name(name, "node name")
     assert refused.value.message.isprintable()
     assert refused.value.message.isascii()
