@@ -1,0 +1,186 @@
+"""The life of a bot: join once, renew from then on, leave the files. Read `once` first."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Protocol
+
+from teleport_lite.agent import identity as identities
+from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.join import JoinRequest, Keys, join
+from teleport_lite.agent.pending import PendingKeys
+from teleport_lite.agent.renew import renew
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.cli.tbot import output
+from teleport_lite.cli.tbot.settings import CERTIFICATE_TTL, Settings
+from teleport_lite.cli.tbot.wake import Wake
+from teleport_lite.errors import Denied, Malformed, NotFound, Unavailable
+from teleport_lite.model.duration import parse_duration, show_duration
+from teleport_lite.model.system_role import BOT
+from teleport_lite.pki.keyfile import make_private_dir
+from teleport_lite.pki.verify import check_leaf, ends_at
+from teleport_lite.secret import Secret
+
+log = logging.getLogger("teleport_lite.tbot")
+
+ANOTHER = "tctl bots add, then tbot start --token=..."
+# First and longest pause after a failure. An hour of validity leaves room for a dozen tries.
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
+JITTER = 0.1
+# A laptop may sleep through a wait; the wall clock is looked at this often.
+LOOK_EVERY = timedelta(minutes=1)
+
+
+class Cluster(Protocol):
+    """The two questions a bot has for auth."""
+
+    def join(self, request: JoinRequest) -> Identity: ...
+
+    def renew(self, identity: Identity, server: str, *, node_name: str, keys: Keys) -> Identity: ...
+
+
+class RealCluster:
+    def join(self, request: JoinRequest) -> Identity:
+        return join(request)
+
+    def renew(self, identity: Identity, server: str, *, node_name: str, keys: Keys) -> Identity:
+        return renew(identity, [server], node_name=node_name, keys=keys)
+
+
+class Waiter(Protocol):
+    def wait(self, seconds: float) -> Wake: ...
+
+
+class Bot:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        chance: Chance,
+        cluster: Cluster,
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings, self._clock, self._chance = settings, clock, chance
+        self._cluster, self._say = cluster, say
+        self._token: Secret | None = None
+
+    def once(self) -> Identity:
+        """Join or renew, and write every destination.
+
+        Raises Unavailable when auth is away, Denied or NotFound when it says no, Malformed when a
+        token is needed and there is none. Before auth is asked, every directory that exists is
+        checked; on failure nothing of what programs use has changed.
+        """
+        self._look_at_directories()
+        identity = self._fresh()
+        for destination in self._settings.destinations:
+            output.write(destination, identity)
+        self._tell(identity)
+        return identity
+
+    def forever(self, waiter: Waiter) -> None:
+        """Renew until told to stop. Auth being away is waited out as long as there is hope."""
+        failures = 0
+        while True:
+            try:
+                self.once()
+                failures, pause = 0, self._settings.renewal_interval
+            except Unavailable as why:
+                failures += 1
+                pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), LONGEST_PAUSE)
+                log.warning("%s; next try in about %s", why.message, show_duration(pause))
+            if self._pause(pause, waiter) is Wake.STOP:
+                log.info("stopping")
+                return
+
+    def _look_at_directories(self) -> None:
+        for path in (self._settings.storage, *self._settings.destinations):
+            if path.is_symlink() or path.exists():
+                make_private_dir(path)
+
+    def _fresh(self) -> Identity:
+        current = self._kept()
+        if current is None:
+            return self._join()
+        try:
+            renewed = self._renewed(current)
+        except (Denied, NotFound) as why:
+            if self._settings.token is None:
+                raise Denied(f"this bot can not renew: {why.message}", hint=ANOTHER) from why
+            self._say(f"this bot can not renew: {why.message}; joining again with the token")
+            return self._join()
+        identities.save(self._settings.storage, renewed)
+        return renewed
+
+    def _kept(self) -> Identity | None:
+        storage = self._settings.storage
+        kept = identities.load(storage)
+        if kept is not None and kept.roles != (BOT,):
+            raise Malformed(
+                f"storage {storage} holds the identity of a host, a bot needs its own directory",
+                hint="tbot start --storage=/var/lib/teleport-lite/bot",
+            )
+        return kept
+
+    def _renewed(self, current: Identity) -> Identity:
+        """With a new key. An expired certificate is told before auth would refuse it."""
+        check_leaf(current.tls_cert, current.user_cas, self._clock.now())
+        settings = self._settings
+        return self._cluster.renew(
+            current, settings.auth_server, node_name=settings.node_name, keys=Keys.single()
+        )
+
+    def _join(self) -> Identity:
+        """The token is spent by it, so the keys stay on disk until the answer is there, too."""
+        settings = self._settings
+        token = self._read_token()
+        keeper = PendingKeys(settings.storage, token, make=Keys.single)
+        joined = self._cluster.join(
+            JoinRequest(
+                servers=(settings.auth_server,),
+                token=token,
+                pins=settings.ca_pins,
+                roles=(BOT,),
+                node_name=settings.node_name,
+                clock=self._clock,
+                say=self._say,
+                keeper=keeper,
+            )
+        )
+        identities.save(settings.storage, joined)
+        keeper.drop()
+        return joined
+
+    def _read_token(self) -> Secret:
+        """Read once: standard input has it only once."""
+        source = self._settings.token
+        if source is None:
+            raise Malformed("a token is needed to join, and none was given", hint=ANOTHER)
+        self._token = self._token or source.read(self._say)
+        return self._token
+
+    def _tell(self, identity: Identity) -> None:
+        ends = ends_at(identity.tls_cert)
+        life, wanted = ends - self._clock.now(), self._settings.certificate_ttl
+        default = parse_duration(CERTIFICATE_TTL)
+        if wanted != default and abs(life - wanted) > timedelta(minutes=1):
+            self._say(
+                f"--certificate-ttl: the cluster gave {show_duration(life)}, "
+                f"asking it for {show_duration(wanted)} is not part of this version"
+            )
+        log.info(
+            "bot %s of cluster %s is written to %s, valid until %s",
+            identity.host_id,
+            identity.cluster,
+            ", ".join(map(str, self._settings.destinations)),
+            ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+
+    def _pause(self, length: timedelta, waiter: Waiter) -> Wake:
+        until = self._clock.now() + length * self._chance.uniform(1 - JITTER, 1 + JITTER)
+        while (left := until - self._clock.now()) > timedelta(0):
+            wake = waiter.wait(min(left, LOOK_EVERY).total_seconds())
+            if wake is not Wake.TIME:
+                return wake
+        return Wake.TIME
