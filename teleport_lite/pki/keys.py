@@ -36,6 +36,7 @@ SSH_TYPES = frozenset(
         "ssh-rsa",
     }
 )
+PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 # What the loaders of `cryptography` raise on hostile input; `pki` catches exactly these.
 UNREADABLE = (
     ValueError,
@@ -152,23 +153,21 @@ def ssh_blob(line: str) -> bytes:
 
 
 def ssh_line(key: object) -> str:
-    if not isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+    if not isinstance(key, PublicKey):
         raise ValueError("key type is not allowed")
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def tls_public(key: object) -> str:
     """PEM SPKI of a key that TLS certificates may carry. Raises ValueError for any other."""
-    check_strength(key)
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size > 384:
-        raise ValueError(f"curve {key.curve.name} is not allowed")
-    if not isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        raise ValueError("key type is not allowed")
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    strong = check_strength(key)
+    if isinstance(strong, ec.EllipticCurvePublicKey) and strong.key_size > 384:
+        raise ValueError(f"curve {strong.curve.name} is not allowed")
+    return strong.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def check_strength(key: object) -> None:
-    """Raises ValueError naming the weakness."""
+def check_strength(key: object) -> PublicKey:
+    """`key`, of a kind and size that we let near a certificate. Raises ValueError."""
     if isinstance(key, rsa.RSAPublicKey):
         if not MIN_RSA <= key.key_size <= MAX_RSA:
             raise ValueError(f"RSA key of {key.key_size} bits, {MIN_RSA} to {MAX_RSA} are allowed")
@@ -180,6 +179,7 @@ def check_strength(key: object) -> None:
             raise ValueError(f"curve {key.curve.name} is not allowed")
     elif not isinstance(key, ed25519.Ed25519PublicKey):
         raise ValueError("key type is not allowed")
+    return key
 
 
 SOUND_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)

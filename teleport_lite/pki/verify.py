@@ -151,8 +151,7 @@ def _read(blob: bytes, algorithm: str) -> SshCert:
 def _load(blob: bytes, key_type: str) -> SSHCertificate:
     """A second, independent reading; it also refuses options out of order or given twice."""
     loaded = load_ssh_public_identity(key_type.encode() + b" " + base64.b64encode(blob))
-    if not isinstance(loaded, SSHCertificate):
-        raise ValueError("not a certificate")
+    assert isinstance(loaded, SSHCertificate)  # its name ends in -cert-v01@openssh.com
     check_strength(loaded.public_key())
     return loaded
 

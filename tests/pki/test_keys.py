@@ -59,6 +59,16 @@ def test_our_ssh_key_is_one_that_openssh_uses(tmp_path: Path) -> None:
     assert len(public.split()) == 2
 
 
+def test_a_portable_ssh_key_is_one_that_openssh_finds_behind_other_text(tmp_path: Path) -> None:
+    private, public = keys.new_portable_ssh_key()
+    file = tmp_path / "key"
+    file.write_text(PaperCluster().host_cas[0] + private.reveal())
+    file.chmod(0o600)
+    assert run("ssh-keygen", "-y", "-f", file).split()[:2] == public.split()
+    assert keys.check_ssh_public(public) == public
+    assert keys.public_of_csr(keys.csr(private, "x"))
+
+
 def test_keys_are_different_every_time_and_do_not_show() -> None:
     first, second = keys.new_ssh_key()[0], keys.new_ssh_key()[0]
     assert first.reveal() != second.reveal()

@@ -14,10 +14,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teleport_lite.errors import Denied
+from teleport_lite.errors import Denied, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.pki.authority import new_ca
-from teleport_lite.pki.verify import Peer, check_leaf, peer_identity
+from teleport_lite.pki.verify import Peer, check_leaf, ends_at, peer_identity
 from teleport_lite.testing.certs import PaperCluster, TlsForgery, tls_private
 
 CLUSTER = PaperCluster()
@@ -365,3 +365,10 @@ def test_der_of_our_certificates_reads_back() -> None:
     papers = CLUSTER.host()
     cert = x509.load_der_x509_certificate(papers.tls_der)
     assert cert.public_bytes(Encoding.PEM).decode() == papers.tls_cert
+
+
+def test_our_own_certificate_tells_when_it_ends() -> None:
+    assert ends_at(CLUSTER.host(life=timedelta(days=3)).tls_cert) == NOW + timedelta(days=3)
+    for junk in ("", "x", CLUSTER.host_cas[0] * 2):
+        with pytest.raises(Malformed, match="can not be read"):
+            ends_at(junk)
