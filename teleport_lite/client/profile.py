@@ -11,8 +11,6 @@
 Written by `tsh login`; `tctl` reads it.
 """
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +36,6 @@ class Profile:
         checked(HOST_NAME, self.proxy, "proxy name", example="teleport.example.com")
         checked(USER_NAME, self.user, "user name", example="alice")
         checked(CLUSTER_NAME, self.cluster, "cluster name", example="example.com")
-
-
-def home(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where profiles live."""
-    chosen = environ.get("TELEPORT_HOME")
-    return Path(chosen) if chosen else Path.home() / ".tsh"
 
 
 def current(directory: Path) -> Profile | None:

@@ -65,7 +65,9 @@ class Transport:
             "Connection: close\r\n\r\n"
         )
         wire.settimeout(PATIENCE)
-        with suppress(BrokenPipeError):  # it may have refused early; its answer is worth reading
+        # It may have refused early, or said in a TLS alert why it hangs up: its words, or the
+        # lack of any, are told by the reading.
+        with suppress(OSError):
             wire.sendall(head.encode() + body)
 
     def _receive(self, wire: socket.socket) -> tuple[int, bytes]:
@@ -137,6 +139,6 @@ def _content_length(head: bytes) -> int:
             return -1
         if name == b"content-length":
             found.append(value.strip())
-    if len(found) != 1 or not found[0].isdigit() or len(found[0]) > 12:
+    if len(found) != 1 or not found[0].isdigit() or len(found[0]) > 18:
         return -1
     return int(found[0])

@@ -2,6 +2,7 @@
 
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,18 +58,45 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
+class _Quiet(socketserver.ThreadingMixIn):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # a client that hangs up in the middle is part of some tests
 
 
+class _Unix(_Quiet, socketserver.UnixStreamServer):
+    pass
+
+
+class _Tls(_Quiet, socketserver.TCPServer):
+    context: ssl.SSLContext
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        with self.context.wrap_socket(request, server_side=True) as wire:
+            super().finish_request(wire, client_address)
+
+
 @contextmanager
 def running(path: Path) -> Iterator[FakeAuth]:
     """Serves on `path` until the block ends."""
+    with _serving(_Unix(str(path), _Handler)) as auth:
+        yield auth
+
+
+@contextmanager
+def running_tls(context: ssl.SSLContext) -> Iterator[tuple[FakeAuth, str]]:
+    """The same over TLS; the second value is its address."""
+    server = _Tls(("127.0.0.1", 0), _Handler)
+    server.context = context
+    with _serving(server) as auth:
+        yield auth, f"127.0.0.1:{server.server_address[1]}"
+
+
+@contextmanager
+def _serving(server: socketserver.BaseServer) -> Iterator[FakeAuth]:
     auth = FakeAuth()
-    with _Server(str(path), _Handler) as server:
+    with server:
         server.auth = auth  # type: ignore[attr-defined]  # what the handler reads
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
-from teleport_lite.ambient import SystemChance, SystemClock
+from teleport_lite.ambient import Clock, SystemChance, SystemClock
 from teleport_lite.auth.api import ROUTES, answer
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import Desks, build
@@ -25,15 +26,25 @@ class Problem(dict[str, Any]):
         super().__init__(body)
 
 
-def desks() -> Desks:
-    store, clock, chance = MemoryStore(), SystemClock(), SystemChance()
-    found_cluster(store, name=CLUSTER, clock=clock, chance=chance)
+class Late(SystemClock):
+    """A clock that is `behind`: what is signed by it has expired already."""
+
+    def __init__(self, behind: timedelta) -> None:
+        self._behind = behind
+
+    def now(self) -> datetime:
+        return super().now() - self._behind
+
+
+def desks(clock: Clock | None = None, cluster: str = CLUSTER) -> Desks:
+    store, clock, chance = MemoryStore(), clock or SystemClock(), SystemChance()
+    found_cluster(store, name=cluster, clock=clock, chance=chance)
     return build(
         clock=clock,
         chance=chance,
         store=store,
         book=builtin_book(),
-        cluster=CLUSTER,
+        cluster=cluster,
         version="0.1.0",
         auth_address=ADDRESS,
     )

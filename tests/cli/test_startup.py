@@ -1,0 +1,94 @@
+"""What a command may import. Modules, not milliseconds: they do not depend on the day.
+
+A heavy module on a hot path costs every caller of it 10 to 100 ms (docs/benchmarks.md).
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli import answers
+from tests.cli.fake_auth import FakeAuth
+
+HEAVY = {
+    "aiohttp",
+    "asyncio",
+    "cryptography",
+    "http.client",
+    "importlib.metadata",
+    "msgspec",
+    "paramiko",
+    "pluggy",
+    "pydantic",
+    "rich",
+    "ssl",
+    "yaml",
+}
+_REPORT = """
+import sys
+from teleport_lite.__main__ import main
+code = main(sys.argv[1:])
+print(*sorted(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def modules(*argv: str) -> set[str]:
+    """What is loaded when the command has ended well."""
+    command = [sys.executable, "-c", _REPORT, *argv]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr[:2000]
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["teleport-lite", "tctl", "tsh", "tbot"])
+@pytest.mark.parametrize("words", [["--version"], ["version"], ["version", "--raw"]])
+def test_a_version_imports_nothing_of_ours_but_the_entry(name: str, words: list[str]) -> None:
+    ours = {each for each in modules(name, *words) if each.split(".")[0] in {"teleport_lite"}}
+    assert ours == {"teleport_lite", "teleport_lite.__main__", "teleport_lite.cli"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tctl", "status"],
+        ["tctl", "tokens", "ls"],
+        ["tctl", "tokens", "add", "--type=node"],
+        ["tctl", "nodes", "ls"],
+        ["tctl", "users", "ls"],
+    ],
+    ids=" ".join,
+)
+def test_asking_the_local_socket_stays_light(
+    auth: FakeAuth, data_dir: Path, words: list[str]
+) -> None:
+    auth.answers |= {
+        "/v1/status": answers.status(),
+        "/v1/tokens/add": answers.invitation(),
+        "/v1/tokens/list": {"tokens": []},
+        "/v1/nodes/list": {"nodes": []},
+        "/v1/users/list": {"users": []},
+    }
+    assert HEAVY & modules(*words, f"--data-dir={data_dir}") == set()
+
+
+def test_yaml_is_loaded_only_for_yaml(auth: FakeAuth, data_dir: Path) -> None:
+    auth.answers["/v1/status"] = answers.status()
+    loaded = modules("tctl", "status", "--format=yaml", f"--data-dir={data_dir}")
+    assert HEAVY & loaded == {"yaml"}
+
+
+def test_help_imports_no_command() -> None:
+    for name in ("teleport-lite", "tctl", "tsh"):
+        loaded = modules(name, "--help")
+        assert HEAVY & loaded == set()
+        assert not {"teleport_lite.cli.tctl.tokens", "teleport_lite.cli.teleport.start"} & loaded
+
+
+def test_a_command_loads_its_own_module_only(auth: FakeAuth, data_dir: Path) -> None:
+    auth.answers["/v1/status"] = answers.status()
+    loaded = modules("tctl", "status", f"--data-dir={data_dir}")
+    commands = {each for each in loaded if each.startswith("teleport_lite.cli.tctl.")}
+    assert commands == {f"teleport_lite.cli.tctl.{each}" for each in ("main", "desk", "status")}
