@@ -284,6 +284,9 @@ def install_tree(root: str) -> int:
 
 
 def write(path: str, text: str) -> None:
+    with contextlib.suppress(FileNotFoundError), open(path) as file:
+        if file.read() == text:
+            return
     tmp = f"{path}.{os.getpid()}"
     with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
         file.write(text)

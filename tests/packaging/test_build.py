@@ -2,7 +2,7 @@
 
 import io
 import json
-import shutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import ROOT, build
+from tests.packaging.conftest import ROOT, build, copy_sources
 
 sys.path.insert(0, str(ROOT / "packaging"))  # its scripts import each other by bare names
 
@@ -30,13 +30,13 @@ def members(file: Path) -> dict[str, bytes]:
     return found
 
 
-def test_the_same_sources_give_the_same_bytes(built, tmp_path):
-    build(tmp_path / "again.pyz")
+def test_the_same_sources_give_the_same_bytes(checkout, built, tmp_path):
+    build(checkout, "--output", str(tmp_path / "again.pyz"))
     assert (tmp_path / "again.pyz").read_bytes() == built.read_bytes()
 
 
-def test_nothing_in_the_file_says_where_it_was_built(built):
-    home = str(ROOT).encode()
+def test_nothing_in_the_file_says_where_it_was_built(checkout, built):
+    home = str(checkout).encode()
     assert [name for name, data in members(built).items() if home in data] == []
     assert home not in built.read_bytes()
 
@@ -96,16 +96,17 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 def test_a_wheel_with_another_digest_than_the_lock_says_is_refused(tmp_path):
-    for name in ("packaging", "teleport_lite"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.pyc"))
-    lock = tmp_path / "packaging" / "lock.txt"
+    copy_sources(tmp_path / "checkout")
+    lock = tmp_path / "checkout" / "packaging" / "lock.txt"
     text = lock.read_text()
-    start = text.index("sha256:", text.index("\nsdnotify==")) + 7
-    lock.write_text(text[:start] + "0" * 64 + text[start + 64 :])
+    first = re.match(r"\S.*\n(?:  .*\n)*", text)  # pip fetches in this order
+    assert first
+    changed = re.sub(r"sha256:\w{8}", "sha256:00000000", first[0])
+    lock.write_text(changed + text[first.end() :])
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        build(tmp_path / "never.pyz", root=tmp_path)
+        build(tmp_path / "checkout")
     assert b"ERROR: pip could not fetch what lock.txt names" in refused.value.stderr
-    assert not (tmp_path / "never.pyz").exists()
+    assert not (tmp_path / "checkout" / "dist").exists()
 
 
 def test_the_manifest_names_the_parts_of_each_target(built):
