@@ -87,9 +87,9 @@ def test_an_identity_file_is_enough_to_ask_from_elsewhere(directory: Path) -> No
 
 def test_another_cluster_at_the_address_is_refused_and_named(directory: Path) -> None:
     identity = alice_of(real_auth.desks(), directory)
-    with auth_of(real_auth.desks(cluster="evil.example.com")) as address:
-        with pytest.raises(Denied) as caught:
-            ask(identity, address)
+    evil = real_auth.desks(cluster="evil.example.com")
+    with auth_of(evil) as address, pytest.raises(Denied) as caught:
+        ask(identity, address)
     assert caught.value.message.startswith(
         f"{address} is not the auth service of cluster {CLUSTER}, which {identity} is for: "
     )
@@ -97,9 +97,9 @@ def test_another_cluster_at_the_address_is_refused_and_named(directory: Path) ->
 
 def test_an_expired_certificate_asks_for_a_login(directory: Path) -> None:
     desks = real_auth.desks(real_auth.Late(timedelta(hours=2)))
-    with auth_of(desks) as address:
-        with pytest.raises(Unauthenticated, match="your certificate has expired"):
-            ask(alice_of(desks, directory), address)
+    expired = pytest.raises(Unauthenticated, match="your certificate has expired")
+    with auth_of(desks) as address, expired:
+        ask(alice_of(desks, directory), address)
 
 
 def test_a_certificate_of_somebody_else_is_refused_in_words(directory: Path) -> None:
@@ -115,9 +115,9 @@ def test_a_certificate_of_somebody_else_is_refused_in_words(directory: Path) -> 
         host_cas=tuple(desks.cas.tls(CaType.HOST)),
     )
     (directory / "alice").write_bytes(identity_file.write(mixed))
-    with auth_of(desks) as address:
-        with pytest.raises(Unauthenticated, match="does not accept your certificate"):
-            ask(directory / "alice", address)
+    refused = pytest.raises(Unauthenticated, match="does not accept your certificate")
+    with auth_of(desks) as address, refused:
+        ask(directory / "alice", address)
 
 
 def test_something_that_is_not_tls_is_named(directory: Path) -> None:

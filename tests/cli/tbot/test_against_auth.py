@@ -1,6 +1,8 @@
 """A bot and a real cluster: processes, sockets, files, and OpenSSH's own client."""
 
 import json
+import os
+import pwd
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from tests.flow.cluster import Cluster
 from tests.support import free_port
 
+LOGIN = pwd.getpwuid(os.getuid()).pw_name
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -37,7 +40,7 @@ def node(cluster) -> int:
 
 
 def add_bot(cluster: Cluster, name: str) -> dict:
-    return cluster.json("bots", "add", name, "--logins=root", "--roles=access")
+    return cluster.json("bots", "add", name, f"--logins={LOGIN}", "--roles=access")
 
 
 def tbot(cluster: Cluster, made: dict, place: Path, *words: str):
@@ -147,13 +150,13 @@ def test_openssh_gets_into_a_node_with_the_files_and_asks_nothing(cluster, node,
         text=True,
         timeout=60,
     )
-    assert (session.returncode, session.stdout) == (0, "root\n"), session.stderr
+    assert (session.returncode, session.stdout) == (0, f"{LOGIN}\n"), session.stderr
 
 
 def test_a_login_the_bot_does_not_have_is_refused(cluster, node, tmp_path):
     assert tbot(cluster, add_bot(cluster, "narrow"), tmp_path).returncode == 0
     session = subprocess.run(
-        ["ssh", "-F", str(tmp_path / "out/ssh_config"), f"-p{node}", "nobody@127.0.0.1", "true"],
+        ["ssh", "-F", str(tmp_path / "out/ssh_config"), f"-p{node}", "somebody@127.0.0.1", "true"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
