@@ -229,7 +229,9 @@ class _Transport(paramiko.Transport):
             if pump is not None:
                 pump.exited(how)
         self._drop_closed()
-        may_send = may_send and self.clear_to_send.is_set()
+        exchanging_keys = not self.clear_to_send.is_set()
+        self._wire.in_a_hurry = exchanging_keys or not self._pumps
+        may_send = may_send and not exchanging_keys
         for pump in self._pumps.values():
             yield from pump.wants(may_send=may_send)
         for fd in self._desk.watched():
@@ -361,7 +363,6 @@ class _Transport(paramiko.Transport):
         if streams is None:
             return False
         self._pumps[number] = Pump(self._kept[number], streams, self._send_user_message)
-        self._wire.in_a_hurry = False
         return True
 
     def _window_change(self, number: int, reader: Reader) -> bool:

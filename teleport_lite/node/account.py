@@ -51,6 +51,14 @@ def find_account(login: str, now: datetime, *, shadow: Path = _SHADOW) -> Accoun
     )
 
 
+def exists(login: str) -> bool:
+    try:
+        pwd.getpwnam(login)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
 def become(account: Account) -> None:
     """Be that user from here on, in their home, with no way back. Raises Denied or OSError."""
     if os.geteuid() == 0:

@@ -21,7 +21,7 @@ from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.net.ssh_line import Outcome
 from teleport_lite.node import worker as workers
-from teleport_lite.node.account import become
+from teleport_lite.node.account import become, exists
 from teleport_lite.node.broker import Broker, Guest
 from teleport_lite.node.children import Children
 from teleport_lite.node.confine import adopt_orphans, no_terminal, secretive, worker_account
@@ -43,6 +43,7 @@ from teleport_lite.node.wire import (
     ToSigner,
     Who,
 )
+from teleport_lite.pki.ssh_cert import SUFFIX
 
 # The signer answers in a millisecond; one that is silent so long is stuck.
 _SIGNER_PATIENCE = 5.0
@@ -202,18 +203,24 @@ class Monitor:
         try:
             welcome = self._gate.admit(login, self._session_id)
         except Error as why:
-            self._failures += 1
-            self._no_account |= "no account" in why.log
-            self._story.refused(login.login, why.log or why.message)
-            last = self._failures >= self._settings.tries
-            if last:
-                self._deadline = time.monotonic() + _GOODBYE
-            link.send(Reply(ok=False, last=last), wait=False)
+            self._refuse(link, login, why)
             return
         if login.signature is None:
             link.send(Reply(ok=True), wait=False)
             return
         self._let_in(link, welcome)
+
+    def _refuse(self, link: Link, login: Login, why: Error) -> None:
+        self._failures += 1
+        self._no_account |= not exists(login.login)
+        if login.algorithm.endswith(SUFFIX):
+            self._story.refused(login.login, why.log or why.message)
+        else:
+            self._story.plain_key(login.login)
+        last = self._failures >= self._settings.tries
+        if last:
+            self._deadline = time.monotonic() + _GOODBYE
+        link.send(Reply(ok=False, last=last), wait=False)
 
     def _let_in(self, link: Link, welcome: Welcome) -> None:
         for_worker = self._start_broker(welcome)
@@ -309,7 +316,7 @@ class Monitor:
         """The worker first: then nothing moves any more on the connection."""
         if self._welcome is None:
             self._await("worker", 0.0 if self._late else _GOODBYE)
-            self._story.outcome(self._judge())
+            self._story.nobody_came_in(self._judge())
         self._end("worker")
         if self._broker is not None:
             self._end_broker(self._broker)

@@ -32,6 +32,7 @@ class Story:
         self._line.settimeout(_PATIENCE)
         self._facts = {"addr.remote": _address(peer), "addr.local": _address(local)}
         self._open: dict[str, SessionStarted] = {}
+        self._plain_keys: list[str] = []
         self.heard = True  # somebody is at the other end
 
     def fileno(self) -> int:
@@ -51,11 +52,18 @@ class Story:
     def note(self, text: str) -> None:
         self._tell(FromMonitor(note=text[:_SHOWN]))
 
-    def outcome(self, outcome: Outcome) -> None:
-        self._tell(FromMonitor(outcome=outcome))
-
     def refused(self, login: str, reason: str) -> None:
         self._event("auth", LOGIN_REFUSED, "denied", login=login[:_SHOWN], reason=reason[:_SHOWN])
+
+    def plain_key(self, login: str) -> None:
+        """Clients offer plain keys on their way to the certificate; that is news only if they
+        never get there."""
+        self._plain_keys.append(login)
+
+    def nobody_came_in(self, outcome: Outcome) -> None:
+        for login in self._plain_keys:
+            self.refused(login, "a plain key, and only certificates are accepted")
+        self._tell(FromMonitor(outcome=outcome))
 
     def logged_in(self, welcome: Welcome) -> None:
         visitor = welcome.visitor

@@ -42,6 +42,7 @@ class House:
         self.locks: list[Lock] = []
         self.labels = {"env": "test"}
         self._keys = 0
+        self.clients: list[subprocess.Popen[bytes]] = []
         self.save_identity()
         self.save_knowledge()
 
@@ -128,6 +129,13 @@ class House:
 
     def stop(self) -> None:
         """And nothing of it may be left."""
+        for client in self.clients:
+            if client.poll() is None:
+                client.kill()
+                client.wait()
+            for pipe in (client.stdin, client.stdout, client.stderr):
+                if pipe:
+                    pipe.close()
         if self.daemon.poll() is None:
             self.tell("quit")
             self.daemon.wait(10)
@@ -217,7 +225,9 @@ class Visitor:
         options = more.pop("options", ())
         pipe = subprocess.PIPE
         more = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | more
-        return subprocess.Popen(self.command(*words, options=options), **more)
+        client = subprocess.Popen(self.command(*words, options=options), **more)
+        self.house.clients.append(client)
+        return client
 
 
 @contextmanager
