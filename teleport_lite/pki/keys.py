@@ -48,6 +48,7 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.ExtensionNotFound,
     x509.UnsupportedGeneralNameType,
+    Warning,  # of oddities it still takes, where warnings are errors
 )
 
 

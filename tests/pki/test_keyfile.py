@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,31 @@ def test_a_device_is_not_written(tmp_path: Path) -> None:
         read_secret(Path("/dev/null"))
 
 
+def test_a_public_file_is_replaced_unless_told_not_to(tmp_path: Path) -> None:
+    write_public(tmp_path / "f", b"old")
+    write_public(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"new"
+
+
+def test_no_descriptor_stays_open(tmp_path: Path) -> None:
+    """Success or refusal: a daemon does this for months."""
+    (tmp_path / "link").symlink_to("f")
+
+    def everything() -> None:
+        make_private_dir(tmp_path / "d")
+        write_secret(tmp_path / "f", b"x")
+        read_secret(tmp_path / "f")
+        for act in (make_private_dir, read_secret, lambda path: write_secret(path, b"")):
+            for path in (tmp_path / "link", tmp_path / "f" / "below", tmp_path / "d"):
+                with suppress(Error):
+                    act(path)
+
+    everything()
+    before = len(os.listdir("/proc/self/fd"))
+    everything()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
 def test_without_replace_the_first_one_stays(tmp_path: Path) -> None:
     file = tmp_path / "f"
     write_public(file, b"first", replace=False)
@@ -209,7 +235,8 @@ def test_the_bytes_are_on_disk_before_the_name_is(
     fsync, rename, link = os.fsync, os.rename, os.link
 
     def noted_fsync(descriptor: int) -> None:
-        steps.append("dir" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        found = os.fstat(descriptor)
+        steps.append("dir" if stat.S_ISDIR(found.st_mode) else f"file of {found.st_size}")
         fsync(descriptor)
 
     def noted(name: str, call: Callable[..., None]) -> Callable[..., None]:
@@ -222,9 +249,9 @@ def test_the_bytes_are_on_disk_before_the_name_is(
     monkeypatch.setattr(keyfile.os, "fsync", noted_fsync)
     monkeypatch.setattr(keyfile.os, "rename", noted("rename", rename))
     monkeypatch.setattr(keyfile.os, "link", noted("link", link))
-    write_secret(tmp_path / "f", b"x")
-    write_public(tmp_path / "g", b"x", replace=False)
-    assert steps == ["file", "rename", "dir", "file", "link", "dir"]
+    write_secret(tmp_path / "f", b"12345")
+    write_public(tmp_path / "g", b"123", replace=False)
+    assert steps == ["file of 5", "rename", "dir", "file of 3", "link", "dir"]
 
 
 KILLED = """

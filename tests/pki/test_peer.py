@@ -3,11 +3,13 @@
 import os
 import subprocess
 import time
+import warnings
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from teleport_lite.errors import Denied, Malformed
+from teleport_lite.model import names
 from teleport_lite.model.authority import CaType
 from teleport_lite.pki.authority import new_ca
 from teleport_lite.pki.verify import Peer, check_leaf, ends_at, peer_identity
@@ -89,8 +92,8 @@ def test_a_host_ca_makes_no_users_and_a_user_ca_no_hosts() -> None:
     by_host_ca = CLUSTER.tls_forgery(CaType.HOST, common_names=("alice",), uris=person)
     assert "none that this CA gives" in reason(by_host_ca.der())
     host = (f"spiffe://{CLUSTER.name}/host/{UUID}",)
-    names = (f"{UUID}.{CLUSTER.name}",)
-    by_user_ca = CLUSTER.tls_forgery(CaType.USER, common_names=names, uris=host)
+    called = (f"{UUID}.{CLUSTER.name}",)
+    by_user_ca = CLUSTER.tls_forgery(CaType.USER, common_names=called, uris=host)
     assert "none that this CA gives" in reason(by_user_ca.der())
 
 
@@ -337,6 +340,54 @@ def test_hostile_extensions_that_our_ca_signed_are_denied(
         identify(forgery.der())
     except Denied:
         return
+
+
+def der_of(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    if size < 128:
+        return bytes([tag, size]) + content
+    digits = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 128 + len(digits)]) + digits + content
+
+
+def signed_again(body: bytes) -> bytes:
+    """`body` (a TBSCertificate, or what is left of it) under a signature of our host CA."""
+    signature = tls_private(CLUSTER.host_ca).sign(body, ec.ECDSA(hashes.SHA256()))
+    ecdsa_with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
+    return der_of(0x30, body + ecdsa_with_sha256 + der_of(0x03, b"\0" + signature))
+
+
+BODY = LEAF.cert().tbs_certificate_bytes
+
+
+def test_signing_again_changes_nothing() -> None:
+    assert identify(signed_again(BODY)) == identify(LEAF_DER)
+
+
+@settings(deadline=None, max_examples=500)
+@given(at=st.integers(0, len(BODY) - 1), size=st.integers(0, 4), patch=st.binary(max_size=4))
+def test_a_bent_certificate_that_our_ca_signed_is_a_peer_or_denied(
+    at: int, size: int, patch: bytes
+) -> None:
+    """Past the signature every field is read: none may crash us (CVE-2026-40097)."""
+    bent = signed_again(BODY[:at] + patch + BODY[at + size :])
+    try:
+        peer = identify(bent)
+    except Denied:
+        return
+    assert peer.kind == "host"
+    assert names.UUID.fullmatch(peer.name)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_certificate_that_the_library_only_warns_about_is_refused_or_identified() -> None:
+    """A serial of zero, a country name of 20 letters: with and without warnings as errors."""
+    zero = BODY.replace(b"\x02\x01\x07", b"\x02\x01\x00", 1)
+    with pytest.warns(Warning, match="serial"):
+        assert identify(signed_again(zero)).kind == "host"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "serial" in reason(signed_again(zero))
 
 
 # --- check_leaf -----------------------------------------------------------------------------
