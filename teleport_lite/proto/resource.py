@@ -12,7 +12,7 @@ from teleport_lite.errors import Malformed
 from teleport_lite.model.authority import CaKeys
 from teleport_lite.model.duration import parse_duration, show_duration
 from teleport_lite.model.host import Host, Report, Resource, presence
-from teleport_lite.model.labels import check_labels
+from teleport_lite.model.labels import check_labels, check_pattern
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.names import RESOURCE_NAME, USER_NAME, checked
 from teleport_lite.model.token import JoinToken
@@ -36,15 +36,16 @@ def moment(when: datetime | None) -> str | None:
     return when.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
-def read_moment(text: str, what: str) -> datetime:
+def read_moment(text: object, what: str) -> datetime:
     """Raises Malformed; a time without a zone is refused rather than guessed."""
+    shown = ascii(str(text)[:40])
     try:
-        when = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        raise Malformed(f"{what} {text[:40]!a} is not a time like 2030-01-31T12:00:00Z") from None
-    if when.tzinfo is None:
-        raise Malformed(f"{what} {text[:40]!a} has no time zone, like 2030-01-31T12:00:00Z")
-    return when.astimezone(UTC)
+        when = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+        if when.tzinfo is None:
+            raise Malformed(f"{what} {shown} has no time zone, like 2030-01-31T12:00:00Z")
+        return when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Malformed(f"{what} {shown} is not a time like 2030-01-31T12:00:00Z") from None
 
 
 # --- documents from nouns
@@ -124,7 +125,8 @@ def host_doc(host: Host, report: Report, now: datetime) -> Doc:
 
 def resource_doc(host: Host, report: Report, resource: Resource, now: datetime) -> Doc:
     meta = {"name": resource.name, "labels": dict(resource.labels)}
-    spec = {"host_id": host.id, "hostname": host.name, "version": report.version, **resource.spec}
+    ours = {"host_id": host.id, "hostname": host.name, "version": report.version}
+    spec = {**resource.spec, **ours}  # in this order: a host speaks for itself alone
     return _doc(resource.kind, "v3", meta, spec) | {"status": _presence_doc(report, now)}
 
 
@@ -194,6 +196,8 @@ def user_from_doc(doc: Doc) -> User:
     name, spec = _opened(doc, "user", ("roles", "traits", "bot"))
     checked(USER_NAME, name, "user name", example="alice")
     traits = _mapping(spec.get("traits") or {}, f"user {name}: traits")
+    if not isinstance(spec.get("bot", False), bool):
+        raise Malformed(f"user {name}: bot must be true or false")
     return User(
         name=name,
         roles=_texts(spec.get("roles") or [], f"user {name}: roles"),
@@ -271,7 +275,8 @@ def _condition(raw: object, where: str) -> Condition:
     return Condition(
         logins=_texts(block.get("logins") or [], f"{where}.logins"),
         node_labels={
-            key: _texts(value, f"{where}.node_labels.{key}") for key, value in labels.items()
+            key: tuple(map(check_pattern, _texts(value, f"{where}.node_labels.{key}")))
+            for key, value in labels.items()
         },
         rules=tuple(_rule(rule, where) for rule in rules),
     )
@@ -297,6 +302,8 @@ def _options(raw: object) -> Options:
             found[attr] = block[key]
     if "max_session_ttl" in block:
         found["max_session_ttl"] = parse_duration(str(block["max_session_ttl"]), "max_session_ttl")
+        if not found["max_session_ttl"]:
+            raise Malformed("max_session_ttl must be longer than nothing, like 8h")
     return Options(**found)
 
 

@@ -80,7 +80,15 @@ class Refusal(Message, frozen=True):
     hint: str = ""
 
 
-class FromAgent(Message, frozen=True):
+class Frame(Message, frozen=True):
+    """Says one thing."""
+
+    def __post_init__(self) -> None:
+        if sum(getattr(self, name) is not None for name in self.__struct_fields__) != 1:
+            raise ValueError(f"a frame has exactly one of {', '.join(self.__struct_fields__)}")
+
+
+class FromAgent(Frame, frozen=True):
     hello: StreamHello | None = None
     beat: Beat | None = None
     events: list[AgentEvent] | None = None
@@ -88,7 +96,7 @@ class FromAgent(Message, frozen=True):
     goodbye: Goodbye | None = None
 
 
-class ToAgent(Message, frozen=True):
+class ToAgent(Frame, frozen=True):
     knowledge: Knowledge | None = None
     beat: BeatReply | None = None
     welcome: Welcome | None = None
