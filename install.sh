@@ -92,8 +92,12 @@ uninstall_all() {
     say "removed $unit"
   fi
   if [ -e "$lib/teleport-lite.pyz" ]; then
-    rm -r "$lib"
-    say "removed $lib"
+    find "$lib" -mindepth 1 -maxdepth 1 ! -name plugins -exec rm -r {} +
+    if rmdir "$lib" 2>/dev/null; then
+      say "removed $lib"
+    else
+      say "removed $lib, but for the plugins in it"
+    fi
   fi
   say 'done; /etc/teleport-lite* and /var/lib/teleport-lite stay, where they exist'
 }

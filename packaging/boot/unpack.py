@@ -272,9 +272,10 @@ def install_tree(root: str) -> int:
         shutil.rmtree(aside, ignore_errors=True)
     make(root, payload, compiled=True)
     main = os.path.join(final, "_launch.py")
+    plugins = os.path.join(root, "plugins")  # only root (or whoever installs) can write there
     write(
         main,
-        f"import sys\n\ndel sys.argv[0]\nsys.path.insert(0, {final!r})\n"
+        f"import sys\n\ndel sys.argv[0]\nsys.path[:] = [{final!r}, *sys.path, {plugins!r}]\n"
         "from teleport_lite.__main__ import main\n\nsys.exit(main())\n",
     )
     started = f"py={quoted(os.path.realpath(sys.executable))}\nmain={quoted(main)}\n"

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -92,6 +93,25 @@ def test_asking_for_the_version_imports_nothing_else(built, root, words):
     assert not imported & {*heavy, "subprocess", "zipfile", "hashlib", "unpack"}
 
 
+def test_every_command_can_tell_about_itself(built, root):
+    """Among other things it shows that what the file leaves out is not missed."""
+    todo: list[list[str]] = [[], ["tctl"], ["tbot"], ["tsh"]]
+    seen = 0
+    with ThreadPoolExecutor(4) as pool:
+        while todo:
+            said = pool.map(lambda words: start(built, *words, "--help", env=into(root)), todo)
+            found = []
+            for words, answer in zip(todo, said, strict=True):
+                told = answer.returncode == 0 or "is not in this version" in answer.stderr
+                assert told, f"{words}: {answer.stderr}"
+                _, _, commands = answer.stdout.partition("\nCommands:\n")
+                names = re.findall(r"^  (\w\S*) ", commands, re.MULTILINE)
+                found += [[*words, name] for name in names]
+            seen += len(todo)
+            todo = found
+    assert seen > 40
+
+
 # Surroundings
 
 
@@ -145,6 +165,20 @@ def test_where_it_can_unpack_nowhere_it_says_why(stranger, outside):
     assert said.returncode == 1
     assert f"  {closed}: [Errno 13] Permission denied" in said.stderr
     assert said.stderr.endswith("try: TELEPORT_LITE_ROOT=/a/directory/of/yours\n")
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_plugins_are_found_beside_the_tree_unless_others_can_write_there(built, root, mode):
+    about = root / "plugins" / "printer-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: printer\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[teleport_lite]\nprinter = printer\n")
+    for name in ("typer.py", "json.py"):  # last on the path, so never in the way
+        (root / "plugins" / name).write_text("raise SystemExit('shadowed')\n")
+    (root / "plugins").chmod(mode)
+    said = start(built, "plugins", "ls", env=into(root))
+    assert said.returncode == 0, said.stderr
+    assert ("printer is not in plugins.distributions" in said.stdout) == (mode == 0o755)
 
 
 # What it refuses
