@@ -101,7 +101,7 @@ def _bug(bug: Exception, debug: bool) -> int:
         _say(safe("".join(traceback.format_exception(bug))))
     complain(
         f"internal error ({type(bug).__name__}), this is a bug in teleport-lite",
-        "the same command with --debug, and report what it prints, see docs/support.md",
+        "the same command with --debug, and report what it prints, see docs/operations.md",
     )
     return 1
 

@@ -1,6 +1,6 @@
 """What a command may import. Modules, not milliseconds: they do not depend on the day.
 
-A heavy module on a hot path costs every caller of it 10 to 100 ms (docs/benchmarks.md).
+A heavy module on a hot path costs every caller of it 10 to 100 ms (benchmarks/README.md).
 """
 
 import subprocess

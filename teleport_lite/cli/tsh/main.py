@@ -30,7 +30,7 @@ _ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opt
 
 def not_yet(ctx: typer.Context) -> None:
     """Ends with one clear error; the flags do not matter."""
-    hint = "tctl nodes ls" if ctx.info_name == "ls" else "tctl auth sign, then ssh, see docs/ssh.md"
+    hint = "tctl nodes ls" if ctx.info_name == "ls" else "tctl auth sign, then ssh, see docs/cli.md"
     raise Unavailable(f"tsh {ctx.info_name} is not in this version", hint=hint)
 
 

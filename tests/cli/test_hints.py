@@ -1,0 +1,65 @@
+"""Every command that one of our errors tells people to type exists, with its flags."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from teleport_lite.cli import main
+
+ROOT = Path(main.__file__).parent.parent
+# A program, its words, and its flags; what stands after "=" is an example.
+COMMAND = re.compile(r"\b(teleport-lite|tctl|tbot|tsh)((?: (?:-{1,2})?[a-z][a-z-]*(?:=\S*)?)+)")
+
+
+def hints() -> Iterator[tuple[str, str]]:
+    """(where, text) of every `hint=` in the package, and of the constants that hold some."""
+    for path in sorted(ROOT.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        constants = [each.value for each in tree.body if isinstance(each, ast.Assign)]
+        keywords = [each for each in ast.walk(tree) if isinstance(each, ast.keyword)]
+        for value in [*constants, *(each.value for each in keywords if each.arg == "hint")]:
+            yield f"{path.relative_to(ROOT)}:{value.lineno}", _text(value)
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return _text(node.left) + _text(node.right)
+    return "x"  # a value that is only known when it happens
+
+
+def commands() -> list[tuple[str, str, str]]:
+    return [
+        (where, found[1], found[2]) for where, text in hints() for found in COMMAND.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize(("where", "program", "words"), commands())
+def test_the_command_of_a_hint_exists(where: str, program: str, words: str) -> None:
+    app = main._app(program)
+    command: Any = typer.main.get_command(app)
+    ctx: Any = typer.Context(command, info_name=program)
+    flags: list[str] = []
+    for word in words.split():
+        if word.startswith("-"):
+            flags.append(word.partition("=")[0])
+        elif hasattr(command, "get_command"):
+            command = command.get_command(ctx, word)
+            assert command is not None, f"{where}: {program}{words}: no command {word}"
+            ctx = typer.Context(command, info_name=word, parent=ctx)
+    known = {
+        opt for param in command.get_params(ctx) for opt in (*param.opts, *param.secondary_opts)
+    }
+    assert set(flags) <= known, f"{where}: {program}{words}"
+
+
+def test_there_are_hints_to_look_at() -> None:
+    assert len(commands()) > 20
