@@ -122,3 +122,10 @@ class Config:
     sections: Mapping[str, Mapping[str, object]]  # by role name: what plugins' sections said
     warnings: tuple[str, ...] = ()
     given: frozenset[str] = frozenset()  # keys the file set itself: "teleport.storage.path"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """Where this process puts files of its own; no code may come from there."""
+        log = (Path(self.log.output),) if self.log.output.startswith("/") else ()
+        pid = (self.pid_file,) if self.pid_file else ()
+        return self.data_dir, self.storage.path, *log, *pid

@@ -5,7 +5,7 @@ is what an invited directory (`directory.py`) or distribution (`distribution.py`
 """
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -89,16 +89,6 @@ class Guests:
                     )
                     return fence.check_resources(guest.name, one, said)
         raise Malformed(f"role {role[:40]!a} is not known here")
-
-    def not_built(self, roles: Collection[str]) -> list[str]:
-        """A line for the log about each of `roles` whose service does not exist yet."""
-        return [
-            f"role {one.name} joins and announces its resources; its service is not part of "
-            "this version, so nobody can use them yet"
-            for guest in self
-            for one in guest.roles
-            if one.name in roles and not one.built
-        ]
 
     def _register(self, name: str, plugin: object) -> None:
         try:

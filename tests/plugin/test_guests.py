@@ -46,12 +46,6 @@ def test_a_role_without_a_service_is_told_so_in_the_listing():
     assert (guest.state, guest.reason) == (State.PARTLY, "joins and announces only: Lab")
 
 
-def test_a_role_without_a_service_has_a_line_for_the_log():
-    guests = seat_builtin(Guests())
-    [line] = guests.not_built(["Node", "Db"])
-    assert line.startswith("role Db joins and announces its resources; its service is not part")
-
-
 @pytest.mark.parametrize(
     ("change", "word"),
     [

@@ -1,8 +1,15 @@
 """The flags that `tbot start` and `tbot configure` share, as they are typed."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+
+class LogForm(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
 
 Kind = Annotated[str, typer.Argument(help="What to write. Only identity is there yet.")]
 Token = Annotated[
@@ -45,3 +52,4 @@ Destination = Annotated[
 ]
 Oneshot = Annotated[bool, typer.Option("--oneshot/--no-oneshot", help="Write once and end.")]
 DiagAddr = Annotated[str, typer.Option(help="Not part of this version.", hidden=True)]
+LogFormat = Annotated[LogForm, typer.Option(help="Form of the log.")]

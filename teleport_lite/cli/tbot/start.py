@@ -43,7 +43,7 @@ def start(
     oneshot: options.Oneshot = False,
     pid_file: Annotated[str, typer.Option(help="Write the process ID here.")] = "",
     diag_addr: options.DiagAddr = "",
-    log_format: Annotated[str, typer.Option(help="text or json.")] = "text",
+    log_format: options.LogFormat = options.LogForm.TEXT,
     debug: Annotated[
         bool, typer.Option("-d", "--debug", envvar="TBOT_DEBUG", help="Log everything.")
     ] = False,
@@ -68,7 +68,7 @@ def start(
         pid_file=pid_file,
     )
     settings = settle(flags, _file(config) if config else None)
-    logs.set_up(LogConfig(format="json" if log_format == "json" else "text"), debug=debug)
+    logs.set_up(LogConfig(format=log_format), debug=debug)
     run(settings)
 
 

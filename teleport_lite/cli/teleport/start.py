@@ -11,6 +11,7 @@ from teleport_lite.config.load import for_start
 from teleport_lite.config.load import invited as invited_by
 from teleport_lite.daemon.argv import scrub
 from teleport_lite.daemon.run import run
+from teleport_lite.plugin.ground import check_apart
 from teleport_lite.plugin.invited import gather
 
 
@@ -79,4 +80,5 @@ def _run(path: Path | None, flags: Flags) -> int:
     invited = invited_by(path)
     guests = gather(directories=invited.directories, distributions=invited.distributions)
     config = for_start(path, flags, guests.book)
+    check_apart(invited.directories, config.written)
     return run(config, guests, clock=SystemClock(), chance=SystemChance())
