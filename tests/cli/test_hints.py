@@ -17,13 +17,23 @@ COMMAND = re.compile(r"\b(teleport-lite|tctl|tbot|tsh)((?: (?:-{1,2})?[a-z][a-z-
 
 
 def hints() -> Iterator[tuple[str, str]]:
-    """(where, text) of every `hint=` in the package, and of the constants that hold some."""
-    for path in sorted(ROOT.rglob("*.py")):
-        tree = ast.parse(path.read_text())
-        constants = [each.value for each in tree.body if isinstance(each, ast.Assign)]
-        keywords = [each for each in ast.walk(tree) if isinstance(each, ast.keyword)]
-        for value in [*constants, *(each.value for each in keywords if each.arg == "hint")]:
-            yield f"{path.relative_to(ROOT)}:{value.lineno}", _text(value)
+    """(where, text) of every `hint=` in the package, and of the constants given as one."""
+    trees = {path: ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+    given = [
+        (path, each.value)
+        for path, tree in trees.items()
+        for each in ast.walk(tree)
+        if isinstance(each, ast.keyword) and each.arg == "hint"
+    ]
+    names = {getattr(value, "id", getattr(value, "attr", "")) for _, value in given}
+    given += [
+        (path, each.value)
+        for path, tree in trees.items()
+        for each in tree.body
+        if isinstance(each, ast.Assign) and getattr(each.targets[0], "id", None) in names
+    ]
+    for path, value in given:
+        yield f"{path.relative_to(ROOT)}:{value.lineno}", _text(value)
 
 
 def _text(node: ast.expr) -> str:
