@@ -113,11 +113,15 @@ def _import_package(path: Path) -> ModuleType:
         raise ImportError(f"{path} is not a Python package")
     module = util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: its own modules import it
+    writes = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # a running daemon leaves no code behind, .pyc files neither
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        sys.dont_write_bytecode = writes
     return module
 
 

@@ -60,6 +60,15 @@ def test_a_plugin_can_shadow_no_module(tmp_path):
     assert sys.path == before
 
 
+def test_importing_a_plugin_writes_nothing_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    home = on_disk(tmp_path, text="from .roles import teleport_lite_system_roles\n")
+    (home / "roles.py").write_text(GOOD)
+    gather(directories=[home], below=tmp_path)
+    assert sorted(path.name for path in home.iterdir()) == ["__init__.py", "roles.py"]
+    assert sys.dont_write_bytecode is False
+
+
 def refusal(tmp_path: Path, *directories: Path) -> Error:
     with pytest.raises(Error) as why:
         gather(directories=directories, below=tmp_path)
