@@ -26,7 +26,8 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o777], ids=oct)
-def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+def umask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """`tmp_path` is asked for so that it is made before, and stays usable."""
     before = os.umask(request.param)
     yield
     os.umask(before)
@@ -131,6 +132,18 @@ def test_a_link_that_leads_nowhere_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(Denied, match="symbolic link"):
         write_secret(tmp_path / "f", b"new")
     assert not (tmp_path / "planted").exists()
+
+
+def test_a_link_in_the_middle_of_a_race_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted after the look at the target: the rename puts the file in the link's place."""
+    monkeypatch.setattr(keyfile, "_check_target", lambda path, directory: None)
+    (tmp_path / "f").symlink_to("target")
+    (tmp_path / "target").write_text("untouched")
+    write_secret(tmp_path / "f", b"new")
+    assert not (tmp_path / "f").is_symlink()
+    assert (tmp_path / "target").read_text() == "untouched"
 
 
 def test_a_device_is_not_written(tmp_path: Path) -> None:
@@ -336,6 +349,14 @@ def test_a_file_of_somebody_else_is_refused(
         read_secret(tmp_path / "f")
 
 
+@pytest.mark.skipif(not ROOT, reason="needs a file of root that we can open")
+def test_a_file_of_root_is_as_good_as_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd hands over credentials that way."""
+    write_secret(tmp_path / "f", b"x")
+    monkeypatch.setattr(keyfile.os, "geteuid", lambda: 1000)
+    assert read_secret(tmp_path / "f") == b"x"
+
+
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="none does not exist"):
         read_secret(tmp_path / "none")
@@ -347,6 +368,11 @@ def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
 def test_a_file_past_the_limit_is_malformed(tmp_path: Path) -> None:
     write_secret(tmp_path / "f", b"12345")
     assert read_secret(tmp_path / "f", limit=5) == b"12345"
+    write_secret(tmp_path / "big", b"x" * (1 << 20))
+    assert len(read_secret(tmp_path / "big")) == 1 << 20
+    write_secret(tmp_path / "big", b"x" * ((1 << 20) + 1))
+    with pytest.raises(Malformed, match="longer than 1048576 bytes"):
+        read_secret(tmp_path / "big")
     with pytest.raises(Malformed, match="longer than 4 bytes"):
         read_secret(tmp_path / "f", limit=4)
 

@@ -278,10 +278,19 @@ def test_every_prefix_and_flipped_byte_is_refused() -> None:
         assert reason(der[:at] + bytes([der[at] ^ 0x55]) + der[at + 1 :])
 
 
-def test_a_huge_certificate_is_not_even_parsed() -> None:
-    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\0" * 300_000)
-    forgery = CLUSTER.tls_forgery(others=[(extension, False)])
-    assert "bytes" in reason(forgery.der())
+def test_the_size_limit_is_32_kib() -> None:
+    def of_size(size: int) -> bytes:
+        padding = b"\0" * (size - 900)
+        while True:  # an ECDSA signature takes 70 to 72 bytes
+            oid = x509.ObjectIdentifier("1.2.3.4")
+            extension = x509.UnrecognizedExtension(oid, padding)
+            der = CLUSTER.tls_forgery(others=[(extension, False)]).der()
+            if len(der) == size:
+                return der
+            padding = padding[: len(padding) + size - len(der)] + b"\0" * (size - len(der))
+
+    assert identify(of_size(32 * 1024)).kind == "host"
+    assert "32769 bytes" in reason(of_size(32 * 1024 + 1))
 
 
 def test_identifying_a_peer_is_cheap() -> None:

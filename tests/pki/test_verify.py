@@ -246,6 +246,16 @@ def test_every_prefix_and_every_flipped_bit_is_refused() -> None:
         assert reason(blob[:at] + flipped + blob[at + 1 :])
 
 
+def test_the_size_limit_is_32_kib() -> None:
+    def of_size(size: int) -> bytes:
+        padding = size - len(forged(extensions=options((b"x@y", b""))))
+        return forged(extensions=options((b"x@y", b"A" * padding)))
+
+    assert len(of_size(32 * 1024)) == 32 * 1024
+    assert visit(of_size(32 * 1024)).user == "alice"
+    assert "32769 bytes" in reason(of_size(32 * 1024 + 1))
+
+
 # --- fuzz: Denied or a Visitor, True or False; nothing else comes out -------------------------
 
 
