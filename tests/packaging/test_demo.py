@@ -1,0 +1,71 @@
+"""`install.sh --demo`: a cluster, a node that joins, a session by the system's ssh. No trace left."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import eventually
+
+SESSION = re.compile(r"^hello from /dev/pts/\d+, as \w+", re.MULTILINE)
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    place = tmp_path_factory.mktemp("demo")
+    yield place
+    for pid in processes(place):  # only after a failure
+        os.kill(pid, 9)
+
+
+def demo(checkout: Path, place: Path, *words: str) -> str:
+    said = subprocess.run(
+        ["bash", str(checkout / "install.sh"), "--demo", *words],
+        env=os.environ | {"TMPDIR": str(place), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    return said.stdout
+
+
+def processes(place: Path) -> list[int]:
+    """Whoever was started from below this directory."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(place).encode() in each.read_bytes():
+                found.append(int(each.parent.name))
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
+def test_the_demo_shows_a_session_without_trust_on_first_use_and_leaves_nothing(checkout, place):
+    said = demo(checkout, place)
+    assert SESSION.search(said)
+    assert "\x1b" not in said
+    [shown] = [line for line in said.splitlines() if line.startswith("$ ssh ")]
+    assert "-o StrictHostKeyChecking=yes" in shown
+    assert "--ca-pin=sha256:" in said
+    assert list(place.iterdir()) == []
+    assert eventually(lambda: processes(place) == [])
+
+
+def test_the_kept_demo_goes_on_as_it_says_until_it_is_stopped_as_it_says(checkout, place):
+    said = demo(checkout, place, "--keep")
+    [directory] = place.iterdir()
+    assert processes(place)
+    enter, ssh, _, stop = [line.strip() for line in said.splitlines() if line[:4] == "    "][-4:]
+    again = subprocess.run(
+        ["bash", "-c", f"{enter} && {ssh} exit 7"], capture_output=True, text=True, timeout=60
+    )
+    assert again.returncode == 7, again.stderr
+    assert stop == f"bash {directory}/stop"
+    subprocess.run(stop.split(), check=True, timeout=60)
+    assert list(place.iterdir()) == []
+    assert eventually(lambda: processes(place) == [])
