@@ -13,7 +13,7 @@ from teleport_lite.errors import Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.duration import parse_duration
 from teleport_lite.model.host import Host
-from teleport_lite.model.names import HOST_NAME, checked
+from teleport_lite.model.names import checked_host_name
 from teleport_lite.pki.authority import Signed
 from teleport_lite.pki.keys import check_ssh_public, public_of_csr
 from teleport_lite.proto.admin import SignHost, SignUser
@@ -54,7 +54,7 @@ class SignatureDesk:
         """For a machine that does not run teleport-lite, like an sshd of its own."""
         if not 0 < len(asked.names) <= MAX_NAMES:
             raise Malformed(f"a host certificate needs 1 to {MAX_NAMES} names")
-        names = [checked(HOST_NAME, n, "host name", example="db-1") for n in asked.names]
+        names = [checked_host_name(name, "host name") for name in asked.names]
         ttl = parse_duration(asked.ttl, "ttl")
         if not timedelta(minutes=1) <= ttl <= HOST_LIFE:
             raise Malformed("ttl of a host certificate must be between 1m and 720h")

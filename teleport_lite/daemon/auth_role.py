@@ -191,8 +191,6 @@ class AuthRole:
             token = self.desks.tokens.add_static(each.roles, each.read(log.warning))
             if weakness(token):
                 log.warning("a static token for %s: %s", ",".join(token.roles), weakness(token))
-        if self._config.auth.tokens:
-            log.warning("static tokens never expire; short-lived ones are safer: tctl tokens add")
 
     def _sweep(self) -> None:
         now = self._clock.now()
