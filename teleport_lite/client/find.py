@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from teleport_lite.client.doors import TlsDoor, UnixDoor, no_socket, readable
-from teleport_lite.client.local import CONFIG_FILE, DATA_DIR, LocalAuth, look
+from teleport_lite.client.local import DATA_DIR, LocalAuth, default_config, look
 from teleport_lite.client.transport import Door
 from teleport_lite.errors import Error, NotFound, Unauthenticated, Unavailable
 
@@ -49,7 +49,7 @@ class Wish:
 class Places:
     """Where to look. Tests have their own."""
 
-    config: Path = CONFIG_FILE
+    config: Path = field(default_factory=default_config)
     data_dir: Path = DATA_DIR
     home: Path = field(default_factory=profile_home)
 

@@ -4,6 +4,7 @@ The whole reader of `config/` would bring every plugin's sections, 60 ms that `t
 does not have; a file it would refuse is told to its owner by `teleport-lite start`.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,13 @@ from teleport_lite.errors import Denied, NotFound, Unavailable
 DATA_DIR = Path("/var/lib/teleport-lite")
 CONFIG_FILE = Path("/etc/teleport-lite.yaml")
 MAX_CONFIG = 1 << 20
-# What YAML 1.1 and our config reader take as "no".
-_NO = frozenset({"no", "n", "false", "off", "0"})
+# What the config reader takes as "no", in any case.
+_NO = frozenset({"no", "false", "off"})
+
+
+def default_config() -> Path:
+    """The file that `start` reads when none is named."""
+    return Path(os.environ.get("TELEPORT_LITE_CONFIG") or CONFIG_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

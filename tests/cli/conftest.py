@@ -43,6 +43,7 @@ def run(
     """Any program: run("tsh", "ssh", "root@web-1")."""
     monkeypatch.setenv("TELEPORT_HOME", str(tmp_path / "no-profile"))
     monkeypatch.delenv("TELEPORT_CONFIG_FILE", raising=False)
+    monkeypatch.setenv("TELEPORT_LITE_CONFIG", str(tmp_path / "no-config.yaml"))
 
     def program(*argv: str) -> Run:
         capsys.readouterr()
