@@ -1,4 +1,4 @@
-"""`install.sh --demo`: a cluster, a node that joins, a session by the system's ssh. No trace left."""
+"""`install.sh --demo`: a cluster, a node that joins, a session by the system's ssh; no trace."""
 
 import os
 import re
