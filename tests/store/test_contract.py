@@ -132,6 +132,13 @@ def test_asking_again_does_not_prolong_the_window(store: Store) -> None:
     assert not spend(store, at=T0 + 12 * MINUTE)
 
 
+def test_asking_again_on_an_earlier_clock_does_not_shorten_the_window(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+    for minute in (5, 0, 14):
+        assert spend(store, at=T0 + minute * MINUTE)
+    assert not spend(store, at=T0 + 15 * MINUTE)
+
+
 def test_the_replay_window_ends_with_the_token(store: Store) -> None:
     store.write(lambda tx: tx.add_token(a_token(once=True)))
     assert spend(store, at=T0 + 29 * MINUTE)
@@ -255,6 +262,16 @@ def test_a_sweep_takes_what_has_expired_and_nothing_else(store: Store) -> None:
     assert store.write(lambda tx: tx.sweep(T0 + MINUTE)) == 2
     assert [token.name for token in store.tokens()] == ["late", "never"]
     assert [lock.id for lock in store.locks()] == ["l-late", "l-never"]
+
+
+def test_a_spent_token_stays_listed_until_it_expires(store: Store) -> None:
+    store.write(lambda tx: tx.add_token(a_token(once=True)))
+    assert spend(store)
+    assert store.write(lambda tx: tx.sweep(T0 + 11 * MINUTE)) == 0
+    assert store.write(lambda tx: tx.sweep(T0 + 12 * MINUTE)) == 0
+    assert store.tokens() == [a_token(once=True, spent_at=T0)]
+    assert store.write(lambda tx: tx.sweep(T0 + 30 * MINUTE)) == 1
+    assert store.tokens() == []
 
 
 def a_lock(lock_id: str, expires_at) -> Lock:

@@ -79,6 +79,11 @@ def test_what_is_not_such_a_noun_is_a_value_error(text: str) -> None:
         from_text(Grown, text)
 
 
+def test_yes_is_not_a_number() -> None:
+    with pytest.raises(ValueError, match="bool where int was expected"):
+        noun(User, {"name": "x", "roles": [], "generation": True})
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5))
 def test_whatever_stands_in_a_field_it_is_a_role_or_a_value_error(value: Any) -> None:
     for name in ("name", "allow", "options", "preset"):

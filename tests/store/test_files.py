@@ -223,6 +223,14 @@ def test_a_database_that_others_may_open_is_refused(path: Path, mode: int) -> No
     assert caught.value.hint == f"chmod 600 {path}"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_database_of_somebody_else_is_refused(path: Path) -> None:
+    filled_file(path)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(Denied, match="belongs to user 12345"):
+        open_sqlite(path, a_keyring())
+
+
 def test_a_directory_that_others_may_enter_is_refused(path: Path) -> None:
     path.parent.mkdir(mode=0o755)
     with pytest.raises(Denied, match="mode 0755"):

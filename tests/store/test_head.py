@@ -118,21 +118,32 @@ def test_a_head_record_that_is_gone_or_garbage_is_noticed(trail: Path, statement
     assert verdict(trail, more=2) == (N, N + 1)
 
 
-def rechain(path: Path, change: Callable[[int, bytes], bytes]) -> None:
-    """A better forger: every hash after the change computed anew."""
+def test_a_trail_erased_with_its_head_record_does_not_pass_for_a_new_one(trail: Path) -> None:
+    tamper(trail, "DELETE FROM events", "DELETE FROM trail_head")
+    assert verdict(trail) == (0, 1)
+    assert verdict(trail, more=2) == (0, 1)
+
+
+def rechain(path: Path, change: Callable[[int, bytes], bytes], *, head: bool) -> None:
+    """A better forger: every hash after the change computed anew, and maybe that of the head."""
     db = sqlite3.connect(path, isolation_level=None)
     before = GENESIS
     for seq, line in db.execute("SELECT seq, line FROM events ORDER BY seq").fetchall():
         forged = change(seq, line)
         before = link_line(before, forged, seq)
         db.execute("UPDATE events SET line = ?, hash = ? WHERE seq = ?", (forged, before, seq))
-    db.execute("UPDATE trail_head SET hash = ?", (before,))
+    if head:
+        db.execute("UPDATE trail_head SET hash = ?", (before,))
     db.close()
 
 
-def test_a_chain_computed_anew_is_noticed_at_its_head(trail: Path) -> None:
+@pytest.mark.parametrize("head", [True, False])
+def test_a_chain_computed_anew_is_noticed_at_its_head(trail: Path, head: bool) -> None:
+    def change(seq: int, line: bytes) -> bytes:
+        return canonical(an_event("forged")) if seq == 4 else line
+
     tamper(trail)
-    rechain(trail, lambda seq, line: canonical(an_event("forged")) if seq == 4 else line)
+    rechain(trail, change, head=head)
     assert verdict(trail)[1] == N
     assert verdict(trail, more=2)[1] == N + 1
 
