@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Unavailable
+from teleport_lite.model.duration import show_skew
 from teleport_lite.net.http import Connection, dial
 from teleport_lite.net.tls import stranger_context
 from teleport_lite.pki.pin import pinned
@@ -72,10 +73,9 @@ def check_clock(auth: Auth) -> None:
     if auth.clock_fits:
         return
     ahead = "ahead of" if auth.skew > 0 else "behind"
-    span = timedelta(seconds=round(abs(auth.skew)))
     raise Denied(
-        f"the clock of this host is {span} {ahead} the auth server's at {auth.address} "
-        "(2 minutes are allowed)",
+        f"the clock of this host is {show_skew(auth.skew)} {ahead} the auth server's "
+        f"at {auth.address} (2 minutes are allowed)",
         hint="set the clock, for example: timedatectl set-ntp true",
     )
 

@@ -1,14 +1,17 @@
 """Certificates: from a decision to a plan to a signature. No policy of joining or login here."""
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 
-from teleport_lite.access.decide import logins_of, merged_options
+from teleport_lite.access.decide import locked, logins_of, merged_options
+from teleport_lite.access.verdict import Refused
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.auth.cas import Cas
-from teleport_lite.errors import Denied
+from teleport_lite.errors import Conflict, Denied, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.host import Host
-from teleport_lite.model.system_role import RoleBook
+from teleport_lite.model.system_role import BOT, RoleBook
 from teleport_lite.model.user import Role, User
 from teleport_lite.pki.authority import Signed
 from teleport_lite.pki.plan import HostCertPlan, UserCertPlan, host_principals
@@ -35,85 +38,25 @@ class Issuer:
         self._clock, self._chance = clock, chance
         self._store, self._cas, self._book = store, cas, book
 
-    def welcome_host(self, host: Host, server_final: str) -> Welcome:
-        return self._welcome(host, self.sign_host(host), server_final)
+    def plan(self, host: Host, bot_name: str = "") -> HostCertPlan | UserCertPlan:
+        """What `host`, or the bot on it, will get. Signs nothing.
 
-    def welcome_bot(self, host: Host, bot_name: str, server_final: str) -> Welcome:
-        return self._welcome(host, self._sign_bot(host, bot_name), server_final)
+        Raises Malformed for what can stand in no certificate, Conflict for the key of another
+        host, Denied for a bot that is locked or gone.
+        """
+        other = self._store.host_by_key(host.ssh_key)
+        if other is not None and other.id != host.id:
+            raise Conflict(
+                f"{host.name}: this SSH key belongs to another host",
+                hint="start with an empty data_dir to join with new keys",
+            )
+        return self._plan_bot(host, bot_name) if host.roles == (BOT,) else self.plan_host(host)
 
-    def sign_host(self, host: Host, *, life: timedelta = HOST_LIFE) -> Signed:
-        roles = [self._book.get(role) for role in host.roles]
-        extra = (*host.principals, *(name for role in roles for name in role.extra_principals))
-        cluster, now = self._cas.cluster, self._clock.now()
-        plan = HostCertPlan(
-            cluster=cluster,
-            host_id=host.id,
-            name=host.name,
-            roles=host.roles or (FOREIGN,),
-            principals=host_principals(host.id, cluster, host.name, extra),
-            dns_names=tuple(name for role in roles for name in role.dns_names),
-            ssh_public=host.ssh_key,
-            tls_public=host.tls_key,
-            starts=now - BACKDATE,
-            ends=now + life,
-            serial=self._serial(),
-        )
-        return self._cas.signer.sign_host(plan)
-
-    def sign_user(
-        self,
-        user: User,
-        roles: list[Role],
-        *,
-        ttl: timedelta,
-        ssh_key: str,
-        tls_key: str,
-        id: str,
-        source_address: str = "",
-    ) -> tuple[Signed, datetime]:
-        """The certificates, and when they end. Never more than the roles allow."""
-        now = self._clock.now()
-        ends = now + ttl
-        plan = UserCertPlan(
-            cluster=self._cas.cluster,
-            user=user.name,
-            roles=user.roles,
-            logins=logins_of(user, roles),
-            traits=user.traits,
-            options=merged_options(roles),
-            ssh_public=ssh_key,
-            tls_public=tls_key,
-            starts=now - BACKDATE,
-            ends=ends,
-            serial=self._serial(),
-            source_address=source_address,
-            id=id,
-            bot=user.bot,
-            generation=user.generation,
-        )
-        return self._cas.signer.sign_user(plan), ends
-
-    def roles_of(self, user: User) -> list[Role]:
-        """Its role definitions; one that is gone gives nothing."""
-        return [role for name in user.roles if (role := self._store.role(name)) is not None]
-
-    def _sign_bot(self, host: Host, bot_name: str) -> Signed:
-        user = self._store.user(bot_user(bot_name)) if bot_name else None
-        if bot_name and user is None:
-            raise Denied(f"bot {bot_name} does not exist any more", hint="tctl bots ls")
-        if user is None:  # a bare token of type bot: somebody, but allowed nothing yet
-            user = User(name=bot_user(host.id[:8]), roles=(), bot=True)
-        signed, _ = self.sign_user(
-            user,
-            self.roles_of(user),
-            ttl=BOT_LIFE,
-            ssh_key=host.ssh_key,
-            tls_key=host.tls_key,
-            id=host.id,
-        )
-        return signed
-
-    def _welcome(self, host: Host, signed: Signed, server_final: str) -> Welcome:
+    def welcome(
+        self, host: Host, plan: HostCertPlan | UserCertPlan, server_final: str = ""
+    ) -> Welcome:
+        """Sign what was planned. `server_final` is "" where TLS has proved us."""
+        signed = self.sign(plan)
         return Welcome(
             server_final=server_final,
             host_id=host.id,
@@ -127,8 +70,95 @@ class Issuer:
             user_cas=self._cas.tls(CaType.USER),
         )
 
+    def sign(self, plan: HostCertPlan | UserCertPlan) -> Signed:
+        if isinstance(plan, HostCertPlan):
+            return self._cas.signer.sign_host(plan)
+        return self._cas.signer.sign_user(plan)
+
+    def plan_host(self, host: Host, *, life: timedelta = HOST_LIFE) -> HostCertPlan:
+        roles = [self._book.get(role) for role in host.roles]
+        extra = (*host.principals, *(name for role in roles for name in role.extra_principals))
+        cluster, now = self._cas.cluster, self._clock.now()
+        with _readable(f"host {host.name}"):
+            return HostCertPlan(
+                cluster=cluster,
+                host_id=host.id,
+                name=host.name,
+                roles=host.roles or (FOREIGN,),
+                principals=host_principals(host.id, cluster, host.name, extra),
+                dns_names=tuple(name for role in roles for name in role.dns_names),
+                ssh_public=host.ssh_key,
+                tls_public=host.tls_key,
+                starts=now - BACKDATE,
+                ends=now + life,
+                serial=self._serial(),
+            )
+
+    def plan_user(
+        self,
+        user: User,
+        roles: list[Role],
+        *,
+        ttl: timedelta,
+        ssh_key: str,
+        tls_key: str,
+        id: str,
+        source_address: str = "",
+    ) -> UserCertPlan:
+        """Never more than the roles allow."""
+        now = self._clock.now()
+        with _readable(f"user {user.name}"):
+            return UserCertPlan(
+                cluster=self._cas.cluster,
+                user=user.name,
+                roles=user.roles,
+                logins=logins_of(user, roles),
+                traits=user.traits,
+                options=merged_options(roles),
+                ssh_public=ssh_key,
+                tls_public=tls_key,
+                starts=now - BACKDATE,
+                ends=now + ttl,
+                serial=self._serial(),
+                source_address=source_address,
+                id=id,
+                bot=user.bot,
+                generation=user.generation,
+            )
+
+    def roles_of(self, user: User) -> list[Role]:
+        """Its role definitions; one that is gone gives nothing."""
+        return [role for name in user.roles if (role := self._store.role(name)) is not None]
+
+    def _plan_bot(self, host: Host, bot_name: str) -> UserCertPlan:
+        user = self._store.user(bot_user(bot_name)) if bot_name else None
+        if bot_name and user is None:
+            raise Denied(f"bot {bot_name} does not exist any more", hint="tctl bots ls")
+        if user is None:  # a bare token of type bot: somebody, but allowed nothing yet
+            user = User(name=bot_user(host.id[:8]), roles=(), bot=True)
+        verdict = locked(self._store.locks(), self._clock.now(), user=user.name, role=user.roles)
+        if isinstance(verdict, Refused):
+            raise Denied(verdict.reason)
+        return self.plan_user(
+            user,
+            self.roles_of(user),
+            ttl=BOT_LIFE,
+            ssh_key=host.ssh_key,
+            tls_key=host.tls_key,
+            id=host.id,
+        )
+
     def _serial(self) -> int:
         return int.from_bytes(self._chance.bytes(8))
+
+
+@contextmanager
+def _readable(whose: str) -> Iterator[None]:
+    """What people may store can still be too much for a certificate: their fault, not a bug."""
+    try:
+        yield
+    except ValueError as why:
+        raise Malformed(f"no certificate can be made for {whose}: {why}") from why
 
 
 def bot_user(bot_name: str) -> str:

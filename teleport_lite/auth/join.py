@@ -18,9 +18,10 @@ from teleport_lite.auth.scram import Talks
 from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.errors import Conflict, Denied, Malformed
 from teleport_lite.model.authority import CaType
+from teleport_lite.model.duration import show_skew
 from teleport_lite.model.host import Host
 from teleport_lite.model.names import HOST_NAME, checked_host_name
-from teleport_lite.model.system_role import RoleBook
+from teleport_lite.model.system_role import BOT, RoleBook
 from teleport_lite.model.token import JoinToken, Verifier
 from teleport_lite.pki.keys import check_ssh_public, public_of_csr, ssh_fingerprint
 from teleport_lite.proto.join import (
@@ -107,13 +108,12 @@ class JoinDesk:
             cannot = f"{_shown(asked.hello.node_name)} can not join the cluster"
             token, server_final = self._proved(caller, asked, entry, cannot)
             wish = self._checked(asked.hello, token, cannot)
-            self._unlocked(token, wish, cannot)
-            host = self._host(caller, wish, token, cannot)
+            host = self._host(caller, wish, token, entry, cannot)
+            self._unlocked(token, host, cannot)
+            plan = self._issuer.plan(host, token.bot_name)
             entry.facts["host_id"] = host.id
             self._store.write(lambda tx: self._record(tx, token, host, wish.roles, entry, cannot))
-            if wish.roles == ("Bot",):
-                return self._issuer.welcome_bot(host, token.bot_name, server_final)
-            return self._issuer.welcome_host(host, server_final)
+            return self._issuer.welcome(host, plan, server_final)
 
     def _proved(
         self, caller: Caller, asked: JoinFinish, entry: Entry, cannot: str
@@ -146,33 +146,34 @@ class JoinDesk:
                     f'{cannot}, the token does not allow "{role}" role',
                     hint=f"tctl tokens add --type={self._book.get(role).flag}",
                 )
-        if "Bot" in roles and roles != ("Bot",):
-            raise Malformed(f"{cannot}, a bot can have no other role")
+            if not self._book.get(role).is_host and roles != (BOT,):
+                raise Malformed(f"{cannot}, role {role} is not one that a host can have")
+        if len(hello.principals) > MAX_PRINCIPALS:
+            raise Malformed(f"{cannot}, it may ask for at most {MAX_PRINCIPALS} principals")
         return Wish(
             name=hello.node_name,
             roles=roles,
             ssh_key=check_ssh_public(hello.ssh_key),
             tls_key=public_of_csr(hello.tls_csr),
-            principals=tuple(
-                checked_host_name(each, "principal") for each in hello.principals[:MAX_PRINCIPALS]
-            ),
+            principals=tuple(checked_host_name(each, "principal") for each in hello.principals),
             host_id=hello.host_id,
             version=hello.version,
         )
 
-    def _unlocked(self, token: JoinToken, wish: Wish, cannot: str) -> None:
-        verdict = locked(
-            self._store.locks(), self._clock.now(), join_token=token.id, node=wish.host_id
-        )
+    def _unlocked(self, token: JoinToken, host: Host, cannot: str) -> None:
+        verdict = locked(self._store.locks(), self._clock.now(), join_token=token.id, node=host.id)
         if isinstance(verdict, Refused):
             raise Denied(f"{cannot}, {verdict.reason}")
 
-    def _host(self, caller: Caller, wish: Wish, token: JoinToken, cannot: str) -> Host:
+    def _host(
+        self, caller: Caller, wish: Wish, token: JoinToken, entry: Entry, cannot: str
+    ) -> Host:
         """A new host, or the known one with a role more if it shows its certificate."""
         roles, host_id, principals = wish.roles, self._chance.uuid(), wish.principals
         replay = self._replayed(token, wish)
         if replay is not None:
             host_id = replay
+            entry.facts["replayed"] = "yes"
         elif wish.host_id:
             known = self._store.host(wish.host_id)
             if caller.kind is not Kind.HOST or caller.name != wish.host_id or known is None:
@@ -195,11 +196,14 @@ class JoinDesk:
         )
 
     def _replayed(self, token: JoinToken, wish: Wish) -> str | None:
-        """The UUID this very key already got: its first answer was lost on the way."""
+        """The UUID these very keys already got: the first answer was lost on the way.
+
+        An SSH key is known to everybody who connects; the TLS key is the one that was proved.
+        """
         host = self._store.host_by_key(wish.ssh_key)
-        if host and host.token_id == token.id and set(wish.roles) <= set(host.roles):
-            return host.id
-        return None
+        if host is None or host.token_id != token.id or host.tls_key != wish.tls_key:
+            return None
+        return host.id if set(wish.roles) <= set(host.roles) else None
 
     def _record(
         self,
@@ -243,8 +247,7 @@ class JoinDesk:
 def skew_text(seconds: float) -> str:
     """How far a clock is off, for a person."""
     ahead = "ahead of" if seconds > 0 else "behind"
-    span = timedelta(seconds=round(abs(seconds)))
-    return f"its clock is {span} {ahead} the auth server's (2 minutes are allowed)"
+    return f"its clock is {show_skew(seconds)} {ahead} the auth server's (2 minutes are allowed)"
 
 
 def _shown(name: str) -> str:

@@ -31,5 +31,6 @@ class LocalDesk:
             tls_key=public_of_csr(hello.tls_csr),
             principals=tuple(hello.principals),
         )
+        plan = self._issuer.plan(host)
         self._store.write(lambda tx: tx.put_host(host))
-        return self._issuer.welcome_host(host, "")
+        return self._issuer.welcome(host, plan)

@@ -102,11 +102,11 @@ class PeopleDesk:
             )
             if isinstance(verdict, Refused):
                 raise Denied(verdict.reason)
-            signed, ends = self._issuer.sign_user(
+            plan = self._issuer.plan_user(
                 user, roles, ttl=ttl, ssh_key=ssh_key, tls_key=tls_key, id=self._chance.uuid()
             )
-            entry.facts["expires"] = moment(ends) or ""
-        return signed, ends
+            entry.facts["expires"] = moment(plan.ends) or ""
+            return self._issuer.sign(plan), plan.ends
 
     def _create(
         self, caller: Caller, user: User, *, event: str = "user.create", code: str = "T1002I"

@@ -7,7 +7,7 @@ from teleport_lite.access.verdict import Refused
 from teleport_lite.ambient import Clock
 from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller, Kind
-from teleport_lite.auth.issue import Issuer
+from teleport_lite.auth.issue import Issuer, bot_user
 from teleport_lite.auth.record import write_recorded
 from teleport_lite.errors import Denied, NotFound
 from teleport_lite.model.host import Host
@@ -35,8 +35,9 @@ class RenewDesk:
         ) as entry:
             host = self._known(host_id)
             renewed = _with_new_keys(host, asked.hello)
+            plan = self._issuer.plan(renewed, _bot_name(caller, host))
             write_recorded(self._store, entry, lambda tx: tx.put_host(renewed))
-            return self._sign(caller, renewed)
+            return self._issuer.welcome(renewed, plan)
 
     def _known(self, host_id: str) -> Host:
         found = self._store.host(host_id)
@@ -50,10 +51,12 @@ class RenewDesk:
             raise Denied(verdict.reason)
         return found[0]
 
-    def _sign(self, caller: Caller, host: Host) -> Welcome:
-        if caller.kind is Kind.BOT:
-            return self._issuer.welcome_bot(host, caller.name.removeprefix("bot-"), "")
-        return self._issuer.welcome_host(host, "")
+
+def _bot_name(caller: Caller, host: Host) -> str:
+    """ "" for a host, and for a bot that joined without a name (auth/issue.py)."""
+    if caller.kind is not Kind.BOT or caller.name == bot_user(host.id[:8]):
+        return ""
+    return caller.name.removeprefix(bot_user(""))
 
 
 def _with_new_keys(host: Host, hello: Hello) -> Host:

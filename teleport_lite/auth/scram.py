@@ -15,7 +15,7 @@ from typing import Any
 from scramp import ScramException, ScramMechanism
 
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.errors import Denied, Malformed, Unavailable
+from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.model.token import Verifier
 from teleport_lite.proto.join import BINDING, MECHANISM, SCRAM_ITERATIONS, server_end_point
 from teleport_lite.secret import Secret
@@ -55,10 +55,15 @@ class Talks:
     def begin(self, client_first: str, our_certificate: bytes) -> tuple[str, str]:
         """(session, server_first). Raises Malformed for other than SCRAM, Unavailable when full."""
         asked: list[str] = []
+        failed: list[Error] = []
 
         def look_up(name: str) -> tuple[bytes, bytes, bytes, int]:
             asked.append(name)
-            kept = self._find(name) or self._decoy(name)
+            try:
+                kept = self._find(name) or self._decoy(name)
+            except Error as why:  # scramp would make a malformed message of it
+                failed.append(why)
+                raise
             return kept.salt, kept.stored_key, kept.server_key, kept.iterations
 
         server = ScramMechanism(MECHANISM).make_server(
@@ -68,6 +73,8 @@ class Talks:
             server.set_client_first(client_first)
             server_first = server.get_server_first()
         except (ScramException, ValueError) as why:
+            if failed:
+                raise failed[0] from why
             raise Malformed("client_first is not a SCRAM message", log=repr(why)) from why
         session = self._chance.token(16)
         with self._guard:

@@ -70,8 +70,8 @@ class SignatureDesk:
             principals=tuple(names[1:]),
         )
         with self._trail.attempt("cert.create", ok="TC000I", refused="TC000E", **facts):
-            signed = self._issuer.sign_host(host, life=ttl)
-        return self._parcel(signed, self._clock.now() + ttl)
+            plan = self._issuer.plan_host(host, life=ttl)
+            return self._parcel(self._issuer.sign(plan), plan.ends)
 
     def export(self, word: str) -> dict[str, Any]:
         """Raises Malformed for a type that does not exist."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from teleport_lite.errors import Malformed
 
 _PART = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_CENTURIES = 1e11  # a clock further off is not told exactly; timedelta could not hold it
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -28,3 +29,8 @@ def show_duration(span: timedelta) -> str:
     if hours:
         return f"{hours}h{minutes}m{seconds}s"
     return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
+
+
+def show_skew(seconds: float) -> str:
+    """How far two clocks are apart, whole seconds: 1 day, 0:10:00. Any number a stranger sends."""
+    return str(timedelta(seconds=round(min(abs(seconds), _CENTURIES))))
