@@ -69,6 +69,8 @@ def unavailable(where: str, verb: str, why: BaseException) -> Unavailable:
 
 _CAUSES = {
     sqlite3.SQLITE_FULL: ("the disk is full", "df -h"),
+    # Also what a full disk looks like while the journal's index is made.
+    sqlite3.SQLITE_IOERR: ("disk I/O error", "df -h"),
     sqlite3.SQLITE_BUSY: ("another process has locked it", ""),
     sqlite3.SQLITE_LOCKED: ("another process has locked it", ""),
     sqlite3.SQLITE_READONLY: ("it is read-only", ""),
