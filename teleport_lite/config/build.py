@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from teleport_lite.config import model
@@ -75,7 +75,7 @@ def build(root: Table | None, source: str, book: RoleBook) -> model.Config:
         proxy=proxy_config(reader, read["proxy_service"], version),
         node=node_config(reader, read["ssh_service"]),
         sections={role.name: read[name] for name, role in by_section.items() if name not in OWN},
-        warnings=(*reader.warnings, *unbuilt_roles(roles, book)),
+        warnings=tuple(reader.warnings),
         given=frozenset(reader.lines),
     )
 
@@ -83,16 +83,6 @@ def build(root: Table | None, source: str, book: RoleBook) -> model.Config:
 def host_name() -> str:
     """The machine's own name, made into one that certificates take."""
     return re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)[:253].strip("-.") or "localhost"
-
-
-def unbuilt_roles(roles: Iterable[str], book: RoleBook) -> tuple[str, ...]:
-    """One line for each role that joins and announces, but does not serve yet."""
-    return tuple(
-        f"role {book.get(name).flag}: joins and announces its resources; "
-        "the service itself is not built yet"
-        for name in sorted(roles)
-        if not book.get(name).built
-    )
 
 
 def check_runnable(role: SystemRole) -> None:

@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 
 from teleport_lite.config import model
 from teleport_lite.config.address import parse_address, parse_advertised, parse_ip, with_host
-from teleport_lite.config.build import check_runnable, storage_in, unbuilt_roles
+from teleport_lite.config.build import check_runnable, storage_in
 from teleport_lite.config.flags import Flags
 from teleport_lite.config.model import Config
 from teleport_lite.config.path import absolute_path, data_directory
@@ -101,10 +101,7 @@ def _roles(config: Config, flags: Flags, book: RoleBook) -> Config:
         names = frozenset(flagged("--roles", book.parse, flags.roles))
         for name in names:
             flagged("--roles", check_runnable, book.get(name))
-        unbuilt = unbuilt_roles(names - config.roles, book)
-        gone = set(unbuilt_roles(config.roles - names, book))
-        kept = tuple(line for line in config.warnings if line not in gone)
-        config = replace(config, roles=names, warnings=(*kept, *unbuilt))
+        config = replace(config, roles=names)
     if not config.roles:
         place = f"{config.source}: " if config.source else ""
         why = "every service is disabled, enable one or give --roles"

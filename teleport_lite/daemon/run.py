@@ -69,6 +69,11 @@ def _wanted(config: Config, guests: Guests) -> tuple[str, ...]:
             "of this version",
             hint="leave out --token to run the first auth server of a cluster",
         )
+    for role in (guests.book.get(name) for name in roles):
+        if not role.built:
+            log.warning(
+                "role %s joins and announces itself, its service is not built yet", role.flag
+            )
     return roles
 
 

@@ -43,7 +43,15 @@ class AuthPlugin:
 class ProxyPlugin:
     @hookimpl
     def teleport_lite_system_roles(self) -> Sequence[SystemRole]:
-        return [SystemRole(name=PROXY, flag="proxy", section="proxy_service", on_by_default=True)]
+        return [
+            SystemRole(
+                name=PROXY,
+                flag="proxy",
+                section="proxy_service",
+                on_by_default=True,
+                built=False,
+            )
+        ]
 
 
 class NodePlugin:

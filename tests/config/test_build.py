@@ -110,12 +110,6 @@ def test_a_config_that_runs_nothing_is_refused(desk):
     assert said == "f.yaml: every service is disabled, enable one or give --roles"
 
 
-def test_a_role_whose_service_is_not_built_says_so(desk):
-    assert desk.read("app_service: {enabled: yes}").warnings == (
-        "role app: joins and announces its resources; the service itself is not built yet",
-    )
-
-
 def test_a_plugins_section_is_read_by_its_own_fields():
     fields = (
         Field(name="queue", kind=Kind.TEXT, help="", required=True, example="office"),

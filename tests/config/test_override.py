@@ -90,13 +90,6 @@ def test_a_relative_path_on_the_command_line_is_taken_from_here(desk, tmp_path, 
     assert (config.data_dir, config.pid_file) == (tmp_path / "data", tmp_path / "t.pid")
 
 
-def test_warnings_follow_the_roles_that_run(desk):
-    line = "role app: joins and announces its resources; the service itself is not built yet"
-    assert desk.read("ssh_service: {}", roles="app").warnings == (line,)
-    assert desk.read("app_service: {enabled: yes}").warnings == (line,)
-    assert desk.read("app_service: {enabled: yes}", roles="node").warnings == ()
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

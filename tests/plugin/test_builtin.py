@@ -118,6 +118,7 @@ def test_what_is_not_there_yet_says_so():
         "Kube",
         "WindowsDesktop",
         "Discovery",
+        "Proxy",
         "trusted_cluster",
     }
 
