@@ -137,7 +137,8 @@ class _Offered(paramiko.PKey):
         self.public_blob = PublicBlob(algorithm, blob)
 
     def would_do(self, login: str) -> bool:
-        return self._handler.present(login, self._algorithm, self._raw, None)
+        """With a signature at hand the question is put once, with it."""
+        return self._handler.signed or self._handler.present(login, self._algorithm, self._raw, None)
 
     def verify_ssh_sig(self, data: bytes, msg: paramiko.Message) -> bool:  # noqa: ARG002  # why:
         """`data` is what paramiko thinks was signed. The monitor puts that together itself."""
@@ -149,7 +150,7 @@ class _Auth(AuthHandler):
     def __init__(self, transport: "_Transport", desk: Desk) -> None:
         super().__init__(transport)
         self._desk = desk
-        self._was_last = False
+        self._was_last = self.signed = False
 
     def present(
         self, login: str, algorithm: str, certificate: bytes, signature: bytes | None
@@ -157,6 +158,17 @@ class _Auth(AuthHandler):
         answer = self._desk.login(login, algorithm, certificate, signature)
         self._was_last = answer.last
         return answer.ok
+
+    def _parse_userauth_request(self, m: paramiko.Message) -> None:
+        """RFC 4252 §5, §7. Read strictly first: paramiko takes missing fields for zeros."""
+        reader = Reader(m.asbytes())
+        _login, _service, method = reader.text(), reader.text(), reader.text()
+        if method == b"publickey":
+            self.signed = reader.take(1) != b"\0"
+            for _ in ("algorithm", "key", "signature")[: 3 if self.signed else 2]:
+                reader.text()
+            reader.end()
+        super()._parse_userauth_request(m)  # type: ignore[misc]  # not in stubs
 
     def _generate_key_from_request(self, algorithm: str, keyblob: bytes) -> paramiko.PKey:
         return _Offered(self, algorithm, keyblob)

@@ -222,10 +222,10 @@ class Visitor:
         return subprocess.run(command, capture_output=True, **more)
 
     def start(self, *words: str, **more: Any) -> subprocess.Popen[bytes]:
-        options = more.pop("options", ())
+        options, login = more.pop("options", ()), more.pop("login", ME)
         pipe = subprocess.PIPE
         more = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | more
-        client = subprocess.Popen(self.command(*words, options=options), **more)
+        client = subprocess.Popen(self.command(*words, login=login, options=options), **more)
         self.house.clients.append(client)
         return client
 

@@ -7,6 +7,7 @@ import pty
 import struct
 import subprocess
 import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -274,10 +275,8 @@ class Terminal:
         os.set_blocking(master, False)
 
     def so_far(self) -> str:
-        try:
+        with suppress(OSError):
             self._said += os.read(self._master, 65536)
-        except OSError:
-            pass
         return self._said.decode(errors="replace")
 
 
