@@ -370,3 +370,46 @@ def test_a_file_that_another_process_locks_for_long_is_an_error_not_a_hang(
     store.write(lambda tx: tx.set_meta("a", "b"))
     eventually(lambda: store.meta("a") == "b", what="the write to be readable")
     store.close()
+
+
+# Copies
+
+
+def test_a_backup_taken_by_another_process_meanwhile_opens_elsewhere(
+    path: Path, file_store: SqliteStore, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy" / "auth.db"
+    copy.parent.mkdir(mode=0o700)
+    file_store.write(lambda tx: (tx.add_token(a_token()), tx.record(an_event())))
+    backup = """
+import sqlite3, sys
+source, target = sqlite3.connect(sys.argv[1]), sqlite3.connect(sys.argv[2])
+source.backup(target)
+target.close()
+source.close()
+"""
+    subprocess.run([sys.executable, "-c", backup, str(path), str(copy)], check=True)
+    assert file_store.write(lambda tx: tx.add_meta("still", "writing"))
+    copy.chmod(0o600)
+    restored = open_sqlite(copy, a_keyring())
+    assert restored.tokens() == [a_token()]
+    assert restored.verify_trail() == (1, None)
+    restored.close()
+
+
+def test_rows_saved_by_a_sql_shell_open_again(path: Path, tmp_path: Path) -> None:
+    """As docs/storage.md says for damage without a backup; a dump forgets whose file it was."""
+    filled_file(path)
+    saved = tmp_path / "saved" / "auth.db"
+    saved.parent.mkdir(mode=0o700)
+    source, target = sqlite3.connect(path), sqlite3.connect(saved)
+    target.executescript("\n".join(source.iterdump()))
+    target.execute("PRAGMA application_id = 1953524852")
+    target.execute("PRAGMA user_version = 1")
+    target.close()
+    source.close()
+    saved.chmod(0o600)
+    store = open_sqlite(saved, a_keyring())
+    assert (len(store.tokens()), len(store.hosts())) == (40, 40)
+    assert store.verify_trail() == (40, None)
+    store.close()
