@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from teleport_lite.model.token import JoinToken
 from teleport_lite.secret import Secret
 from teleport_lite.store.sqlite import SqliteStore, open_sqlite
 from tests.store.makers import a_host, a_keyring, a_token, an_event, filled, spend
+
+ROOT = Path(__file__).parents[2]
 
 
 def on_disk(path: Path) -> bytes:
@@ -139,7 +140,7 @@ def test_kill_9_at_20_random_moments_loses_no_acknowledged_join(path: Path) -> N
 
 def _joins_until_killed(path: Path, number: int, seconds: float) -> set[str]:
     command = [sys.executable, "-c", WRITER, str(path), str(number)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
     assert child.stdout is not None
     first = child.stdout.readline()
     time.sleep(seconds)  # not waiting for anything: the moment of the accident
@@ -169,20 +170,26 @@ def _check_joins(path: Path, acknowledged: set[str]) -> None:
 # A full disk
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Two megabytes of memory as a disk of its own."""
-    mounted = tmp_path / "disk"
-    mounted.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs", str(mounted)]
-    done = subprocess.run(mount, check=False, capture_output=True, text=True)
-    if done.returncode != 0:
+# Two megabytes of memory as a disk, in a mount namespace that ends with the process in it.
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=2m,mode=0700 tmpfs "$1" && echo mounted && exec "$2" -c "
+import pathlib, sys
+from tests.store.test_sqlite import fill_and_empty
+fill_and_empty(pathlib.Path(sys.argv[1]))
+print('passed')
+" "$1"
+"""
+
+
+def test_on_a_full_disk_writes_fail_whole_reads_go_on_and_space_heals_it(tmp_path: Path) -> None:
+    command = ["unshare", "-m", "sh", "-c", ON_A_SMALL_DISK, "sh", str(tmp_path), sys.executable]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    if not done.stdout.startswith("mounted"):
         pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
-    yield mounted
-    subprocess.run(["umount", str(mounted)], check=True)
+    assert done.stdout == "mounted\npassed\n", done.stderr
 
 
-def test_on_a_full_disk_writes_fail_whole_reads_go_on_and_space_heals_it(small_disk: Path) -> None:
+def fill_and_empty(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 1_000_000)
     store = open_sqlite(small_disk / "data" / "auth.db", a_keyring())
