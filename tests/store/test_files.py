@@ -103,7 +103,6 @@ def test_a_start_that_was_killed_while_making_the_file_starts_again(
     assert not path.with_name(".auth.db.new").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="attaching strace needs root here")
 def test_a_first_start_killed_at_any_call_that_writes_can_be_repeated(tmp_path: Path) -> None:
     """SIGKILL at the nth call of each kind, until there is no nth; then open in peace."""
     killed = 0
