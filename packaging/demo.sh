@@ -137,7 +137,7 @@ until_true() {
   local what=$1 name=$2 deadline=$((SECONDS + PATIENCE))
   shift 2
   until "$@" >/dev/null 2>last.err; do
-    if ! kill -0 "$(cat "$name.pid")" 2>/dev/null; then
+    if ! alive "$(cat "$name.pid")"; then
       tail -n 30 "$name.log" >&2
       die "$name has ended before this was so: $what"
     elif [ $SECONDS -ge $deadline ]; then
@@ -160,12 +160,15 @@ demo_stop() {
 end() {
   local tries=0
   kill -TERM "$1" 2>/dev/null || return 0
-  while kill -0 "$1" 2>/dev/null; do
+  while alive "$1" && [ $tries -lt 200 ]; do
     tries=$((tries + 1))
-    [ $tries -lt 100 ] || kill -KILL "$1" 2>/dev/null || true
+    [ $tries -ne 100 ] || kill -KILL "$1" 2>/dev/null || true
     sleep 0.05
   done
 }
+
+# A zombie has ended, even if nobody has asked for its exit code (as in a container without an init).
+alive() { [ -e "/proc/$1" ] && ! grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; }
 
 # Numbers of processes that run the program of this demo, whose directory no other process names.
 marked() {
@@ -196,7 +199,7 @@ demo_kept() {
     echo '#!/usr/bin/env bash'
     echo '# Ends the demo and removes its directory, this file with it.'
     printf 'dir=%q\n' "$dir"
-    declare -f demo_stop end marked
+    declare -f demo_stop end alive marked
     # shellcheck disable=SC2016 # it is expanded there
     echo 'demo_stop; cd /; rm -rf "$dir"'
   } >"$dir/stop"
