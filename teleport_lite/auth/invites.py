@@ -6,7 +6,7 @@ from teleport_lite.ambient import Clock
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.people import PeopleDesk
-from teleport_lite.auth.tokens import TokenDesk, weakness
+from teleport_lite.auth.tokens import TokenDesk, check_ttl, weakness
 from teleport_lite.errors import Malformed
 from teleport_lite.model.duration import parse_duration
 from teleport_lite.model.system_role import BOT, RoleBook
@@ -48,6 +48,7 @@ class InviteDesk:
     def add_bot(self, caller: Caller, asked: BotAdd) -> dict[str, Any]:
         """A bot user and the token its machine joins with, once."""
         ttl = parse_duration(asked.ttl, "ttl")
+        check_ttl(ttl)  # before the bot is there
         user = self._people.add_bot(caller, asked)
         token = self._tokens.make(
             roles=(BOT,), text=Secret(""), ttl=ttl, labels={}, bot_name=asked.name, by=caller

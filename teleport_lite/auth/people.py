@@ -20,7 +20,7 @@ from teleport_lite.pki.authority import Signed
 from teleport_lite.pki.keys import check_ssh_public, public_of_csr
 from teleport_lite.proto.admin import BotAdd, SignUser, UserAdd, UserUpdate
 from teleport_lite.proto.resource import moment, user_doc
-from teleport_lite.store.protocols import Store
+from teleport_lite.store.protocols import Store, Tx
 
 
 class PeopleDesk:
@@ -52,17 +52,28 @@ class PeopleDesk:
         user = self._known(asked.name)
         roles = user.roles if asked.roles is None else tuple(asked.roles)
         logins = user.logins if asked.logins is None else tuple(asked.logins)
-        changed = replace(self._user(user.name, roles, logins), created_at=user.created_at)
+        checked = self._user(user.name, roles, logins)
+        traits = {**user.traits, **checked.traits}
+        changed = replace(user, roles=checked.roles, traits=traits)
+
+        def put(tx: Tx) -> bool:
+            if not tx.remove_user(changed.name):  # whoever was removed meanwhile stays removed
+                return False
+            tx.put_user(changed)
+            return True
+
         facts = _facts(caller, changed)
         with self._trail.attempt("user.update", ok="T1003I", refused="T1003E", **facts) as entry:
-            write_recorded(self._store, entry, lambda tx: tx.put_user(changed))
+            if not write_recorded(self._store, entry, put):
+                raise _removed(changed)
         return {"user": user_doc(changed)}
 
     def remove(self, caller: Caller, name: str) -> dict[str, Any]:
         user = self._known(name)
         facts = _facts(caller, user)
         with self._trail.attempt("user.delete", ok="T1004I", refused="T1004E", **facts) as entry:
-            write_recorded(self._store, entry, lambda tx: tx.remove_user(name))
+            if not write_recorded(self._store, entry, lambda tx: tx.remove_user(name)):
+                raise _removed(user)
         return {"name": name}
 
     def listing(self, *, bots: bool) -> list[dict[str, Any]]:
@@ -94,6 +105,8 @@ class PeopleDesk:
         user = self._known(asked.user)
         roles = self._issuer.roles_of(user)
         ttl = session_ttl(parse_duration(asked.ttl, "ttl"), roles)
+        if not ttl:
+            raise Malformed("ttl must be longer than nothing, like 12h")
         ssh_key, tls_key = check_ssh_public(asked.ssh_key), public_of_csr(asked.tls_csr)
         facts = _facts(caller, user)
         with self._trail.attempt("cert.create", ok="TC000I", refused="TC000E", **facts) as entry:
@@ -136,6 +149,10 @@ class PeopleDesk:
         if user is None:
             raise NotFound(f"user {name[:64]!a} does not exist", hint="tctl users ls")
         return user
+
+
+def _removed(user: User) -> NotFound:
+    return NotFound(f"user {user.name} was removed a moment ago", hint="tctl users ls")
 
 
 def _facts(caller: Caller, user: User) -> dict[str, str]:

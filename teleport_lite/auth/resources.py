@@ -1,6 +1,7 @@
 """`tctl get`, `create` and `rm`: every kind of resource through one table."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,19 +10,20 @@ from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.hosts import Presence
+from teleport_lite.auth.issue import bot_user
 from teleport_lite.auth.record import write_recorded
 from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.errors import Conflict, Malformed, NotFound
 from teleport_lite.model.duration import parse_duration
 from teleport_lite.model.host import presence
 from teleport_lite.model.lock import Lock, Target
-from teleport_lite.model.names import RESOURCE_NAME, UUID, checked
+from teleport_lite.model.names import LOGIN, RESOURCE_NAME, UUID, checked
 from teleport_lite.model.system_role import BOT, NODE, RoleBook
 from teleport_lite.model.token import DEFAULT_TTL
 from teleport_lite.proto import resource as docs
 from teleport_lite.proto.admin import LockAdd
 from teleport_lite.secret import Secret
-from teleport_lite.store.protocols import Store
+from teleport_lite.store.protocols import Store, Tx
 
 Doc = dict[str, Any]
 
@@ -45,6 +47,11 @@ ALIASES = {
     "kube": "kube_server",
     "kube_cluster": "kube_server",
 }
+
+
+MIN_LOCK, MAX_LOCK = timedelta(seconds=1), timedelta(days=36500)
+# For what documents do not make or remove, the command that does.
+_INSTEAD = {"bot": "tctl bots --help", "node": "tctl nodes add"}
 
 
 class ResourceDesk:
@@ -95,29 +102,35 @@ class ResourceDesk:
         if kind == "token":
             return self._create_token(caller, doc)
         if kind == "lock":
-            lock = docs.lock_from_doc(doc)
-            return {"kind": kind, "name": self._put_lock(caller, lock).id, "created": True}
-        raise Malformed(f"{kind} can not be created by hand", hint="tctl get " + kind)
+            return self._create_lock(caller, doc, force)
+        raise Malformed(f"{kind} can not be created by hand", hint=_INSTEAD.get(kind, ""))
 
     def remove(self, caller: Caller, kind: str, name: str) -> Doc:
         """Raises NotFound, or Conflict for what the cluster can not do without."""
         if kind == "token":
             self._tokens.remove(name, caller)
             return {"kind": kind, "name": name}
-        removers = {
-            "role": self._remove_role,
-            "user": lambda n: self._store.write(lambda tx: tx.remove_user(n)),
-            "lock": lambda n: self._store.write(lambda tx: tx.remove_lock(n)),
-            "node": self._remove_node,
-            "host": self._remove_node,
+        removers: dict[str, Callable[[Tx], bool]] = {
+            "role": lambda tx: tx.remove_role(name),
+            "user": lambda tx: tx.remove_user(name),
+            "lock": lambda tx: tx.remove_lock(name),
+            "node": lambda tx: tx.remove_host(name),
+            "host": lambda tx: tx.remove_host(name),
         }
         if kind not in removers:
-            raise Malformed(f"{kind} can not be removed by hand")
+            raise Malformed(f"{kind} can not be removed by hand", hint=_INSTEAD.get(kind, ""))
         facts = {"type": kind, "name": name, "user": caller.label, "addr.remote": caller.address}
         code = "TLK01I" if kind == "lock" else "TLR01I"
-        with self._trail.attempt("resource.delete", ok=code, refused="TLR01E", **facts):
-            if not removers[kind](name):
+        with self._trail.attempt("resource.delete", ok=code, refused="TLR01E", **facts) as entry:
+            if kind == "role":
+                self._check_unused(name)
+            if kind in ("node", "host"):
+                checked(UUID, name, "host UUID", example="d52527f9-b260-41d0-bb5a-e23b0cfe0f8f")
+            if not write_recorded(self._store, entry, removers[kind]):
                 raise NotFound(f"{kind} {name[:64]!a} does not exist", hint=f"tctl get {kind}s")
+        if kind in ("node", "host"):
+            self._presence.cut(name, "this host was removed from the cluster")
+            self._presence.forget(name)
         self._changed()
         return {"kind": kind, "name": name}
 
@@ -128,10 +141,12 @@ class ResourceDesk:
             raise Malformed(f"lock target must be one of {', '.join(words)}")
         now = self._clock.now()
         ttl = parse_duration(asked.ttl, "ttl") if asked.ttl else None
+        if ttl is not None and not MIN_LOCK <= ttl <= MAX_LOCK:
+            raise Malformed("ttl of a lock must be between 1s and 36500d; leave it out for ever")
         lock = Lock(
             id=self._chance.uuid(),
             target=Target(asked.target),
-            value=checked(RESOURCE_NAME, asked.value, "lock value", example="alice"),
+            value=asked.value,
             message=asked.message[:500],
             created_at=now,
             created_by=caller.label,
@@ -195,27 +210,76 @@ class ResourceDesk:
 
     def _create_role(self, caller: Caller, doc: Doc, force: bool) -> Doc:
         role = docs.role_from_doc(doc)
-        known = self._store.role(role.name)
-        if known and not force:
-            raise Conflict(f"role {role.name} already exists", hint="tctl create -f")
-        facts = {"name": role.name, "user": caller.label, "addr.remote": caller.address}
-        with self._trail.attempt("role.create", ok="T9000I", refused="T9000E", **facts) as entry:
-            write_recorded(self._store, entry, lambda tx: tx.put_role(role))
+        created = self._put(
+            caller,
+            ("role.create", "T9000", role.name),
+            force,
+            add=lambda tx: tx.add_role(role),
+            replace=lambda tx: tx.put_role(role),
+        )
         self._changed()
-        return {"kind": "role", "name": role.name, "created": known is None}
+        return {"kind": "role", "name": role.name, "created": created}
 
     def _create_user(self, caller: Caller, doc: Doc, force: bool) -> Doc:
         user = docs.user_from_doc(doc)
-        known = self._store.user(user.name)
-        if known and not force:
-            raise Conflict(f"user {user.name} already exists", hint="tctl create -f")
+        if user.bot is not user.name.startswith(bot_user("")):
+            raise Malformed("names of bots, and no others, begin with bot-", hint="tctl bots add")
+        for login in user.logins:
+            checked(LOGIN, login, "login", example="root")
         for role in user.roles:
             if self._store.role(role) is None:
-                raise NotFound(f"role {role} does not exist", hint="tctl get roles")
-        facts = {"name": user.name, "user": caller.label, "addr.remote": caller.address}
-        with self._trail.attempt("user.create", ok="T1002I", refused="T1002E", **facts) as entry:
-            write_recorded(self._store, entry, lambda tx: tx.put_user(user))
-        return {"kind": "user", "name": user.name, "created": known is None}
+                raise NotFound(f"role {role[:64]!a} does not exist", hint="tctl get roles")
+        known = self._store.user(user.name)
+        user = replace(
+            user,
+            created_at=known.created_at if known else self._clock.now(),
+            generation=known.generation if known else 0,
+        )
+        created = self._put(
+            caller,
+            ("user.create", "T1002", user.name),
+            force,
+            add=lambda tx: tx.add_user(user),
+            replace=lambda tx: tx.put_user(user),
+        )
+        return {"kind": "user", "name": user.name, "created": created}
+
+    def _create_lock(self, caller: Caller, doc: Doc, force: bool) -> Doc:
+        """Who made it, and when, is ours to say."""
+        lock = docs.lock_from_doc(doc)
+        lock = replace(lock, created_at=self._clock.now(), created_by=caller.label)
+        known = any(each.id == lock.id for each in self._store.locks())
+        if known and not force:
+            raise Conflict(f"lock {lock.id} already exists", hint="tctl create -f")
+        self._put_lock(caller, lock)
+        return {"kind": "lock", "name": lock.id, "created": not known}
+
+    def _put(
+        self,
+        caller: Caller,
+        what: tuple[str, str, str],
+        force: bool,
+        *,
+        add: Callable[[Tx], bool],
+        replace: Callable[[Tx], None],
+    ) -> bool:
+        """Add, or replace if forced to, together with the event. True if it is new."""
+        kind, code, name = what
+        facts = {"name": name, "user": caller.label, "addr.remote": caller.address}
+        with self._trail.attempt(kind, ok=f"{code}I", refused=f"{code}E", **facts) as entry:
+
+            def change(tx: Tx) -> bool:
+                fresh = add(tx)
+                if not fresh and not force:
+                    raise Conflict(
+                        f"{kind.partition('.')[0]} {name} already exists", hint="tctl create -f"
+                    )
+                if not fresh:
+                    replace(tx)
+                entry.commit(tx)
+                return fresh
+
+            return self._store.write(change)
 
     def _create_token(self, caller: Caller, doc: Doc) -> Doc:
         value, words, expires, labels, bot_name = docs.token_parts(doc)
@@ -233,6 +297,9 @@ class ResourceDesk:
         return {"kind": "token", "name": token.text.reveal(), "created": True}
 
     def _put_lock(self, caller: Caller, lock: Lock) -> Lock:
+        if lock.target is Target.TOKEN:
+            lock = replace(lock, value=self._tokens.id_of(lock.value))
+        checked(RESOURCE_NAME, lock.value, "lock value", example="alice")
         facts = {
             "name": lock.id,
             "target": f"{lock.target.value}:{lock.value}",
@@ -246,18 +313,10 @@ class ResourceDesk:
             self._presence.cut(lock.value, "this host is locked")
         return lock
 
-    def _remove_role(self, name: str) -> bool:
-        users = [user.name for user in self._store.users() if name in user.roles]
+    def _check_unused(self, role: str) -> None:
+        users = [user.name for user in self._store.users() if role in user.roles]
         if users:
-            raise Conflict(f"role {name} is in use by {', '.join(users[:5])}")
-        return self._store.write(lambda tx: tx.remove_role(name))
-
-    def _remove_node(self, host_id: str) -> bool:
-        checked(UUID, host_id, "host UUID", example="d52527f9-b260-41d0-bb5a-e23b0cfe0f8f")
-        gone = self._store.write(lambda tx: tx.remove_host(host_id))
-        self._presence.cut(host_id, "this host was removed from the cluster")
-        self._presence.forget(host_id)
-        return gone
+            raise Conflict(f"role {role} is in use by {', '.join(users[:5])}")
 
 
 def _is_called(doc: Doc, name: str) -> bool:

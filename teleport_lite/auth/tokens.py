@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
+from teleport_lite.auth.issue import bot_user
 from teleport_lite.auth.record import write_recorded
 from teleport_lite.auth.scram import make_verifier
 from teleport_lite.errors import Conflict, Malformed, NotFound
+from teleport_lite.model.labels import check_labels
 from teleport_lite.model.names import TOKEN
-from teleport_lite.model.system_role import RoleBook
+from teleport_lite.model.system_role import BOT, RoleBook
 from teleport_lite.model.token import MAX_TTL, JoinToken
 from teleport_lite.proto.join import token_name
 from teleport_lite.secret import Secret
@@ -42,15 +44,18 @@ class TokenDesk:
         bot_name: str,
         by: Caller,
     ) -> JoinToken:
-        """Create a token. Raises Malformed for a bad value or life, Conflict if it exists."""
-        if not MIN_TTL <= ttl <= MAX_TTL:
-            raise Malformed("ttl must be between 1s and 8760h", hint="tctl tokens add --ttl=30m")
+        """Create a token. Raises Malformed for a bad value or life, Conflict if it exists,
+
+        NotFound for a bot that does not.
+        """
+        check_ttl(ttl)
+        self._check_bot(bot_name, roles)
         now = self._clock.now()
         token = self._token(
             text or Secret(self._chance.token(TOKEN_BYTES)),
             self._book.with_implied(roles),
             expires_at=now + ttl,
-            labels=labels,
+            labels=check_labels(labels),
             bot_name=bot_name,
             created_at=now,
             created_by=by.label,
@@ -76,6 +81,16 @@ class TokenDesk:
         """By slow hash, expired ones too: the trail wants to know which it was."""
         return self._static.get(name) or self._store.token(name)
 
+    def id_of(self, word: str) -> str:
+        """The id of the token that `word` is, or is the id of: a lock must not show a token.
+
+        Raises NotFound.
+        """
+        for token in self.live():
+            if word == token.id or token.text == Secret(word):
+                return token.id
+        raise NotFound("join token not found", hint="tctl tokens ls")
+
     def live(self) -> list[JoinToken]:
         """All that still work, those that expire first in front, static ones last."""
         now = self._clock.now()
@@ -96,6 +111,12 @@ class TokenDesk:
             if not write_recorded(self._store, entry, lambda tx: tx.remove_token(token.name)):
                 raise NotFound("the token was removed a moment ago")
         return token
+
+    def _check_bot(self, bot_name: str, roles: Sequence[str]) -> None:
+        if bot_name and BOT not in roles:
+            raise Malformed("only a token of type bot can carry the name of a bot")
+        if bot_name and self._store.user(bot_user(bot_name)) is None:
+            raise NotFound(f"bot {bot_name[:64]!a} does not exist", hint="tctl bots add")
 
     def _one(self, text: str) -> JoinToken:
         tokens = self.live()
@@ -137,6 +158,11 @@ class TokenDesk:
             created_at=created_at,
             created_by=created_by,
         )
+
+
+def check_ttl(ttl: timedelta) -> None:
+    if not MIN_TTL <= ttl <= MAX_TTL:
+        raise Malformed("ttl must be between 1s and 8760h", hint="tctl tokens add --ttl=30m")
 
 
 def weakness(token: JoinToken) -> str:

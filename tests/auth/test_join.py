@@ -20,7 +20,7 @@ from teleport_lite.proto.join import JoinFinish, JoinStart, Welcome, server_end_
 from teleport_lite.secret import Secret
 from teleport_lite.store.protocols import REPLAY_WINDOW
 from teleport_lite.testing.makers import TOKEN
-from tests.auth.bench import CLUSTER, OURS, ROOT, Applicant, Bench, stranger, the_host
+from tests.auth.bench import CLUSTER, OURS, Applicant, Bench, stranger, the_host
 
 SAME_ANSWER = "web-1 can not join the cluster, token expired or not found"
 
@@ -719,4 +719,3 @@ def test_the_bundle_is_public_words() -> None:
     assert (bundle.cluster, bundle.version) == (CLUSTER, "1.2.3")
     assert bundle.time == bench.clock.now().timestamp()
     assert all("PRIVATE" not in ca for ca in bundle.host_cas)
-    assert ROOT.label == "admin:root"
