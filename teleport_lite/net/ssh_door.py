@@ -138,7 +138,9 @@ class _Offered(paramiko.PKey):
 
     def would_do(self, login: str) -> bool:
         """With a signature at hand the question is put once, with it."""
-        return self._handler.signed or self._handler.present(login, self._algorithm, self._raw, None)
+        return self._handler.signed or self._handler.present(
+            login, self._algorithm, self._raw, None
+        )
 
     def verify_ssh_sig(self, data: bytes, msg: paramiko.Message) -> bool:  # noqa: ARG002  # why:
         """`data` is what paramiko thinks was signed. The monitor puts that together itself."""
@@ -169,6 +171,10 @@ class _Auth(AuthHandler):
                 reader.text()
             reader.end()
         super()._parse_userauth_request(m)  # type: ignore[misc]  # not in stubs
+
+    def _parse_userauth_info_response(self, _m: paramiko.Message) -> None:
+        """We ask no questions; paramiko would count to the number of answers it names."""
+        raise paramiko.SSHException("an answer to a question that nobody asked")
 
     def _generate_key_from_request(self, algorithm: str, keyblob: bytes) -> paramiko.PKey:
         return _Offered(self, algorithm, keyblob)

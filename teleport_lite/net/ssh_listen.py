@@ -192,7 +192,12 @@ class SshListener:
                 self._next(source)
 
     def _hand_over(self, source: str, arrived: _Arrived) -> bool:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as why:
+            self.counters.accept_errors += 1
+            self._say("can not serve SSH connections: %s", why.strerror)
+            return False
         with theirs:
             try:
                 self._zygote.hand_over(arrived.sock, theirs, peer=arrived.peer, local=arrived.local)

@@ -29,8 +29,8 @@ class GuardedPackets(Packetizer):
             if len(line) >= MAX_BANNER:
                 raise SSHException("identification line is too long")
             line += self.read_all(1)
-        if not line.startswith(b"SSH-"):
-            raise SSHException("client does not speak SSH")
+            if line[:4] != b"SSH-"[: len(line)]:
+                raise SSHException("client does not speak SSH")
         return line.rstrip(b"\r\n").decode("ascii", "replace")
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
