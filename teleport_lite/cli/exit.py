@@ -21,7 +21,7 @@ from typing import Any
 import typer
 
 from teleport_lite import errors
-from teleport_lite.cli.show import Unread, flush, safe
+from teleport_lite.cli.show import Unread, discard, flush, safe
 
 CODE: dict[type[errors.Error], int] = {
     errors.Malformed: 1,
@@ -107,10 +107,8 @@ def _bug(bug: Exception, debug: bool) -> int:
 
 
 def _unread() -> int:
-    """The reader is gone (`tctl get nodes | head`). Python would complain again on exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+    """The reader is gone (`tctl get nodes | head`)."""
+    discard()
     return UNREAD
 
 

@@ -4,6 +4,7 @@ Text that came from elsewhere passes `safe` or `line` before it reaches a termin
 label must not move the cursor, change the window's title or fake a row.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -65,8 +66,16 @@ def _written(write: Callable[[], object]) -> None:
     except BrokenPipeError as why:
         raise Unread from why
     except OSError as why:
+        discard()
         reason = (why.strerror or str(why)).lower()
         raise Unavailable(f"standard output cannot be written: {reason}", hint="df -h") from why
+
+
+def discard() -> None:
+    """What could not be written is given up: Python would try again on exit, and complain."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def as_json(value: object) -> str:
