@@ -16,7 +16,6 @@ from tests.packaging.conftest import ROOT, build, copy_sources
 sys.path.insert(0, str(ROOT / "packaging"))  # its scripts import each other by bare names
 
 import contents
-
 from build import shared_parts
 
 
