@@ -1,6 +1,7 @@
 """Who is asking. Comes from the connection, never from the words on it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -19,6 +20,7 @@ class Caller:
     address: str  # where the connection comes from; "local" for the socket
     roles: tuple[str, ...] = ()  # as the certificate has them
     bot_instance: str = ""
+    until: datetime | None = None  # end of the certificate; None without one
     # DER of the certificate our side of the connection showed: the channel binding of a join.
     our_certificate: bytes = b""
 

@@ -178,5 +178,6 @@ def build(
             presence=presence,
             teacher=teacher,
             renewals=renewals,
+            book=book,
         ),
     )

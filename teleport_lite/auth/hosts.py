@@ -4,20 +4,24 @@ What hosts report lives in memory and is flushed in batches; losing the last sec
 a beat. What a host *is* was written durably when it joined.
 """
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from teleport_lite.ambient import Clock
+from teleport_lite.errors import Malformed
 from teleport_lite.model.host import BEAT_EVERY, Host, Report, Resource
-from teleport_lite.proto.stream import Beat
+from teleport_lite.model.labels import check_labels
+from teleport_lite.model.names import RESOURCE_NAME, checked
+from teleport_lite.proto.stream import Announced, Beat
 from teleport_lite.store.protocols import Store, Tx
 
 # A second stream for a host whose first one beat this recently is a clone, not a restart.
 SURELY_ALIVE = BEAT_EVERY * 2
-# Hosts write their clock into a beat; beyond this both sides are told.
-SKEW_WARNING = 30.0
+# A name or an IP address, and a port.
+ADDRESS = re.compile(r"[A-Za-z0-9.:\[\]-]{1,262}")
 
 
 @dataclass(slots=True)
@@ -44,7 +48,10 @@ class Presence:
         self._dirty: set[str] = set()
 
     def arrive(self, live: Live) -> Live | None:
-        """Register a stream. Returns the other one if this host is connected already."""
+        """Register a stream. Returns the other one if this host is connected already.
+
+        One that was silent for long, or is an older one of the same process, is cut instead.
+        """
         with self._guard:
             other = self._live.get(live.host_id)
             if other and other.boot_id != live.boot_id and self._fresh(other):
@@ -55,20 +62,23 @@ class Presence:
                 live.host_id,
                 replace(old, version=live.version, last_seen=self._clock.now(), gone=False),
             )
+        if other:
+            other.cut("this host has connected anew")
         return None
 
-    def beat(self, live: Live, beat: Beat) -> float:
-        """Take a heartbeat; returns how many seconds the host's clock is ahead of ours."""
+    def beat(self, live: Live, beat: Beat, kinds: frozenset[str]) -> float:
+        """Take a heartbeat; returns how many seconds the host's clock is ahead of ours.
+
+        Raises Malformed for what people should not find in a listing, and for resources of
+        other than `kinds`.
+        """
         now = self._clock.now()
         skew = beat.time - now.timestamp()
         report = Report(
             version=live.version,
-            address=beat.address,
-            labels=dict(beat.labels),
-            resources=tuple(
-                Resource(kind=r.kind, name=r.name, labels=r.labels, spec=r.spec)
-                for r in beat.resources
-            ),
+            address=_address(beat.address),
+            labels=check_labels(beat.labels),
+            resources=tuple(_resource(each, kinds) for each in beat.resources),
             last_seen=now,
             skew=skew,
         )
@@ -146,3 +156,21 @@ class Presence:
     def _note(self, host_id: str, report: Report) -> None:
         self._reports[host_id] = report
         self._dirty.add(host_id)
+
+
+def _address(text: str) -> str:
+    return checked(ADDRESS, text, "address", example="10.0.0.5:3022") if text else ""
+
+
+def _resource(said: Announced, kinds: frozenset[str]) -> Resource:
+    if said.kind not in kinds:
+        raise Malformed(f"a host with these roles can not announce {said.kind[:40]!a}")
+    for key, value in said.spec.items():
+        if not (key.isprintable() and value.isprintable()):
+            raise Malformed(f"{said.kind}: spec must be printable text")
+    return Resource(
+        kind=said.kind,
+        name=checked(RESOURCE_NAME, said.name, f"{said.kind} name", example="grafana"),
+        labels=check_labels(said.labels),
+        spec=dict(said.spec),
+    )

@@ -1,5 +1,6 @@
 """The auth role's end of the agent stream (proto/stream.py draws it)."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from teleport_lite.auth.knowledge import Teacher
 from teleport_lite.auth.renew import RenewDesk
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound
 from teleport_lite.model.event import Event
+from teleport_lite.model.system_role import RoleBook
 from teleport_lite.proto.codec import MAX_FRAME, read, write
 from teleport_lite.proto.stream import (
     AgentEvent,
@@ -25,7 +27,10 @@ from teleport_lite.proto.stream import (
 )
 from teleport_lite.store.protocols import Store, Tx
 
+# Agents send at most 100 at once; a host that sends more is not one of ours.
 MAX_EVENTS = 200
+# What a host may tell. Joins, tokens, users and locks are told by auth itself, and by nobody else.
+HOST_EVENTS = re.compile(r"auth|exec|session\.[a-z.]{1,40}")
 
 
 class StreamDesk:
@@ -40,12 +45,19 @@ class StreamDesk:
         presence: Presence,
         teacher: Teacher,
         renewals: RenewDesk,
+        book: RoleBook,
     ) -> None:
         self.clock, self.store, self.trail = clock, store, trail
         self.presence, self.teacher, self.renewals = presence, teacher, renewals
+        self._announces = {role.name: role.announces for role in book if role.announces}
 
     def open(self, caller: Caller, send: Callable[[bytes | None], None]) -> "AgentStream":
         """`send` takes a frame, or None to close; it returns at once. Raises NotFound, Denied."""
+        self.check(caller)
+        return AgentStream(self, caller, send)
+
+    def check(self, caller: Caller) -> None:
+        """Is this host still one of ours? Raises NotFound or Denied."""
         if self.store.host(caller.name) is None:
             raise NotFound(
                 f"host {caller.name} is not part of this cluster any more",
@@ -54,7 +66,10 @@ class StreamDesk:
         verdict = locked(self.store.locks(), self.clock.now(), node=caller.name)
         if isinstance(verdict, Refused):
             raise Denied(verdict.reason)
-        return AgentStream(self, caller, send)
+
+    def kinds(self, caller: Caller) -> frozenset[str]:
+        """What a host with these roles may show."""
+        return frozenset(self._announces[role] for role in caller.roles if role in self._announces)
 
 
 class AgentStream:
@@ -65,11 +80,14 @@ class AgentStream:
     ) -> None:
         self._desk, self._caller, self._send = desk, caller, send
         self._live: Live | None = None
-        self._goodbye = False
+        self._goodbye = self._over = False
 
     def frame(self, raw: bytes) -> None:
-        """Raises nothing: what is wrong with a frame is answered on the stream, which then ends."""
+        """What is wrong with a frame is answered on the stream, which then ends."""
+        if self._over:
+            return
         try:
+            self._check_certificate()
             said = read(FromAgent, raw, limit=MAX_FRAME)
             if said.hello is not None:
                 self._hello(said.hello)
@@ -84,25 +102,32 @@ class AgentStream:
                 self._say(ToAgent(welcome=welcome))
             elif said.goodbye is not None:
                 self._goodbye = True
-                self._send(None)
+                self._end()
         except Error as why:
             self.refuse(why)
 
     def refuse(self, why: Error) -> None:
         refusal = Refusal(code=why.code, message=why.message, hint=why.hint)
         self._say(ToAgent(refusal=refusal))
-        self._send(None)
+        self._end()
 
     def closed(self) -> None:
         if self._live is not None:
             self._desk.presence.leave(self._live, said_goodbye=self._goodbye)
 
+    def _check_certificate(self) -> None:
+        """A stream outlives the certificate it was opened with; renewed hosts just come back."""
+        if self._caller.until is not None and self._desk.clock.now() >= self._caller.until:
+            raise Denied("the certificate of this connection has expired", hint="connect again")
+
     def _hello(self, hello: StreamHello) -> None:
+        if self._live is not None:
+            raise Malformed("the stream has begun already")
         live = Live(
             host_id=self._caller.name,
-            boot_id=hello.boot_id,
+            boot_id=hello.boot_id[:64],
             address=self._caller.address,
-            version=hello.version[:40],
+            version="".join(char for char in hello.version[:40] if char.isprintable()),
             push=self._teach,
             cut=lambda why: self.refuse(Denied(why)),
             last_beat=self._desk.clock.now(),
@@ -120,16 +145,19 @@ class AgentStream:
                 hint="if this machine is a clone, empty its data_dir and join with a new token",
             )
         self._live = live
+        self._desk.check(self._caller)  # what changed since the stream was opened cut nobody
         self._teach()
 
     def _beat(self, beat: Beat, live: Live) -> None:
-        self._desk.presence.beat(live, beat)
+        self._desk.presence.beat(live, beat, self._desk.kinds(self._caller))
         self._say(ToAgent(beat=BeatReply(time=self._desk.clock.now().timestamp())))
 
     def _events(self, events: list[AgentEvent]) -> None:
         """Audit events of the host. Who sent them is ours to say."""
+        if len(events) > MAX_EVENTS:
+            raise Malformed(f"{len(events)} events in a frame, the most is {MAX_EVENTS}")
         now = self._desk.clock.now()
-        kept = [_event(each, self._caller.name, now) for each in events[:MAX_EVENTS]]
+        kept = [_event(each, self._caller.name, now) for each in events]
 
         def put(tx: Tx) -> None:
             for event in kept:
@@ -141,16 +169,26 @@ class AgentStream:
         self._say(ToAgent(knowledge=self._desk.teacher.lesson()))
 
     def _say(self, message: ToAgent) -> None:
-        self._send(write(message))
+        if not self._over:
+            self._send(write(message))
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._send(None)
 
 
 def _event(said: AgentEvent, host_id: str, now: datetime) -> Event:
+    """Late is fine, auth may have been away. From the future is not: the store takes the times
+    of events for the time it is, and tokens would be dead before their hour."""
+    if not HOST_EVENTS.fullmatch(said.kind):
+        raise Malformed(f"a host can not tell of {said.kind[:40]!a}")
     try:
-        at = datetime.fromtimestamp(said.at, UTC)
+        at = min(datetime.fromtimestamp(said.at, UTC), now)
     except (ValueError, OverflowError, OSError):
         at = now
     return Event(
-        kind=said.kind[:64],
+        kind=said.kind,
         code=said.code[:16],
         at=at,
         outcome=said.outcome[:32],

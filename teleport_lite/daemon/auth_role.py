@@ -82,6 +82,7 @@ class Doorman:
             address=peer.address,
             roles=shown.roles,
             bot_instance=shown.bot_id,
+            until=shown.not_after,
             our_certificate=peer.our_certificate,
         )
 

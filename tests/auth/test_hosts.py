@@ -1,0 +1,221 @@
+"""Who is there: presence, from the first word to the last listing."""
+
+from datetime import timedelta
+
+import pytest
+
+from teleport_lite.auth.hosts import SURELY_ALIVE, Live, Presence
+from teleport_lite.errors import Malformed
+from teleport_lite.model.host import Host, presence
+from teleport_lite.proto.stream import Announced, Beat
+from teleport_lite.store.memory import MemoryStore
+from teleport_lite.testing.fakes import T0, FakeClock
+
+KINDS = frozenset({"node", "app_server"})
+
+
+class Hall:
+    """Presence, with a store that knows two hosts."""
+
+    def __init__(self) -> None:
+        self.clock, self.store = FakeClock(), MemoryStore()
+        self.presence = Presence(clock=self.clock, store=self.store)
+        self.told: list[str] = []
+        for host_id in ("h1", "h2"):
+            host = Host(
+                id=host_id,
+                name=host_id,
+                roles=("Node",),
+                joined_at=T0,
+                token_id="t",
+                ssh_key=f"key {host_id}",
+                tls_key="PEM",
+            )
+            self.store.write(lambda tx, host=host: tx.put_host(host))
+
+    def live(self, host_id: str = "h1", boot: str = "boot-1") -> Live:
+        return Live(
+            host_id=host_id,
+            boot_id=boot,
+            address="192.0.2.7",
+            version="1",
+            push=lambda: self.told.append(f"{boot} taught"),
+            cut=lambda why: self.told.append(f"{boot} cut: {why}"),
+            last_beat=self.clock.now(),
+        )
+
+    def beat(self, live: Live, **said) -> float:
+        beat = Beat(**{"time": self.clock.now().timestamp(), **said})
+        return self.presence.beat(live, beat, KINDS)
+
+    def state(self, host_id: str = "h1") -> str:
+        [report] = [report for host, report in self.presence.hosts() if host.id == host_id]
+        return presence(report, self.clock.now()).value
+
+
+def test_a_host_is_online_from_its_first_word_until_it_falls_silent() -> None:
+    hall = Hall()
+    assert hall.state() == "offline"
+    live = hall.live()
+    assert hall.presence.arrive(live) is None
+    assert (hall.state(), hall.state("h2")) == ("online", "offline")
+    hall.clock.tick(seconds=46)
+    assert hall.state() == "stale"
+    hall.beat(live)
+    assert hall.state() == "online"
+    hall.clock.tick(minutes=3)
+    assert hall.state() == "offline"
+
+
+def test_a_goodbye_is_believed_and_a_broken_stream_is_waited_for() -> None:
+    hall = Hall()
+    for said_goodbye, state in (False, "online"), (True, "offline"):
+        live = hall.live()
+        hall.presence.arrive(live)
+        hall.presence.leave(live, said_goodbye=said_goodbye)
+        assert hall.state() == state
+    assert hall.presence.connected() == 0
+
+
+def test_a_host_that_comes_back_after_its_goodbye_is_online() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    hall.presence.leave(live, said_goodbye=True)
+    hall.presence.arrive(hall.live(boot="boot-2"))
+    assert hall.state() == "online"
+
+
+def test_a_second_process_is_refused_while_the_first_one_beats() -> None:
+    hall = Hall()
+    first = hall.live()
+    hall.presence.arrive(first)
+    hall.clock.tick(seconds=SURELY_ALIVE.total_seconds() - 0.1)
+    assert hall.presence.arrive(hall.live(boot="clone")) is first
+    hall.beat(first)
+    hall.clock.tick(seconds=15)
+    assert hall.presence.arrive(hall.live(boot="clone")) is first
+    assert hall.told == []
+
+
+def test_after_a_silence_the_second_takes_over_and_the_first_is_cut() -> None:
+    hall = Hall()
+    first, second = hall.live(), hall.live(boot="boot-2")
+    hall.presence.arrive(first)
+    hall.clock.tick(seconds=SURELY_ALIVE.total_seconds())
+    second.last_beat = hall.clock.now()
+    assert hall.presence.arrive(second) is None
+    assert hall.told == ["boot-1 cut: this host has connected anew"]
+    hall.presence.leave(first, said_goodbye=True)
+    assert hall.state() == "online"
+    assert hall.presence.connected() == 1
+
+
+def test_the_same_process_may_connect_again_at_once() -> None:
+    hall = Hall()
+    hall.presence.arrive(hall.live())
+    assert hall.presence.arrive(hall.live()) is None
+    assert hall.presence.connected() == 1
+
+
+def test_a_beat_tells_how_far_the_clocks_are_apart() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    assert hall.beat(live, time=T0.timestamp() + 31) == 31
+    [report] = [report for host, report in hall.presence.hosts() if host.id == "h1"]
+    assert report.skew == 31
+
+
+def test_what_was_reported_stays_until_the_next_report() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    app = Announced(kind="app_server", name="grafana", spec={"uri": "http://x"})
+    hall.beat(live, address="10.0.0.5:3022", labels={"env": "prod"}, resources=[app])
+    hall.presence.leave(live, said_goodbye=False)
+    [report] = [report for host, report in hall.presence.hosts() if host.id == "h1"]
+    assert (report.address, report.labels) == ("10.0.0.5:3022", {"env": "prod"})
+    assert report.resources[0].spec == {"uri": "http://x"}
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ({"labels": {"a b": "c"}}, "label key"),
+        ({"labels": {"env": "\x1b[2J"}}, "printable"),
+        ({"labels": {"teleport.internal/x": "y"}}, "reserved"),
+        ({"address": "\x1b]0;owned\x07"}, "address"),
+        ({"address": "10.0.0.5:3022\n"}, "address"),
+        ({"resources": [Announced(kind="db_server", name="x")]}, "can not announce 'db_server'"),
+        ({"resources": [Announced(kind="user", name="x")]}, "can not announce 'user'"),
+        ({"resources": [Announced(kind="app_server", name="a b")]}, "app_server name"),
+        ({"resources": [Announced(kind="app_server", name="a", labels={"*": ""})]}, "label key"),
+        ({"resources": [Announced(kind="app_server", name="a", spec={"u": "\x1b"})]}, "printable"),
+    ],
+)
+def test_what_people_should_not_find_in_a_listing_is_refused(said, cause: str) -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    hall.beat(live, labels={"env": "prod"})
+    with pytest.raises(Malformed, match=cause) as why:
+        hall.beat(live, **said)
+    assert why.value.message.isprintable()
+    [report] = [report for host, report in hall.presence.hosts() if host.id == "h1"]
+    assert report.labels == {"env": "prod"}
+
+
+def test_everybody_is_told_and_one_is_cut() -> None:
+    hall = Hall()
+    hall.presence.arrive(hall.live())
+    hall.presence.arrive(hall.live("h2", "boot-2"))
+    hall.presence.tell_everybody()
+    assert hall.told == ["boot-1 taught", "boot-2 taught"]
+    hall.presence.cut("h2", "locked")
+    hall.presence.cut("nobody", "locked")
+    assert hall.told[2:] == ["boot-2 cut: locked"]
+
+
+def test_reports_are_written_in_batches_and_once() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    hall.beat(live, labels={"env": "prod"})
+    assert hall.store.host("h1")[1].labels == {}  # type: ignore[index]
+    assert hall.presence.flush() == 1
+    assert hall.store.host("h1")[1].labels == {"env": "prod"}  # type: ignore[index]
+    assert hall.presence.flush() == 0
+
+
+def test_after_a_restart_the_last_report_is_still_there() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    hall.beat(live, labels={"env": "prod"})
+    hall.presence.flush()
+    again = Presence(clock=hall.clock, store=hall.store)
+    [report] = [report for host, report in again.hosts() if host.id == "h1"]
+    assert report.labels == {"env": "prod"}
+
+
+def test_a_host_that_nobody_has_seen_for_long_leaves_the_listings() -> None:
+    hall = Hall()
+    hall.clock.tick(days=6)
+    hall.presence.arrive(hall.live())
+    hall.clock.tick(days=2)
+    assert hall.presence.retire(timedelta(days=7)) == ["h2"]
+    assert [host.id for host, _ in hall.presence.hosts()] == ["h1"]
+    assert hall.presence.retire(timedelta(days=7)) == []
+
+
+def test_a_host_that_is_gone_is_not_written_again() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    hall.store.write(lambda tx: tx.remove_host("h1"))
+    hall.presence.forget("h1")
+    assert hall.presence.flush() == 0
+    hall.beat(live)
+    hall.presence.flush()
+    assert hall.store.host("h1") is None
