@@ -36,7 +36,8 @@ def read_address(text: str) -> Address:
 
 
 def matches(networks: tuple[Network, ...], address: Address) -> bool:
-    return any(address.version == each.version and address in each for each in networks)
+    # An IPv4 address is in no IPv6 network, nor the other way round.
+    return any(address in each for each in networks)
 
 
 def _network(entry: str) -> Network:

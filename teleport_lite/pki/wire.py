@@ -34,10 +34,13 @@ class Reader:
         return self.take(self.number(4))
 
     def mpint(self) -> int:
-        """A positive multiple precision integer in its shortest form, as OpenSSH demands."""
+        """A multiple precision integer that is not negative.
+
+        Zeros in front are forbidden by RFC 4251 §5 and taken by OpenSSH: some clients write them.
+        """
         data = self.text()
-        if data and (data[0] > 0x7F or (data[0] == 0 and (len(data) == 1 or data[1] < 0x80))):
-            raise ValueError("negative or padded number")
+        if data and data[0] > 0x7F:
+            raise ValueError("negative number")
         return int.from_bytes(data, "big")
 
     def end(self) -> None:

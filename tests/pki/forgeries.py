@@ -203,6 +203,25 @@ def twisted_ca(login: str) -> SshForgery:
     return user(signer=rsa_key(2048, 9), ca_blob=blob)(login)
 
 
+def ecdsa_numbers(data: bytes) -> bytes:
+    """The two numbers of a right signature, each with its length."""
+    blob = ssh_signature(ec_key(256), data)
+    return blob[4 + len("ecdsa-sha2-nistp256") + 4 :]
+
+
+def ecdsa_with_more(data: bytes) -> bytes:
+    return packed(b"ecdsa-sha2-nistp256") + packed(ecdsa_numbers(data) + b"\0")
+
+
+def ecdsa_padded(data: bytes) -> bytes:
+    """The same numbers, the first with zero bytes in front."""
+    numbers = ecdsa_numbers(data)
+    size = int.from_bytes(numbers[:4], "big")
+    return packed(b"ecdsa-sha2-nistp256") + packed(
+        packed(b"\0\0" + numbers[4 : 4 + size]) + numbers[4 + size :]
+    )
+
+
 def yes(make: Callable[[str], SshForgery | bytes], **more: object) -> Case:
     return Case(ours=True, sshd=True, make=make, **more)  # type: ignore[arg-type]  # fields of Case
 
@@ -238,6 +257,9 @@ MATRIX: dict[str, Case] = {
         user(ec_key(521)),
         algorithm=P521,
         key=lambda: ec_key(521),
+    ),
+    "right, login signature with padded numbers": yes(
+        user(ec_key(256)), algorithm=P256, signature=ecdsa_padded
     ),
     "right, RSA CA with SHA-512": yes(signed_with(b"rsa-sha2-512")),
     "right, RSA CA with SHA-256": yes(signed_with(b"rsa-sha2-256")),
@@ -406,6 +428,15 @@ MATRIX: dict[str, Case] = {
     "Ed25519 key of 33 bytes": no(user(key_fields=packed(b"\1" * 33))),
     # The proof that the visitor holds it
     "login signed by another key": no(user(), key=lambda: ed_key(4)),
+    "RSA login signed by another key": no(
+        user(rsa_key(2048)), algorithm=RSA512, key=lambda: rsa_key(2048, 1)
+    ),
+    "ECDSA login signed by another key": no(
+        user(ec_key(256)), algorithm=P256, key=lambda: ec_key(256, 1)
+    ),
+    "ECDSA login signature with trailing bytes inside": no(
+        user(ec_key(256)), algorithm=P256, signature=ecdsa_with_more
+    ),
     "login signature of other data": no(
         user(), signature=lambda data: ssh_signature(ed_key(), data + b"x")
     ),

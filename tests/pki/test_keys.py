@@ -121,6 +121,7 @@ WEAK_REQUESTS: dict[str, tuple[str, str]] = {
     "SHA-224": (request_of(ec_key(256), hashes.SHA224()), "sha224"),
     "nothing": ("", "exactly one PEM block"),
     "20 kB": ("x" * 20_000, "20000 characters"),
+    "text in front of it": ("x" + request_of(ec_key(256)), "exactly one PEM block"),
     "two requests": (request_of(ec_key(256)) * 2, "exactly one PEM block"),
     "another label": (request_of(ec_key(256)).replace("REQUEST", "X"), "exactly one PEM block"),
     "cut": (request_of(ec_key(256))[:200], "exactly one PEM block"),
@@ -277,6 +278,27 @@ def test_the_limits_are_those_we_promise() -> None:
     assert (keys.MIN_RSA, keys.MAX_RSA) == (2048, 8192)
     with pytest.raises(ValueError, match="8200 bits"):
         keys.check_strength(rsa.RSAPublicNumbers(65537, (1 << 8199) + 1).public_key())
+
+
+@pytest.mark.parametrize(
+    ("exponent", "fit"),
+    [((1 << 16) - 1, False), (65537, True), ((1 << 32) - 1, True), ((1 << 32) + 1, False)],
+)
+def test_rsa_exponents_have_limits(exponent: int, fit: bool) -> None:
+    modulus = rsa_key(2048).public_key().public_numbers().n
+    key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
+    if fit:
+        assert keys.check_strength(key) is key
+    else:
+        with pytest.raises(ValueError, match="exponent"):
+            keys.check_strength(key)
+
+
+def test_the_longest_key_fits() -> None:
+    """RSA of 8192 bits, as a line and as a request."""
+    key = rsa.generate_private_key(65537, 2048)
+    assert len(line_of(key)) * 4 < keys.MAX_PUBLIC_LINE
+    assert len(request_of(key)) * 4 < keys.MAX_CSR
 
 
 def _b64(raw: bytes) -> str:

@@ -117,6 +117,8 @@ def test_while_a_ca_is_rotated_both_generations_count() -> None:
 def test_time_is_looked_at() -> None:
     der = CLUSTER.host(life=timedelta(days=1)).tls_der
     assert identify(der, now=NOW + timedelta(hours=23)).kind == "host"
+    assert identify(der, now=NOW + timedelta(days=1)).kind == "host"
+    assert identify(der, now=NOW - timedelta(seconds=120)).kind == "host"
     assert "expired" in reason(der, now=NOW + timedelta(days=1, seconds=1))
     assert "not valid before" in reason(der, now=NOW - timedelta(seconds=121))
 

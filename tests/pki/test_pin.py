@@ -187,6 +187,12 @@ def test_junk_is_no_ca(junk: str) -> None:
         pin_of(junk)
 
 
+def test_a_ca_longer_than_any_is_not_parsed() -> None:
+    with pytest.raises(Malformed, match="longer than 16384"):
+        pin_of(CA + "\n" * (16 * 1024 + 1 - len(CA)))
+    assert pin_of(CA + "\n" * (16 * 1024 - len(CA))) == PIN
+
+
 @given(st.lists(st.text(max_size=80) | st.just(PIN) | st.just("/etc/hostname"), max_size=3))
 def test_any_pins_are_pins_or_malformed(values: list[str]) -> None:
     try:

@@ -136,7 +136,14 @@ BAD_HOSTS: dict[str, dict[str, object]] = {
     "cluster that is no name": {"cluster": "a b"},
     "cluster with a slash": {"cluster": "a/host"},
     "empty cluster": {"cluster": ""},
-    "host id that is no UUID": {"host_id": "web1"},
+    "host id that is no UUID": {
+        "host_id": "web1",
+        "principals": ("web1.example.com", "web1"),
+    },
+    "cluster of 129 letters": {
+        "cluster": "c" * 129,
+        "principals": (f"{ID}.{'c' * 129}", ID),
+    },
     "host id in capitals": {"host_id": "AAAAAAAA-2222-4333-8444-555555555555"},
     "host id with a newline": {"host_id": ID + "\n"},
     "name with a space": {"name": "web 1"},

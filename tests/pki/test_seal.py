@@ -1,5 +1,6 @@
 """Sealing: a stolen database is worth nothing without the keyring."""
 
+import hashlib
 import os
 import stat
 import threading
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +23,15 @@ def test_what_was_sealed_opens_again(plain: bytes, purpose: str) -> None:
     sealed = RING.seal(plain, purpose)
     assert RING.unseal(sealed, purpose) == plain
     assert len(plain) < 8 or plain not in sealed
+
+
+def test_the_format_is_the_one_described() -> None:
+    sealed = RING.seal(b"12345", "p")
+    key_id = hashlib.sha256(b"teleport-lite key id\0" + b"k" * 32).digest()[:8]
+    assert sealed[:9] == b"\x01" + key_id
+    assert len(sealed) == 1 + 8 + 12 + 5 + 16
+    opened = AESGCM(b"k" * 32).decrypt(sealed[9:21], sealed[21:], sealed[:9] + b"p")
+    assert opened == b"12345"
 
 
 def test_the_same_thing_never_looks_the_same() -> None:

@@ -48,6 +48,10 @@ def test_ipv4_inside_ipv6_is_ipv4() -> None:
     assert not matches(read_networks("::/0"), read_address("::ffff:192.0.2.7"))
 
 
+def test_sixty_four_networks_are_the_most() -> None:
+    assert len(read_networks(",".join(["10.0.0.1"] * 64))) == 64
+
+
 def test_no_network_matches_nobody() -> None:
     assert not matches((), read_address("192.0.2.7"))
 

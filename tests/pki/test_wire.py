@@ -37,15 +37,16 @@ def test_what_is_left_over_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "value"), [(b"", 0), (b"\1", 1), (b"\x7f", 127), (b"\0\x80", 128), (b"\1\0", 256)]
+    ("data", "value"),
+    [(b"", 0), (b"\1", 1), (b"\x7f", 127), (b"\0\x80", 128), (b"\1\0", 256), (b"\0\0\1", 1)],
 )
-def test_numbers_in_their_shortest_form(data: bytes, value: int) -> None:
+def test_numbers_are_read(data: bytes, value: int) -> None:
     assert Reader(text(data)).mpint() == value
 
 
-@pytest.mark.parametrize("data", [b"\x80", b"\xff\1", b"\0", b"\0\1", b"\0\0\x80"])
-def test_numbers_in_another_form_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="negative or padded"):
+@pytest.mark.parametrize("data", [b"\x80", b"\xff\1"])
+def test_negative_numbers_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="negative"):
         Reader(text(data)).mpint()
 
 
