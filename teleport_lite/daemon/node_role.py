@@ -1,4 +1,4 @@
-"""The SSH service in this process: the zygote is forked first, the listener comes last."""
+"""The SSH service in this process: the zygote is started first, the listener comes last."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from teleport_lite.proto.stream import AgentEvent
 
 
 class NodeRole:
-    """Construct before any thread, event loop or key is in this process (design: docs/ssh.md)."""
+    """The zygote is started with it, the listener by `serve` (docs/ssh.md has the family)."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -46,7 +46,7 @@ def run(config: Config, guests: Guests, *, clock: Clock, chance: Chance) -> int:
     pins = parse_pins(config.ca_pins)
     roles = _wanted(config, guests)
     resources = _announced(config, guests, roles)
-    node = _fork_node(config, roles)
+    node = _start_node(config, roles)
     process = Process(config, guests, clock=clock, chance=chance)
     process.resources, process.node = resources, node
     if AUTH in roles:
@@ -84,8 +84,8 @@ def _announced(config: Config, guests: Guests, roles: tuple[str, ...]) -> list[R
     return found
 
 
-def _fork_node(config: Config, roles: tuple[str, ...]) -> "NodeRole | None":
-    """First of all: what is forked here must not have seen a key, a thread or an event loop."""
+def _start_node(config: Config, roles: tuple[str, ...]) -> "NodeRole | None":
+    """Early, because its imports take as long as a join, and then go on beside it."""
     if NODE not in roles:
         return None
     from teleport_lite.daemon.node_role import NodeRole

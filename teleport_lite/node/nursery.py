@@ -10,13 +10,18 @@ from teleport_lite.errors import Denied
 from teleport_lite.node.confine import keep_only, name, no_input, secretive
 from teleport_lite.node.monitor import Connection, Monitor
 from teleport_lite.node.processes import fork_child
-from teleport_lite.node.settings import Settings
+from teleport_lite.node.settings import Settings, from_json
 from teleport_lite.node.signer import Signer
 from teleport_lite.node.wire import Link
 from teleport_lite.node.zygote import Arrival
 from teleport_lite.proto.codec import read
 
 _MAX_ARRIVAL = 4096
+
+
+def main(descriptor: int, data_dir: str, settings: str) -> None:
+    """Where the zygote's interpreter begins; see `zygote.start`."""
+    live(socket.socket(fileno=descriptor), from_json(data_dir, settings))
 
 
 def live(control: socket.socket, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """What the processes of the node role are told once, before any of them exists."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,3 +21,10 @@ class Settings:
     # Address space a worker may take beyond what it starts with. Ten full channels of 2 MiB
     # each way and their packets come to 60 MiB.
     worker_memory: int = 256 << 20
+
+
+def from_json(data_dir: str, text: str) -> Settings:
+    """What `zygote.start` wrote."""
+    said = json.loads(text)
+    accounts = tuple(said.pop("worker_accounts"))
+    return Settings(data_dir=Path(data_dir), worker_accounts=accounts, **said)

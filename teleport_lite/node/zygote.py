@@ -1,15 +1,15 @@
-"""The daemon's side of the zygote: start it first of all, and hand it connections.
+"""The daemon's side of the zygote: start it, and hand it connections.
 
-The zygote forks a process for each connection, from a state that knows no secret: when it is
-forked off, the daemon has one thread, no event loop and no key in memory. It ends when the
-daemon does; connections go on. What it does is in `nursery.py`.
+The zygote forks a process for each connection, from a state that knows no secret: it is a fresh
+interpreter, so neither the join token of the daemon's command line nor a key is in its memory.
+It ends when the daemon does; connections go on. What it does is in `nursery.py`.
 """
 
-import os
+import json
 import socket
+import subprocess
 import sys
-import traceback
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from teleport_lite.errors import Unavailable
 from teleport_lite.node.settings import Settings
@@ -54,26 +54,29 @@ class Zygote:
         self._control.close()
 
 
+# -I and -S as the program itself is run: nothing from the environment, no site directories.
+_CODE = """\
+import sys
+descriptor, data_dir, settings, *sys.path = sys.argv[1:]
+from teleport_lite.node.nursery import main
+main(int(descriptor), data_dir, settings)
+"""
+
+
 def start(settings: Settings) -> Zygote:
-    """Fork the zygote. Call it before there are threads, event loops, or keys in memory.
-
-    What is in this process's memory and arguments by now stays in the zygote's for ever.
-    """
+    """Start the zygote in an interpreter of its own. Raises Unavailable if there is none."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid:
-        theirs.close()
-        return Zygote(pid, ours)
-    code = 1
+    rest = asdict(settings)
+    where = str(rest.pop("data_dir"))  # a word of its own: people look for it in ps
+    words = ["-I", "-S", "-c", _CODE, str(theirs.fileno()), where, json.dumps(rest), *sys.path]
     try:
-        ours.close()
-        # Not before the fork: the daemon itself has no use for paramiko, 20 MiB of it.
-        from teleport_lite.node import nursery
-
-        nursery.live(theirs, settings)
-        code = 0
-    except BaseException:  # nothing may climb into the daemon's frames
-        traceback.print_exc()
-        sys.stderr.flush()
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, *words], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+        )
+    except OSError as why:
+        raise Unavailable(f"cannot start {sys.executable}: {why.strerror}") from why
     finally:
-        os._exit(code)
+        theirs.close()
+    # Its end is told by the socket, and the kernel reaps it with us.
+    process.returncode = 0
+    return Zygote(process.pid, ours)
