@@ -74,6 +74,8 @@ class TokenDesk:
     def add_static(self, roles: Iterable[str], text: Secret) -> JoinToken:
         """A token of the config file: never expires, can not be removed here."""
         token = self._token(text, self._book.with_implied(roles), expires_at=None, static=True)
+        if token.once:
+            raise Malformed("a bot token works once, so it can not be a static one")
         self._static[token.name] = token
         return token
 
