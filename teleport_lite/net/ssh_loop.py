@@ -10,6 +10,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol
 
 _CHUNK = 256 * 1024
@@ -105,7 +106,8 @@ class Wire:
         if self.in_a_hurry and not self._ended:
             # OpenSSH's client leaves Nagle on until its session starts: each small packet of
             # its login waits for our acknowledgement, which Linux puts off by 40 ms.
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            with suppress(OSError):  # it has been reset meanwhile; reading will tell
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _flush(self) -> None:
         while self._out:

@@ -150,7 +150,7 @@ class House:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != self.daemon.pid:
                 try:
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    words = (entry / "cmdline").read_bytes()
                     name = (entry / "comm").read_text().strip()
                 except OSError:
                     continue
@@ -212,7 +212,8 @@ class Visitor:
         }
         flags = [f"-o{name}={value}" for name, value in fixed.items()]
         target = [f"{login}@127.0.0.1", "-p", str(self.house.port)]
-        return ["ssh", "-F", "none", *flags, *options, *target, *words]
+        # Of an option given twice ssh takes the first.
+        return ["ssh", "-F", "none", *options, *flags, *target, *words]
 
     def ssh(
         self, *words: str, login: str = ME, options: Sequence[str] = (), **more: Any
