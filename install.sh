@@ -36,6 +36,8 @@ is_ours() { [ -L "$1" ] && [ "$(readlink "$1")" = ../lib/teleport-lite/teleport-
 install_all() {
   local lib=$prefix/lib/teleport-lite name
   may_write "$prefix"
+  # The system's Python first: a root's own, in a home, is closed to everybody else.
+  [ "$(id -u)" != 0 ] || : "${TELEPORT_LITE_PYTHON:=/usr/bin/python3}"
   build
   mkdir -p "$lib" "$prefix/bin"
   if cmp -s "$file" "$lib/teleport-lite.pyz"; then
