@@ -163,8 +163,9 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     """Success or refusal: a daemon does this for months."""
     (tmp_path / "link").symlink_to("f")
 
-    def everything() -> None:
+    def everything(name: str) -> None:
         make_private_dir(tmp_path / "d")
+        make_private_dir(tmp_path / name / name)
         write_secret(tmp_path / "f", b"x")
         read_secret(tmp_path / "f")
         for act in (make_private_dir, read_secret, lambda path: write_secret(path, b"")):
@@ -172,9 +173,9 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
                 with suppress(Error):
                     act(path)
 
-    everything()
+    everything("first")
     before = len(os.listdir("/proc/self/fd"))
-    everything()
+    everything("second")
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
