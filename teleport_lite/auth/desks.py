@@ -86,14 +86,15 @@ class Desks:
 
 
 def _event_doc(seq: int, event: Event) -> dict[str, Any]:
-    return {
+    doc = {
         "seq": seq,
         "event": event.kind,
         "code": event.code,
         "time": moment(event.at),
         "outcome": event.outcome,
-        **event.facts,
     }
+    # Hosts choose the facts of what they tell; none of them may pass for one of the five above.
+    return doc | {f"fact.{key}" if key in doc else key: fact for key, fact in event.facts.items()}
 
 
 def build(
