@@ -4,6 +4,7 @@ import fcntl
 import os
 import struct
 import termios
+from contextlib import suppress
 from typing import Any
 
 # Opcode -> index in c_cc. What Linux has no use for (VDSUSP, VFLUSH, VSWTCH, VSTATUS) is
@@ -91,7 +92,8 @@ def set_modes(fd: int, modes: bytes) -> None:
         elif opcode in _FLAGS:
             word, bit = _FLAGS[opcode]
             attributes[word] = attributes[word] | bit if value else attributes[word] & ~bit
-    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+    with suppress(termios.error):  # together they make no sense; the terminal stays as it was
+        termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
 def set_size(fd: int, columns: int, rows: int, width: int, height: int) -> None:

@@ -19,7 +19,7 @@ from tests.support import eventually
 class Client:
     """A paramiko client with raw messages: channel numbers and all are ours to choose."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, *, kex: str = "") -> None:
         paramiko.util.get_logger("paramiko").setLevel(logging.CRITICAL)
         papers = house.cluster.user(logins=(ME,))
         key = paramiko.Ed25519Key.from_private_key(io.StringIO(papers.ssh_private.reveal()))
@@ -27,6 +27,8 @@ class Client:
         self.transport = paramiko.Transport(
             socket.create_connection(("127.0.0.1", house.port), timeout=10)
         )
+        if kex:
+            self.transport.get_security_options().kex = (kex,)
         self.transport.start_client(timeout=10)
         self.transport.auth_publickey(ME, key)
 
