@@ -42,6 +42,10 @@ class House:
         self.locks: list[Lock] = []
         self.labels = {"env": "test"}
         self._keys = 0
+        self.events_file = directory / "events"
+        self.events_file.touch()
+        self.python = [sys.executable]
+        self.popen: dict[str, Any] = {}
         self.clients: list[subprocess.Popen[bytes]] = []
         self.save_identity()
         self.save_knowledge()
@@ -95,13 +99,12 @@ class House:
     # --- the daemon
 
     def start(self) -> None:
-        self.events_file = self.directory / "events"
-        self.events_file.touch()
         words = [str(self.data_dir), str(self.events_file), json.dumps(self.changes)]
         with (self.directory / "stderr").open("ab") as errors:
             self.daemon = subprocess.Popen(
-                [sys.executable, "-m", "tests.node.daemon_child", *words],
+                [*self.python, "-m", "tests.node.daemon_child", *words],
                 cwd=REPO,
+                **self.popen,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
