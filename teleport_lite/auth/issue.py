@@ -149,7 +149,7 @@ class Issuer:
         )
 
     def _serial(self) -> int:
-        return int.from_bytes(self._chance.bytes(8))
+        return int.from_bytes(self._chance.bytes(8)) or 1
 
 
 @contextmanager

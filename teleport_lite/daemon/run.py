@@ -21,6 +21,7 @@ from teleport_lite.config.model import Config
 from teleport_lite.daemon import logs
 from teleport_lite.daemon.agent_role import AgentRole
 from teleport_lite.daemon.health import STATUS, Health, State
+from teleport_lite.daemon.heap import share_arenas
 from teleport_lite.errors import Malformed
 from teleport_lite.model.host import Resource
 from teleport_lite.model.system_role import AUTH, BOT, NODE
@@ -40,6 +41,7 @@ log = logging.getLogger("teleport_lite.daemon")
 
 def run(config: Config, guests: Guests, *, clock: Clock, chance: Chance) -> int:
     """Run until told to stop. Returns an exit code; raises Error for what can not start."""
+    share_arenas()
     logs.set_up(config.log, debug=config.debug)
     for warning in config.warnings:
         log.warning("%s", warning)
