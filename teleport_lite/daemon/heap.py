@@ -4,7 +4,7 @@ import ctypes
 
 # mallopt(3), <malloc.h>
 _M_ARENA_MAX = -8
-# glibc gives each thread an arena of its own, up to eight for each core; the thirty-two threads that
+# glibc gives each thread an arena, up to eight for each core; the thirty-two threads that
 # answer requests would keep what their busiest moment needed. Two are enough behind the GIL.
 _ARENAS = 2
 
