@@ -230,7 +230,7 @@ class SshListener:
         elif said.event is not None:
             self._on_event(said.event)
         elif said.note is not None:
-            self._say("from %s: %s", line.source, ascii(said.note)[1:-1])
+            self._pass_on(line, ascii(said.note)[1:-1])
         elif said.logged_in:
             self.counters.logged_in += 1
             self._has_logged_in(line)
@@ -269,6 +269,13 @@ class SshListener:
         for sock in self._sockets:
             self._loop.remove_reader(sock)
         self._on_lost()
+
+    def _pass_on(self, line: _Line, note: str) -> None:
+        """Who has not logged in can make us say things, but not too often."""
+        if line.waits_for_login:
+            self._say("from %s: %s", line.source, note)
+        else:
+            _log.info("from %s: %s", line.source, note)
 
     def _say(self, text: str, *values: object) -> None:
         """One line a second of each kind: strangers must not fill our disk."""

@@ -26,6 +26,7 @@ from teleport_lite.node.shell import (
     base_env,
     spawn,
 )
+from teleport_lite.node.story import MAX_SHOWN_COMMAND
 from teleport_lite.node.tty import foreground_group, set_size
 from teleport_lite.node.wire import (
     Close,
@@ -43,9 +44,6 @@ from teleport_lite.node.wire import (
     ToBroker,
     ToWorker,
 )
-
-# The trail cuts fields at 4 kB; a longer command is no use to it.
-_SHOWN_COMMAND = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +177,7 @@ class Broker:
             self._masters[shell.pid] = shell.fds[0]
         shown = None
         if command is not None:
-            shown = command.decode("utf-8", "backslashreplace")[:_SHOWN_COMMAND]
+            shown = command.decode("utf-8", "backslashreplace")[:MAX_SHOWN_COMMAND]
         self._monitor.send(
             FromBroker(started=SessionStarted(sid=sid, command=shown, pty=shell.pty))
         )

@@ -45,8 +45,9 @@ def keep_only(fds: Iterable[int]) -> None:
     os.closerange(low, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
-def no_input() -> None:
-    _to_nowhere(0)
+def errors_only() -> None:
+    """Nothing is read or answered; standard error stays for what should not have happened."""
+    _to_nowhere(0, 1)
 
 
 def no_terminal() -> None:
@@ -70,8 +71,10 @@ def default_signals() -> None:
 
 
 def secretive() -> None:
-    """No core file, and no look into our memory for other processes of the same user."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """No core file, and no look into our memory for other processes of the same user.
+
+    Ends with the next exec, so a shell of the login user's is as usual.
+    """
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
@@ -109,6 +112,7 @@ def confine_worker(account: pwd.struct_passwd | None, *, memory: int) -> None:
     secretive()
     limits = (
         (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, _WORKER_FILES),
         (resource.RLIMIT_AS, _address_space() + memory),

@@ -91,7 +91,7 @@ class Monitor:
         self._no_account = self._late = self._lied = False
         self._welcome: Welcome | None = None
         self._seen: tuple[int, ...] = ()
-        self._cut_reason = ""
+        self._last_words = self._cut_reason = ""
 
     def run(self) -> None:
         secretive()
@@ -156,8 +156,8 @@ class Monitor:
             said = link.receive(FromWorker)
         except EOFError:
             return False
-        if said.last_words is not None:
-            self._story.note(said.last_words)
+        if said.last_words is not None and not self._last_words:
+            self._last_words = said.last_words
         elif said.sign is not None:
             link.send(self._sign(said.sign), wait=False)
         elif said.login is not None and self._welcome is None:
@@ -227,7 +227,7 @@ class Monitor:
         self._welcome, self._deadline = welcome, None
         self._seen = self._gate.mark()
         self._story.logged_in(welcome)
-        link.send(Reply(ok=True), for_worker.fileno())
+        link.send(Reply(ok=True), for_worker.fileno(), wait=False)
         for_worker.close()
 
     def _look_again(self, *, asked: bool) -> None:
@@ -314,6 +314,8 @@ class Monitor:
 
     def _finish(self) -> None:
         """The worker first: then nothing moves any more on the connection."""
+        if self._last_words:
+            self._story.note(self._last_words)
         if self._welcome is None:
             self._await("worker", 0.0 if self._late else _GOODBYE)
             self._story.nobody_came_in(self._judge())

@@ -4,17 +4,19 @@ import gc
 import os
 import signal
 import socket
+from contextlib import suppress
 
 from teleport_lite.ambient import SystemClock
-from teleport_lite.errors import Denied
-from teleport_lite.node.confine import keep_only, name, no_input, secretive
+from teleport_lite.errors import Denied, Error
+from teleport_lite.net.ssh_line import FromMonitor
+from teleport_lite.node.confine import errors_only, keep_only, name, secretive
 from teleport_lite.node.monitor import Connection, Monitor
 from teleport_lite.node.processes import fork_child
 from teleport_lite.node.settings import Settings, from_json
 from teleport_lite.node.signer import Signer
-from teleport_lite.node.wire import Link
+from teleport_lite.node.wire import Link, take
 from teleport_lite.node.zygote import Arrival
-from teleport_lite.proto.codec import read
+from teleport_lite.proto.codec import read, write
 
 _MAX_ARRIVAL = 4096
 
@@ -29,23 +31,41 @@ def live(control: socket.socket, settings: Settings) -> None:
     os.setsid()  # a ^C in the daemon's terminal is not meant for people's sessions
     name("tl-ssh-zygote")
     keep_only([control.fileno()])
-    no_input()
+    errors_only()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors end; nobody asks how
     signers = _Signers(settings)
     gc.collect()
     gc.freeze()  # what is here is shared with every child, as long as nobody writes to it
     while True:
-        raw, fds, _, _ = socket.recv_fds(control, _MAX_ARRIVAL, 2, socket.MSG_CMSG_CLOEXEC)
+        try:
+            raw, fds = take(control, _MAX_ARRIVAL, 2)
+        except OSError:
+            continue  # we are out of descriptors, and this connection is lost
         if not raw:
             return
-        arrival = read(Arrival, raw, limit=_MAX_ARRIVAL)
         tcp, line = (socket.socket(fileno=fd) for fd in fds)
         with tcp, line:
-            connection = Connection(
-                tcp=tcp, line=line, signer=signers.line(), peer=arrival.peer, local=arrival.local
-            )
-            _fork_monitor(connection, settings)
+            _serve(read(Arrival, raw, limit=_MAX_ARRIVAL), tcp, line, signers, settings)
+
+
+def _serve(
+    arrival: Arrival,
+    tcp: socket.socket,
+    line: socket.socket,
+    signers: "_Signers",
+    settings: Settings,
+) -> None:
+    """A system that has no room for another process now may have some later."""
+    try:
+        signer = signers.line()
+        connection = Connection(
+            tcp=tcp, line=line, signer=signer, peer=arrival.peer, local=arrival.local
+        )
+        _fork_monitor(connection, settings)
+    except (OSError, Error) as why:
+        with suppress(OSError):
+            line.send(write(FromMonitor(note=f"can not be served: {why}")), socket.MSG_DONTWAIT)
 
 
 def _fork_monitor(connection: Connection, settings: Settings) -> None:

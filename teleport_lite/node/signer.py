@@ -11,7 +11,7 @@ from pathlib import Path
 from teleport_lite.agent import identity
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.net.ssh_hostkey import HostKey
-from teleport_lite.node.wire import FromSigner, Host, Link, ToSigner, Who
+from teleport_lite.node.wire import FromSigner, Host, Link, ToSigner, Who, take
 
 # SHA-256 and SHA-512 are the hashes of our key exchanges. A login is signed over longer data
 # (RFC 4252 §7), so no signature from here can ever be taken for one.
@@ -40,7 +40,7 @@ class Signer:
                     self._serve(fd)
 
     def _accept(self, control: socket.socket) -> None:
-        raw, fds, _, _ = socket.recv_fds(control, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        raw, fds = take(control, 1, 1)
         if not raw:
             self._poll.unregister(control)
             control.close()

@@ -4,6 +4,7 @@ import socket
 
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Malformed
+from teleport_lite.model.names import UUID
 from teleport_lite.net.ssh_line import MAX_SAID, FromMonitor, Outcome, ToMonitor
 from teleport_lite.node.gate import Welcome
 from teleport_lite.node.wire import SessionEnded, SessionStarted
@@ -18,6 +19,8 @@ EXEC_OK, EXEC_FAILED = "T3002I", "T3002E"
 # A daemon that is alive reads at once. One that does not for so long is stuck, and its
 # sessions shall not be.
 _PATIENCE = 1.0
+# The trail cuts fields at 4 kB; a longer command is no use to it.
+MAX_SHOWN_COMMAND = 4096
 # Longer than any login or reason of ours; what strangers choose may be longer.
 _SHOWN = 256
 
@@ -72,6 +75,9 @@ class Story:
         self._event("auth", LOGIN_OK, "ok", by=welcome.by)
 
     def started(self, session: SessionStarted) -> None:
+        """As the broker tells it, which belongs to the user: nothing here may be odd or long."""
+        if not UUID.fullmatch(session.sid) or len(session.command or "") > MAX_SHOWN_COMMAND:
+            return
         self._open[session.sid] = session
         self._event("session.start", SESSION_START, "ok", sid=session.sid, **_command(session))
 

@@ -15,10 +15,12 @@ may be in the hands of a stranger; what it sends is read by `proto.codec` under 
 descriptors it attaches are never taken. Exactly one field of each of these is set.
 """
 
+import errno
+import os
 import socket
+from array import array
 from typing import TypeVar
 
-from teleport_lite.errors import Malformed
 from teleport_lite.proto.codec import Message, read, write
 
 M = TypeVar("M", bound=Message)
@@ -213,17 +215,19 @@ class Link:
         return read(kind, self._packet(), limit=MAX_PACKET)
 
     def receive_with_fds(self, kind: type[M], most: int) -> tuple[M, list[int]]:
+        """At most `most` descriptors. None stays open if this raises."""
         try:
-            raw, fds, flags, _ = socket.recv_fds(
-                self._sock, MAX_PACKET + 1, most, socket.MSG_CMSG_CLOEXEC
-            )
+            raw, fds = take(self._sock, MAX_PACKET + 1, most)
         except OSError as why:
             raise EOFError(str(why)) from why
-        if not raw:
-            raise EOFError("closed")
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise Malformed("packet does not fit")
-        return read(kind, raw, limit=MAX_PACKET), fds
+        try:
+            if not raw:
+                raise EOFError("closed")
+            return read(kind, raw, limit=MAX_PACKET), fds
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
 
     def _packet(self) -> bytes:
         try:
@@ -233,3 +237,21 @@ class Link:
         if not raw:
             raise EOFError("closed")
         return raw
+
+
+def take(sock: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """A packet and its descriptors, closed on exec; `socket.recv_fds` would leave them open.
+
+    Raises OSError, also if there were more descriptors than `most` or we have no room for them.
+    """
+    fds = array("i")
+    space = socket.CMSG_LEN(most * fds.itemsize)
+    raw, extra, flags, _ = sock.recvmsg(size, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in extra:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        for fd in fds:
+            os.close(fd)
+        raise OSError(errno.EMSGSIZE, "packet or descriptors do not fit")
+    return raw, list(fds)

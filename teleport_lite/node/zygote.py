@@ -6,6 +6,7 @@ It ends when the daemon does; connections go on. What it does is in `nursery.py`
 """
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -63,6 +64,10 @@ main(int(descriptor), data_dir, settings)
 """
 
 
+# What else there is may be a secret, like the token of `--token=env:NAME`.
+_ENV = ("PATH", "LANG", "LC_ALL", "TZ")
+
+
 def start(settings: Settings) -> Zygote:
     """Start the zygote in an interpreter of its own. Raises Unavailable if there is none."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -71,7 +76,10 @@ def start(settings: Settings) -> Zygote:
     words = ["-I", "-S", "-c", _CODE, str(theirs.fileno()), where, json.dumps(rest), *sys.path]
     try:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, *words], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            [sys.executable, *words],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env={name: os.environ[name] for name in _ENV if name in os.environ},
         )
     except OSError as why:
         raise Unavailable(f"cannot start {sys.executable}: {why.strerror}") from why
