@@ -305,6 +305,7 @@ class _Transport(paramiko.Transport):
         kind, remote = _name(reader.text()), reader.number(4)
         reader.number(4)  # their window
         reader.number(4)  # their largest packet
+        self._drop_closed()  # one may have been closed a message ago
         answer = self._desk.ask(f"open {kind}")
         if answer.ok and self._no_more_sessions:
             answer = Answer(ok=False, reason="the client wanted no more sessions")

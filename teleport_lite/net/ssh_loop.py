@@ -17,7 +17,7 @@ _CHUNK = 256 * 1024
 # Shells are not read while this much waits to be sent ...
 _ENOUGH = 1 << 20
 # ... nor the client, who may be asking without ever reading the answers.
-_TOO_MUCH = 4 << 20
+_TOO_MUCH = 2 << 20
 
 
 class Attendant(Protocol):
