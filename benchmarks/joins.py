@@ -129,25 +129,16 @@ class Peer:
         run, name = self._run, f"host-{os.getpid()}"
         for old in self._root.glob(f"{name}*"):
             old.unlink()
+        subject = f"/CN={name}"
+        # fmt: off
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", name)
-        run(
-            "ssh-keygen",
-            "-q",
-            "-s",
-            "ca",
-            "-h",
-            "-I",
-            name,
-            "-n",
-            name,
-            "-V",
-            "+30d",
-            f"{name}.pub",
-        )
+        run("ssh-keygen", "-q", "-s", "ca", "-h", "-I", name, "-n", name, "-V", "+30d",
+            f"{name}.pub")
         run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-            "-nodes", "-keyout", f"{name}.key", "-subj", f"/CN={name}", "-out", f"{name}.csr")  # fmt: skip
-        run("openssl", "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-days", "30", "-out", f"{name}.pem")  # fmt: skip
+            "-nodes", "-keyout", f"{name}.key", "-subj", subject, "-out", f"{name}.csr")
+        run("openssl", "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem",
+            "-CAkey", "ca.key", "-days", "30", "-out", f"{name}.pem")
+        # fmt: on
 
     def _run(self, *words: str) -> None:
         subprocess.run(words, cwd=self._root, check=True, capture_output=True)
