@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from teleport_lite.errors import Denied
+from teleport_lite.node.confine import worker_account
+from teleport_lite.node.settings import Settings
 from tests.node.house import ME, REPO, House, Visitor, running
 from tests.support import eventually
 
@@ -78,7 +81,8 @@ def test_the_family_is_as_drawn(house: House) -> None:
 def test_the_worker_has_nothing(house: House) -> None:
     session = Session(house.visitor())
     facts = status(session.worker)
-    nobody = pwd.getpwnam("nobody")
+    settings = Settings(data_dir=house.data_dir)
+    nobody = worker_account(settings.worker_accounts, house.data_dir)
     assert facts["Uid"].split() == [str(nobody.pw_uid)] * 4
     assert facts["Gid"].split() == [str(nobody.pw_gid)] * 4
     assert facts["Groups"] == ""
@@ -98,6 +102,27 @@ def test_the_worker_has_nothing(house: House) -> None:
     assert kinds.count("/dev/null") == 3
     assert len(kinds) == 9
     session.end()
+
+
+@as_root
+def test_a_worker_is_never_root_nor_the_owner_of_the_data(tmp_path: Path) -> None:
+    """An auth service may run as teleport-lite on the same host, and own its database."""
+    nobody = pwd.getpwnam("nobody")
+    daemon = pwd.getpwnam("daemon")
+    os.chown(tmp_path, daemon.pw_uid, daemon.pw_gid)
+    candidates = ("no-such-account", "root", "daemon", "nobody")
+    assert worker_account(candidates, tmp_path) == nobody
+    with pytest.raises(Denied, match="no account to run SSH workers as"):
+        worker_account(("root", "daemon"), tmp_path)
+
+
+@as_root
+def test_limits_of_a_worker_are_not_those_of_a_session(house: House, other: str) -> None:
+    papers = house.cluster.user(logins=(other,))
+    done = house.visitor(papers).ssh("ulimit -Hc; ulimit -Hu; ulimit -Hf; env", login=other)
+    core, processes, size, *env = done.stdout.decode().split("\n")
+    assert "0" not in (core, processes, size)
+    assert not any(line.startswith(("PYTHON", "PYENV", "VIRTUAL_ENV")) for line in env)
 
 
 @as_root
