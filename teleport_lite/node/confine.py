@@ -5,6 +5,7 @@ import os
 import pwd
 import resource
 import signal
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,9 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+
+# linux/capability.h: two words each for effective, permitted and inheritable
+_CAPABILITY_VERSION_3 = 0x20080522
 
 # A socket, two lines, three descriptors for each of ten sessions, and some to spare.
 _WORKER_FILES = 64
@@ -108,6 +112,7 @@ def confine_worker(account: pwd.struct_passwd | None, *, memory: int) -> None:
         os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
         os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
         check_gone(account.pw_uid, account.pw_gid)
+    _no_capabilities()
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     secretive()
     limits = (
@@ -121,6 +126,14 @@ def confine_worker(account: pwd.struct_passwd | None, *, memory: int) -> None:
         resource.setrlimit(what, (most, most))
     # After setresuid, which clears it: without its monitor a worker has no business.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _no_capabilities() -> None:
+    """Empty every set (capset(2)): changing the user leaves what is inheritable as it was."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    if _libc.capset(header, bytes(2 * 3 * 4)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"capset: {os.strerror(number)}")
 
 
 def check_gone(uid: int, gid: int) -> None:

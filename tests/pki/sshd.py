@@ -3,6 +3,7 @@
 OpenSSH's own client refuses to send most forged certificates, so it would test nothing.
 """
 
+import functools
 import logging
 import os
 import pwd
@@ -87,6 +88,12 @@ class RawKey:
 
     def sign_ssh_data(self, data: bytes, algorithm: str) -> paramiko.Message:
         return paramiko.Message(self.sign(data))
+
+
+@functools.cache
+def version() -> str:
+    """Of the client, which is packaged with the server: "OpenSSH_9.2p1 ..."."""
+    return subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True).stderr
 
 
 class RawClient:

@@ -14,6 +14,8 @@ from tests.pki import forgeries, sshd
 from tests.pki.forgeries import ED, MATRIX, Case
 from tests.pki.sshd import LOGIN, RawClient, RawKey
 
+RECORDED = "OpenSSH_9.2"
+
 pytestmark = pytest.mark.skipif(sshd.BINARY is None, reason="needs OpenSSH's sshd")
 
 
@@ -63,8 +65,13 @@ def both(case: Case, openssh: RawClient) -> tuple[bool, bool]:
 
 @pytest.mark.parametrize("name", MATRIX)
 def test_our_verdict_and_sshds(name: str, openssh: RawClient) -> None:
+    """sshd's verdicts were written down from 9.2; other versions may be looser, never we."""
     case = MATRIX[name]
-    assert both(case, openssh) == (case.ours, case.sshd)
+    mine, theirs = both(case, openssh)
+    assert mine is case.ours
+    assert theirs or not mine
+    if RECORDED in sshd.version():
+        assert theirs is case.sshd
 
 
 def test_no_case_of_the_matrix_is_looser_than_sshd() -> None:
