@@ -103,8 +103,7 @@ class House:
         with (self.directory / "stderr").open("ab") as errors:
             self.daemon = subprocess.Popen(
                 [*self.python, "-m", "tests.node.daemon_child", *words],
-                cwd=REPO,
-                **self.popen,
+                **{"cwd": REPO, **self.popen},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -13,6 +13,8 @@ import pytest
 from tests.node.house import REPO, House
 
 SYSTEM = Path("/usr/bin/python3")
+# Large, and no part of a node.
+UNUSED = ("__pycache__", "mypy*", "ruff*", "hypothesis*", "uv*", "pip*", "librt*", "aiohttp*")
 
 
 def usable() -> str:
@@ -27,6 +29,21 @@ def usable() -> str:
     return ""
 
 
+def readable(place: Path, account: pwd.struct_passwd, repo: Path, packages: Path) -> list[Path]:
+    """The code where `account` can read it: a checkout may be in root's own home."""
+    look = (
+        "import os, sys; sys.exit(not all(os.access(p, os.R_OK | os.X_OK) for p in sys.argv[1:]))"
+    )
+    words = [SYSTEM, "-c", look, repo / "tests", packages]
+    if subprocess.run(words, user=account.pw_uid, group=account.pw_gid, cwd="/").returncode == 0:
+        return [repo, packages]
+    unused = shutil.ignore_patterns(*UNUSED)
+    shutil.copytree(packages, place / "packages", ignore=unused)
+    for part in ("teleport_lite", "tests"):
+        shutil.copytree(repo / part, place / "code" / part, ignore=unused)
+    return [place / "code", place / "packages"]
+
+
 @pytest.fixture
 def modest(tmp_path: Path, other: str) -> Iterator[House]:
     """Everything belongs to `other`, the directories above included."""
@@ -37,12 +54,14 @@ def modest(tmp_path: Path, other: str) -> Iterator[House]:
     place.mkdir(mode=0o755)
     house = House(place)
     packages = next(Path(each) for each in sys.path if each.endswith("site-packages"))
+    code, packages = readable(place, account, REPO, packages)
     house.python = [str(SYSTEM)]
     house.popen = {
         "user": account.pw_uid,
         "group": account.pw_gid,
         "extra_groups": [],
-        "env": {"PYTHONPATH": f"{REPO}:{packages}", "PATH": os.environ["PATH"]},
+        "cwd": code,
+        "env": {"PYTHONPATH": f"{code}:{packages}", "PATH": os.environ["PATH"]},
     }
     subprocess.run(["chown", "-R", f"{account.pw_uid}:{account.pw_gid}", place], check=True)
     house.start()
