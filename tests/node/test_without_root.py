@@ -14,7 +14,17 @@ from tests.node.house import REPO, House
 
 SYSTEM = Path("/usr/bin/python3")
 # Large, and no part of a node.
-UNUSED = ("__pycache__", "mypy*", "ruff*", "hypothesis*", "uv*", "pip", "pip-*", "librt*", "aiohttp*")
+UNUSED = (
+    "__pycache__",
+    "mypy*",
+    "ruff*",
+    "hypothesis*",
+    "uv*",
+    "pip",
+    "pip-*",
+    "librt*",
+    "aiohttp*",
+)
 
 
 def usable() -> str:
