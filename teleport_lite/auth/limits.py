@@ -1,11 +1,11 @@
 """How often a stranger may guess."""
 
-import ipaddress
 from collections import OrderedDict
 from threading import Lock
 
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Unavailable
+from teleport_lite.model.source import source_of
 
 # Ten failures a minute, twenty at first: a person mistypes, a scanner does not stop.
 PER_MINUTE = 10.0
@@ -28,7 +28,7 @@ class GuessLimit:
     def check(self, address: str) -> None:
         """Raises Unavailable, with the time to wait, when `address` has used up its guesses."""
         with self._guard:
-            left, _ = self._now(_source(address))
+            left, _ = self._now(source_of(address))
         if left < 1:
             wait = round((1 - left) * 60 / PER_MINUTE) + 1
             raise Unavailable(
@@ -38,7 +38,7 @@ class GuessLimit:
             )
 
     def failed(self, address: str) -> None:
-        source = _source(address)
+        source = source_of(address)
         with self._guard:
             left, now = self._now(source)
             self._left[source] = (left - 1, now)
@@ -50,13 +50,3 @@ class GuessLimit:
         now = self._clock.monotonic()
         left, since = self._left.get(source, (BURST, now))
         return min(BURST, left + (now - since) * PER_MINUTE / 60), now
-
-
-def _source(address: str) -> str:
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv6Address):
-        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
-    return address

@@ -13,16 +13,6 @@ from teleport_lite.net.ssh_line import Outcome
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def source_of(address: str) -> str:
-    """Who counts as one: an IPv4 address, or the /64 that a single customer is given."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return str(ip.ipv4_mapped)
-        return str(ipaddress.ip_network((ip, 64), strict=False))
-    return str(ip)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """OpenSSH's defaults where it has the same knob: MaxStartups, PerSourcePenalties."""

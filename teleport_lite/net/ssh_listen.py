@@ -15,7 +15,8 @@ from typing import Protocol
 
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import Malformed, Unavailable
-from teleport_lite.net.ssh_limits import Limits, Penalties, Startups, Step, source_of
+from teleport_lite.model.source import source_of
+from teleport_lite.net.ssh_limits import Limits, Penalties, Startups, Step
 from teleport_lite.net.ssh_line import MAX_SAID, FromMonitor, Outcome, ToMonitor
 from teleport_lite.proto.codec import read, write
 from teleport_lite.proto.stream import AgentEvent

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleport_lite.net.ssh_limits import Limits, Penalties, Startups, Step, source_of
+from teleport_lite.model.source import source_of
+from teleport_lite.net.ssh_limits import Limits, Penalties, Startups, Step
 from teleport_lite.net.ssh_line import Outcome
 
 NOBODY_EXEMPT = Limits(exempt=())
