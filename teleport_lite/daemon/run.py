@@ -26,7 +26,7 @@ from teleport_lite.errors import Malformed
 from teleport_lite.model.host import Resource
 from teleport_lite.model.system_role import AUTH, BOT, NODE
 from teleport_lite.net.http import split_address
-from teleport_lite.net.listen import own_address_towards
+from teleport_lite.net.listen import own_address
 from teleport_lite.pki.keyfile import write_public
 from teleport_lite.pki.pin import parse_pins
 from teleport_lite.plugin.guests import Guests
@@ -162,7 +162,7 @@ class Process:
         if self.config.advertise_ip:
             host = self.config.advertise_ip
         elif host in ("", "0.0.0.0", "::"):
-            host = own_address_towards(self._servers[0]) or "127.0.0.1"
+            host = own_address(self._servers[0]) or "127.0.0.1"
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
         return f"{host}:{port}"

@@ -21,8 +21,20 @@ def listen(address: str, what: str, *, backlog: int = 1024) -> socket.socket:
         ) from why
 
 
-def own_address_towards(server: str) -> str:
-    """Which of our addresses reaches `server`; "" if none does. Sends nothing."""
+# TEST-NET-1 (RFC 5737): nobody is there, but a host with a network has a route towards it.
+ANYWHERE = "192.0.2.1:9"
+
+
+def own_address(towards: str) -> str:
+    """The address others likely see us under: the one that reaches `towards`, or that leads
+    anywhere if that is this very host; "" if there is none. Sends nothing."""
+    found = _source(towards)
+    if found.startswith("127.") or found == "::1":
+        return _source(ANYWHERE) or found
+    return found
+
+
+def _source(server: str) -> str:
     host, port = split_address(server)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
@@ -32,3 +44,6 @@ def own_address_towards(server: str) -> str:
             return str(probe.getsockname()[0])
     except OSError:
         return ""
+
+
+own_address_towards = _source

@@ -148,7 +148,7 @@ def _presence_doc(report: Report, now: datetime) -> Doc:
     return {
         "state": presence(report, now).value,
         "last_seen": moment(report.last_seen),
-        "clock_skew_seconds": round(report.skew, 1),
+        "clock_skew_seconds": round(report.skew, 1) + 0.0,  # no -0.0
     }
 
 
