@@ -11,7 +11,7 @@ from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, hello_of, identity_of
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.auth.api import HOST_STREAM, answer, authorise
+from teleport_lite.auth.api import HOST_STREAM, ROUTES, answer, authorise
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import Desks, build
 from teleport_lite.auth.start import found_cluster
@@ -20,15 +20,16 @@ from teleport_lite.config.model import AUTH_PORT, Config
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.system_role import RoleBook
+from teleport_lite.net.accept import Peer, Shown
 from teleport_lite.net.http import split_address
-from teleport_lite.net.https import ApiServer, Peer, Shown, Stream
-from teleport_lite.net.listen import listen, own_address_towards
+from teleport_lite.net.https import ApiServer, Stream
+from teleport_lite.net.listen import ANYWHERE, listen, own_address
 from teleport_lite.net.tls import server_context
 from teleport_lite.pki.keyfile import make_private_dir
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.pki.verify import Peer as CertifiedPeer
 from teleport_lite.pki.verify import peer_identity
-from teleport_lite.proto.codec import Message
+from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message
 from teleport_lite.proto.stream import PATH
 from teleport_lite.store.protocols import Store
 from teleport_lite.store.sqlite import open_sqlite
@@ -49,6 +50,12 @@ class Doorman:
     def __init__(self, desks: Desks, own_uid: int) -> None:
         self._desks, self._own_uid = desks, own_uid
         self._known: dict[bytes, CertifiedPeer] = {}
+
+    def limit(self, path: str, peer: Peer) -> int:
+        """A megabyte is for people whose certificate or socket we have seen."""
+        route = ROUTES.get(path)
+        known = peer.certificate is not None or peer.uid is not None
+        return min(route.limit if route else MAX_JOIN, MAX_ADMIN if known else MAX_JOIN)
 
     def answer(self, path: str, peer: Peer, raw: bytes) -> Message | dict[str, Any]:
         return answer(self._desks, path, self.caller(peer), raw)
@@ -220,5 +227,5 @@ def public_address(config: Config) -> str:
         ip = config.advertise_ip
         return ip if ":" in ip.rpartition("]")[2] else f"{ip}:{port}"
     if host in ("", "0.0.0.0", "::"):
-        host = own_address_towards("192.0.2.1:9") or "127.0.0.1"
+        host = own_address(ANYWHERE) or "127.0.0.1"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port or AUTH_PORT}"

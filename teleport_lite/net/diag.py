@@ -5,6 +5,7 @@ it is not worth an import of the web framework on a node.
 """
 
 import json
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,11 +45,15 @@ class DiagServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Probes come every few seconds; nobody wants to read about each."""
 
+        class Server(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if address.startswith("[") else socket.AF_INET
+
         host, port = split_address(address)
         try:
-            self._server = ThreadingHTTPServer((host or "127.0.0.1", port), Handler)
-        except OSError as why:
-            raise Unavailable(f"diag_addr {address}: {why.strerror}") from why
+            self._server = Server((host or "127.0.0.1", port), Handler)
+        except (OSError, UnicodeError) as why:
+            cause = why.strerror if isinstance(why, OSError) else "not a name of DNS"
+            raise Unavailable(f"diag_addr {address}: {cause}") from why
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="diag", daemon=True).start()
 

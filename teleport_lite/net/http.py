@@ -34,9 +34,10 @@ def dial(address: str, *, timeout: float = TIMEOUT) -> socket.socket:
         # A request is two small writes, head and body; Nagle would hold the second for 40 ms.
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return wire
-    except socket.gaierror as why:
+    except (socket.gaierror, UnicodeError) as why:  # the second: a label is empty or too long
+        cause = why.strerror if isinstance(why, OSError) else "not a name of DNS"
         raise Unavailable(
-            f"{address}: host name {host} does not resolve ({why.strerror})",
+            f"{address}: host name {host} does not resolve ({cause})",
             hint=f"getent hosts {host}",
         ) from why
     except TimeoutError as why:
@@ -58,6 +59,8 @@ class Connection:
         self._wire = wire
         self._http = http.client.HTTPConnection("auth", timeout=timeout)
         self._http.sock = wire
+        # A server that ends the connection must not get us to dial port 80, in the clear.
+        self._http.auto_open = False
 
     @classmethod
     def tls(
@@ -101,8 +104,8 @@ class Connection:
                 body=body,
                 headers={"Content-Type": "application/json"} if body is not None else {},
             )
-            answer = self._http.getresponse()
-            raw = answer.read(MAX_ANSWER + 1)
+            with self._http.getresponse() as answer:
+                raw = answer.read(MAX_ANSWER + 1)
         except (OSError, http.client.HTTPException) as why:
             raise Unavailable(f"{self._name}: the connection broke ({_reason(why)})") from why
         return self._read(answer.status, raw)
@@ -114,6 +117,8 @@ class Connection:
             body = None
         if status == 200 and body is not None:
             return body
+        if status == 200:
+            raise Unavailable(f"{self._name} answered with something that is not JSON")
         raise as_error(status, body, self._name)
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """Listening sockets, and the address others will see us under."""
 
+import os
 import socket
 
 from teleport_lite.errors import Unavailable
@@ -12,11 +13,12 @@ def listen(address: str, what: str, *, backlog: int = 1024) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=backlog)
-    except socket.gaierror as why:
+    except (socket.gaierror, UnicodeError) as why:
         raise Unavailable(f"{what}: {address} is no address of this host") from why
     except OSError as why:
+        cause = os.strerror(why.errno) if why.errno else str(why)
         raise Unavailable(
-            f"{what}: can not listen on {address}: {why.strerror or why}",
+            f"{what}: can not listen on {address}: {cause}",
             hint=f"ss -ltnp 'sport = :{port}'",
         ) from why
 
@@ -42,7 +44,7 @@ def _source(server: str) -> str:
         with socket.socket(family, kind, proto) as probe:
             probe.connect(target)
             return str(probe.getsockname()[0])
-    except OSError:
+    except (OSError, UnicodeError):
         return ""
 
 

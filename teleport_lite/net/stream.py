@@ -7,6 +7,7 @@ frames through `send`.
 import select
 import socket
 import ssl
+import time
 from collections import deque
 from threading import Lock
 
@@ -29,8 +30,6 @@ from teleport_lite.net.http import dial
 from teleport_lite.net.problems import as_error
 from teleport_lite.proto.codec import MAX_FRAME, read_any
 
-# Auth sends a ping every 20 s; three of them missing means nobody is there.
-SILENCE = 60.0
 MAX_WAITING = 256
 CHUNK = 65536
 
@@ -47,7 +46,7 @@ class StreamClient:
         *,
         timeout: float = 15.0,
     ) -> None:
-        self._address = address
+        self._address, self._timeout = address, timeout
         plain = dial(address, timeout=timeout)
         try:
             self._wire = context.wrap_socket(plain, server_hostname=server_name)
@@ -63,14 +62,14 @@ class StreamClient:
         self._status = 0
         self._ended = False
         self._bell_in, self._bell_out = socket.socketpair()
-        self._bell_in.setblocking(False)
+        for bell in (self._bell_in, self._bell_out):  # full of rings is rung, too
+            bell.setblocking(False)
         try:
-            self._wire.sendall(self._ws.send(Request(host="auth", target=path)))
-            self._handshake()
+            self._write(Request(host="auth", target=path))
+            self._handshake(time.monotonic() + timeout)
         except BaseException:
             self.close()
             raise
-        self._wire.settimeout(None)
 
     def send(self, frame: bytes) -> bool:
         """Queue a frame from any thread. False when the queue is full: the other side is stuck."""
@@ -88,14 +87,9 @@ class StreamClient:
         if self._ended:
             raise Unavailable(f"{self._address} closed the stream")
         self._flush()
-        if not self._wire.pending():
-            ready, _, _ = select.select([self._wire, self._bell_in], [], [], max(0.0, timeout))
-            if self._bell_in in ready:
-                self._bell_in.recv(4096)
-                self._flush()
-            if self._wire not in ready:
-                return None
-        self._take(self._read())
+        if not self._wire.pending() and not self._wait(timeout):
+            return None
+        self._take(self._read_now())
         return self._inbox.popleft() if self._inbox else None
 
     def wake(self) -> None:
@@ -110,14 +104,25 @@ class StreamClient:
         for each in (self._wire, self._bell_in, self._bell_out):
             each.close()
 
+    def _wait(self, timeout: float) -> bool:
+        """True if there is something to read. poll, for select knows no descriptor over 1023."""
+        poll = select.poll()
+        poll.register(self._wire, select.POLLIN)
+        poll.register(self._bell_in, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(max(0.0, timeout) * 1000)}
+        if self._bell_in.fileno() in ready:
+            self._bell_in.recv(4096)
+            self._flush()
+        return self._wire.fileno() in ready
+
     def _ring(self) -> None:
         try:
             self._bell_out.send(b"!")
         except OSError:
             return  # closed meanwhile: nobody is waiting
 
-    def _handshake(self) -> None:
-        while True:
+    def _handshake(self, until: float) -> None:
+        while time.monotonic() < until:
             for event in self._events(self._read()):
                 if isinstance(event, AcceptConnection):
                     return
@@ -131,6 +136,7 @@ class StreamClient:
                         raise self._refused()
                 else:
                     self._note(event)
+        raise Unavailable(f"{self._address} did not answer in time")
 
     def _refused(self) -> Exception:
         try:
@@ -152,15 +158,17 @@ class StreamClient:
                 self._inbox.append(self._partial.encode())
                 self._partial = ""
         elif isinstance(event, BytesMessage):
-            self._inbox.append(bytes(event.data))
+            raise Unavailable(f"{self._address} does not speak the agent stream")
         elif isinstance(event, Ping):
-            self._wire.sendall(self._ws.send(event.response()))
+            self._write(event.response())
         elif isinstance(event, CloseConnection):
             self._ended = True
 
     def _events(self, data: bytes) -> list[Event]:
+        if not data:  # to wsproto, nothing is the end
+            return []
         try:
-            self._ws.receive_data(data or None)
+            self._ws.receive_data(data)
             return list(self._ws.events())
         except (RemoteProtocolError, LocalProtocolError) as why:
             raise Unavailable(f"{self._address} does not speak the agent stream") from why
@@ -168,6 +176,8 @@ class StreamClient:
     def _read(self) -> bytes:
         try:
             data = self._wire.recv(CHUNK)
+        except ssl.SSLWantReadError:
+            return b""
         except ssl.SSLError:
             raise
         except OSError as why:
@@ -176,11 +186,23 @@ class StreamClient:
             raise Unavailable(f"{self._address} closed the connection")
         return data
 
+    def _read_now(self) -> bytes:
+        """What is there; b"" if a record has only half arrived, or was none of ours."""
+        self._wire.settimeout(0)
+        try:
+            return self._read()
+        finally:
+            self._wire.settimeout(self._timeout)
+
+    def _write(self, event: Event) -> None:
+        """Waits `timeout` seconds at the most for the other side to take it."""
+        try:
+            self._wire.sendall(self._ws.send(event))
+        except (OSError, LocalProtocolError) as why:
+            raise Unavailable(f"{self._address}: the stream broke ({why})") from why
+
     def _flush(self) -> None:
         with self._guard:
             frames, self._waiting = list(self._waiting), deque()
         for frame in frames:
-            try:
-                self._wire.sendall(self._ws.send(TextMessage(data=frame.decode())))
-            except (OSError, LocalProtocolError) as why:
-                raise Unavailable(f"{self._address}: the stream broke ({why})") from why
+            self._write(TextMessage(data=frame.decode()))

@@ -13,7 +13,7 @@ from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.daemon.auth_role import Doorman
 from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unauthenticated
 from teleport_lite.model.user import Condition, Role, Rule
-from teleport_lite.net.https import Peer
+from teleport_lite.net.accept import Peer
 from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, write
 from teleport_lite.testing.certs import PaperCluster
