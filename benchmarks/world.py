@@ -52,6 +52,7 @@ class World:
         for name in ("teleport-lite", "tctl", "tsh", "tbot"):
             (self.bin / name).symlink_to(PYZ)
         self._running: list[subprocess.Popen[bytes]] = []
+        self._made_account = ""
         self.auth_port, self.node_port, self.sshd_port = free_port(), free_port(), free_port()
 
     def __enter__(self) -> Self:
@@ -80,6 +81,8 @@ class World:
             process.send_signal(signal.SIGTERM)
         for process in self._running:
             process.wait(timeout=20)
+        if self._made_account:
+            subprocess.run(["userdel", "--force", self._made_account], check=False)
 
     def tctl(self, *words: str) -> str:
         command = [str(self.bin / "tctl"), "-c", str(self.root / "auth.yaml"), *words]
@@ -136,8 +139,19 @@ ssh_service: {{listen_addr: "127.0.0.1:{self.node_port}"}}
             path.write_text(text)
             path.chmod(0o600)
 
+    def _account(self) -> str:
+        """Who logs in: somebody without start-up files, so that those are not measured."""
+        if os.geteuid() != 0:
+            return subprocess.check_output(["id", "-un"], text=True).strip()
+        name = f"tlbench{os.getpid()}"
+        # "*" is no password; "!", the default, is a locked account, which sshd refuses.
+        words = ["useradd", "--no-create-home", "--shell", "/bin/sh", "--password", "*", name]
+        subprocess.run(words, check=True)
+        self._made_account = name
+        return name
+
     def _credentials(self) -> None:
-        self.login = subprocess.check_output(["id", "-un"], text=True).strip()
+        self.login = self._account()
         self.tctl("users", "add", "alice", f"--logins={self.login}", "--roles=access")
         out = f"--out={self.root / 'alice'}"
         self.tctl("auth", "sign", "--user=alice", "--format=openssh", out)
