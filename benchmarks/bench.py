@@ -63,9 +63,9 @@ def figure(
 ROWS: dict[str, Row] = {
     "startup": lambda w, n: startup.rows(w, n, figure),
     "size": lambda w, _: startup.size(w, figure),
+    "memory": lambda w, _: memory.rows(w, figure),  # idle, so before the rest
     "ssh": lambda w, n: ssh.rows(w, n, figure),
     "joins": lambda w, n: joins.rows(w, n, figure),
-    "memory": lambda w, _: memory.rows(w, figure),
 }
 
 

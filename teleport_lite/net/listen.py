@@ -46,6 +46,3 @@ def _source(server: str) -> str:
             return str(probe.getsockname()[0])
     except (OSError, UnicodeError):
         return ""
-
-
-own_address_towards = _source
