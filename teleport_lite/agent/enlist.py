@@ -9,9 +9,9 @@ from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import JoinRequest, join
 from teleport_lite.agent.pending import PendingKeys
-from teleport_lite.agent.renew import untrusted
+from teleport_lite.agent.renew import certificate_refused, untrusted
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
 from teleport_lite.proto.join import AUTH_SERVER_NAME
@@ -110,11 +110,14 @@ def rejected(current: Identity, servers: tuple[str, ...]) -> Error | None:
         except ssl.SSLError as why:
             error = untrusted(address, why)
             return None if isinstance(error, Unavailable) else error
-        except Unavailable as why:
-            if "alert" in why.message:  # TLS 1.3 tells a refused certificate with the first read
-                return Denied(why.message, hint="start with a new token to join again")
+        except Unavailable:
+            refusal = certificate_refused(current, address, timeout=PROBE_TIMEOUT)
+            if refusal is not None:
+                return refusal
             continue
-        except Error:
+        except NotFound as why:  # it was removed from the cluster
+            return why
+        except Error:  # among them a lock, which a new token must not get around
             return None
         return None
     return None

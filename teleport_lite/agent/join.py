@@ -7,7 +7,7 @@ of a SCRAM proof bound to the TLS connection (RFC 5802, RFC 5929).
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from scramp import ScramClient, ScramException
 
@@ -96,7 +96,7 @@ def join(request: JoinRequest) -> Identity:
     if not auth.clock_fits:
         _let_auth_know(auth, request)
         check_clock(auth)
-    keys = request.keeper.take() if request.keeper else Keys.new()
+    keys = (request.keeper or _NobodyKeeps()).take()
     welcome = _talk(auth, cas, request, keys)
     if request.pins:
         _pins_cover(welcome, request.pins)
@@ -136,6 +136,8 @@ def identity_of(welcome: Welcome, keys: Keys) -> Identity:
 
 def _first_answer(request: JoinRequest) -> Auth:
     failures: list[Error] = []
+    if not request.servers:
+        raise Malformed("no auth server is configured", hint="--auth-server=HOST:3025")
     for address in request.servers:
         try:
             return find_auth(address, request.clock)
@@ -191,18 +193,32 @@ def _prove(wire: Connection, request: JoinRequest, keys: Keys) -> Welcome:
         principals=request.principals,
     )
     finish = JoinFinish(session=challenge.session, client_final=final, hello=hello)
-    welcome = read(Welcome, write(_ask_last(wire, finish, keys, request.keeper)), limit=MAX_JOIN)
-    _believe(scram, welcome)
-    return welcome
+    return _ask_last(wire, finish, scram, keys, request.keeper or _NobodyKeeps())
 
 
-def _ask_last(wire: Connection, finish: JoinFinish, keys: Keys, keeper: Keeper | None) -> Any:
+class _NobodyKeeps:
+    """For a join whose answer may get lost."""
+
+    def take(self) -> Keys:
+        return Keys.new()
+
+    def keep(self, keys: Keys) -> None:
+        del keys
+
+    def drop(self) -> None:
+        return
+
+
+def _ask_last(
+    wire: Connection, finish: JoinFinish, scram: ScramClient, keys: Keys, keeper: Keeper
+) -> Welcome:
     """The question that spends the token. Its keys are kept until an answer is here."""
-    if keeper is None:
-        return wire.ask("/v1/join/finish", finish)
     keeper.keep(keys)
     try:
-        return wire.ask("/v1/join/finish", finish)
+        answer = wire.ask("/v1/join/finish", finish)
+        welcome = read(Welcome, write(answer), limit=MAX_JOIN)
+        _believe(scram, welcome)
+        return welcome
     except Unavailable:
         raise  # nobody knows whether it was spent: the keys stay for the next try
     except Error:

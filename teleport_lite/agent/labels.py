@@ -1,5 +1,7 @@
 """Labels of this host: fixed ones, and those that a command prints."""
 
+import os
+import signal
 import subprocess  # commands of the config file, no shell
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -54,18 +56,22 @@ class LabelWatch:
 def label_of(argv: Sequence[str]) -> str:
     """What the command prints, trimmed; a failure becomes the label, so that people see it."""
     try:
-        done = subprocess.run(  # noqa: S603  # argv comes from the root-owned config file
+        process = subprocess.Popen(  # noqa: S603  # argv comes from the root-owned config file
             list(argv),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_TIMEOUT,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # so that what it starts can be ended with it
         )
-    except subprocess.TimeoutExpired:
-        return f"error: no answer within {COMMAND_TIMEOUT:.0f} s"
     except OSError as why:
         return f"error: {why.strerror}"
-    if done.returncode:
-        return f"error: exit status {done.returncode}"
-    text = done.stdout.decode("utf-8", "replace").strip()[:MAX_VALUE]
+    with process:
+        try:
+            said, _ = process.communicate(timeout=COMMAND_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return f"error: no answer within {COMMAND_TIMEOUT:.0f} s"
+    if process.returncode:
+        return f"error: exit status {process.returncode}"
+    text = said.decode("utf-8", "replace").strip()[:MAX_VALUE]
     return "".join(char if char.isprintable() else " " for char in text)

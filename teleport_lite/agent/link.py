@@ -10,7 +10,7 @@ from typing import Protocol
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, identity_of
-from teleport_lite.agent.renew import renewal, untrusted
+from teleport_lite.agent.renew import certificate_refused, renewal, untrusted
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import KINDS, Error, Unavailable
 from teleport_lite.net.stream import StreamClient
@@ -34,6 +34,7 @@ BEAT = (5.0, 15.0)  # seconds, drawn anew for each beat so that a fleet does not
 # Auth answers every beat; nothing for this long means that nobody is there.
 SILENCE = 45.0
 BACKOFF = (0.5, 30.0)
+PROBE_TIMEOUT = 5.0
 SKEW_WARNING = 30.0
 # Events of some minutes of a busy host; the oldest go first, and how many is said.
 MAX_EVENTS = 2000
@@ -67,6 +68,12 @@ class Outbox:
             count = min(EVENTS_A_FRAME, len(self._events))
             return [self._events.popleft() for _ in range(count)]
 
+    def count_lost(self) -> int:
+        """How many were dropped since this was last asked."""
+        with self._guard:
+            lost, self.lost = self.lost, 0
+            return lost
+
     def give_back(self, events: Sequence[AgentEvent]) -> None:
         with self._guard:
             self._events.extendleft(reversed(events))
@@ -99,6 +106,7 @@ class Link:
         self._boot_id = chance.token(8)
         self._client: StreamClient | None = None
         self._pending: Keys | None = None
+        self._taught = False  # auth has taken us on this connection
         self._beat_at = self._heard_at = 0.0
 
     def run(self, stopping: Stopping) -> None:
@@ -106,19 +114,32 @@ class Link:
         while not stopping.is_set():
             address = self._servers[turn % len(self._servers)]
             turn += 1
+            self._taught = False
             try:
                 self._connect(address)
-                failures = 0
                 self._stay(stopping)
+                failures = 0
             except Error as why:
-                failures += 1
-                self._on_state(f"not connected: {why.message}")
-                if failures == 1 or failures % 20 == 0:
+                # Connected and refused at once is no success: a clone must not hammer auth.
+                failures = 1 if self._taught else failures + 1
+                if failures % 20 == 1:
+                    why = self._cause(address, why)
                     log.warning("%s%s", why.message, f" (try: {why.hint})" if why.hint else "")
+                self._on_state(f"not connected: {why.message}")
+            except Exception:
+                failures += 1
+                self._on_state("not connected: internal error")
+                log.exception("internal error in the stream to auth")
             finally:
                 self._hang_up()
             low, high = BACKOFF
             stopping.wait(self._chance.uniform(0, min(high, low * 2 ** min(failures, 10))))
+
+    def _cause(self, address: str, why: Error) -> Error:
+        """What is behind a connection that ends without a word."""
+        if self._taught or not isinstance(why, Unavailable):
+            return why
+        return certificate_refused(self.identity, address, timeout=PROBE_TIMEOUT) or why
 
     def nudge(self) -> None:
         """Something to report has changed: beat now. From any thread."""
@@ -155,8 +176,9 @@ class Link:
             if now - self._heard_at > SILENCE:
                 raise Unavailable(f"auth said nothing for {SILENCE:.0f} s")
             if now >= self._beat_at:
-                self._say(FromAgent(beat=self._report()))
+                # In this order: a nudge from now on is for what the report may have missed.
                 self._beat_at = now + self._chance.uniform(*BEAT)
+                self._say(FromAgent(beat=self._report()))
             self._send_events()
             if self._renew_due() and self._pending is None:
                 self._pending = Keys.new()
@@ -178,6 +200,7 @@ class Link:
         self._heard_at = self._clock.monotonic()
         said = read(ToAgent, frame, limit=MAX_FRAME)
         if said.knowledge is not None:
+            self._taught = True
             self._on_knowledge(said.knowledge)
         if said.beat is not None:
             self._compare_clocks(said.beat.time)
@@ -194,6 +217,8 @@ class Link:
             log.warning("the clock of this host is %.0f s off the auth server's", skew)
 
     def _send_events(self) -> None:
+        if lost := self.outbox.count_lost():
+            log.warning("%d audit events were dropped, auth was away for too long", lost)
         events = self.outbox.take()
         if not events:
             return

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Denied, Error, Unavailable
+from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.model.duration import show_skew
 from teleport_lite.net.http import Connection, dial
 from teleport_lite.net.tls import stranger_context
-from teleport_lite.pki.pin import pinned
+from teleport_lite.pki.pin import pin_of, pinned
 from teleport_lite.proto.codec import MAX_JOIN, read, write
 from teleport_lite.proto.join import AUTH_SERVER_NAME, Bundle
 
 # Host certificates are backdated by two minutes; beyond that they would not be valid here.
 MAX_SKEW = timedelta(minutes=2)
 PROBE_TIMEOUT = 10.0
+# For who greets first; who waits for us to speak is not waited for long.
+BANNER_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,16 @@ def _introduce(address: str, wire: Connection, clock: Clock) -> Auth:
 def trusted_cas(auth: Auth, pins: tuple[str, ...]) -> list[str]:
     """The host CAs to believe: those that a pin matches; all it shows when there is no pin.
 
-    Raises Denied for a mismatch. Without a pin the proof of the join decides (proto/join.py).
+    Raises Denied for a mismatch, Malformed for what are no CAs. Without a pin the proof of the
+    join decides (proto/join.py).
     """
-    if not pins:
-        return list(auth.bundle.host_cas)
-    return pinned(auth.bundle.host_cas, pins)
+    if pins:
+        return pinned(auth.bundle.host_cas, pins)
+    for ca in auth.bundle.host_cas:
+        pin_of(ca)  # one CA certificate each, and nothing that comes along with it
+    if not auth.bundle.host_cas:
+        raise Malformed(f"{auth.address} shows no CA")
+    return list(auth.bundle.host_cas)
 
 
 def check_clock(auth: Auth) -> None:
@@ -107,7 +114,7 @@ def _not_tls(address: str, why: ssl.SSLError) -> Unavailable:
 
 def _banner(address: str) -> bytes:
     try:
-        with dial(address, timeout=2) as wire:
+        with dial(address, timeout=BANNER_TIMEOUT) as wire:
             return wire.recv(64)
     except (OSError, Error):
         return b""

@@ -71,6 +71,25 @@ def untrusted(address: str, why: ssl.SSLError) -> Error:
     return Unavailable(f"{address}: TLS handshake failed ({reason})")
 
 
+def certificate_refused(identity: Identity, address: str, *, timeout: float) -> Denied | None:
+    """Is it our certificate that `address` does not want?
+
+    An asyncio server ends such a handshake without saying so. If all is well without the
+    certificate, it was the certificate.
+    """
+    context = client_context(None, None, identity.host_cas)
+    try:
+        with Connection.tls(address, context, AUTH_SERVER_NAME, timeout=timeout) as wire:
+            wire.ask("/v1/ca")
+    except (Error, ssl.SSLError):
+        return None
+    return Denied(
+        f"{address} does not accept this host's certificate, it may have expired",
+        hint="start with a new token to join again: tctl tokens add",
+        log="client untrusted",
+    )
+
+
 def due(identity_written: datetime, now: datetime, jitter: float) -> bool:
     """`jitter` in -1..1 spreads a fleet that was started at once."""
     return now - identity_written >= EVERY * (1 + JITTER * jitter)

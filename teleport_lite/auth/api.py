@@ -128,11 +128,19 @@ def answer(desks: Desks, path: str, caller: Caller, raw: bytes) -> Message | Ans
 
 
 def authorise(desks: Desks, route: Route, caller: Caller) -> None:
-    """May this kind of caller ask at all, and is it locked?"""
+    """May this kind of caller ask at all, is it still one of ours, and is it locked?
+
+    Raises Unauthenticated, Denied, or NotFound for a host that was removed.
+    """
     if caller.kind not in route.who:
         if caller.kind is Kind.ANYONE:
             raise Unauthenticated("this needs a client certificate", hint="tctl auth sign")
         raise Denied(f"a {caller.kind.value} may not do this")
+    if caller.kind is Kind.HOST and desks.store.host(caller.name) is None:
+        raise NotFound(
+            f"host {caller.name} is not part of this cluster any more",
+            hint="join again with a new token: tctl tokens add",
+        )
     verdict = locked(
         desks.store.locks(),
         desks.clock.now(),

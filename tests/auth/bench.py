@@ -104,8 +104,10 @@ class Applicant:
 class Bench:
     """`bench.desks` is the auth role; nothing of it is faked but time, chance and the disk."""
 
-    def __init__(self, *, store: Store | None = None, clock: FakeClock | None = None) -> None:
-        self.clock, self.chance = clock or FakeClock(), FakeChance()
+    def __init__(
+        self, *, store: Store | None = None, clock: FakeClock | None = None, seed: str = ""
+    ) -> None:
+        self.clock, self.chance = clock or FakeClock(), FakeChance(seed)
         self.store = store or MemoryStore()
         found_cluster(self.store, name=CLUSTER, clock=self.clock, chance=self.chance)
         self.desks = build(

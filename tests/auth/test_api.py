@@ -12,6 +12,7 @@ from teleport_lite.auth.api import ROUTES, answer
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.daemon.auth_role import Doorman
 from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unauthenticated
+from teleport_lite.model.host import Host
 from teleport_lite.model.user import Condition, Role, Rule
 from teleport_lite.net.accept import Peer
 from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
@@ -83,7 +84,7 @@ MAY: dict[str, frozenset[str]] = {
     "/v1/audit/verify": frozenset({"admin", "auditor"}),
     "/v1/locks/add": CONFIG,
 }
-NOBODY = frozenset({"locked user", "locked role", "locked host", "locked bot"})
+NOBODY = frozenset({"locked user", "locked role", "locked host", "locked bot", "removed host"})
 
 HOST_ID = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 BOT_ID = "e52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
@@ -108,6 +109,7 @@ CALLERS: dict[str, Caller] = {
     "locked user": person("locked", "editor"),
     "locked role": person("editor", "editor", "banned"),
     "locked host": the_host("99999999-b260-41d0-bb5a-e23b0cfe0f8f", "Node"),
+    "removed host": the_host("88888888-b260-41d0-bb5a-e23b0cfe0f8f", "Node"),
     "locked bot": Caller(
         kind=Kind.BOT, name="bot-deploy", address="192.0.2.7", bot_instance="locked-instance"
     ),
@@ -123,6 +125,17 @@ def crowd() -> Bench:
     bench.ask("/v1/users/add", name="none", roles=[])
     bench.ask("/v1/users/add", name="locked", roles=["editor"])
     bench.ask("/v1/bots/add", name="deploy")
+    for host_id in (HOST_ID, "99999999-b260-41d0-bb5a-e23b0cfe0f8f"):
+        host = Host(
+            id=host_id,
+            name="web-1",
+            roles=("Node",),
+            joined_at=bench.clock.now(),
+            token_id="t",
+            ssh_key=f"key of {host_id}",
+            tls_key="PEM",
+        )
+        bench.store.write(lambda tx, host=host: tx.put_host(host))
     for target, value in (
         ("user", "locked"),
         ("role", "banned"),
@@ -148,7 +161,7 @@ def comes_through(bench: Bench, path: str, caller: Caller, monkeypatch) -> bool:
     monkeypatch.setitem(ROUTES, path, stand_in)
     try:
         answer(bench.desks, path, caller, write(WORDS[path]))
-    except (Denied, Unauthenticated) as why:
+    except (Denied, Unauthenticated, NotFound) as why:
         assert not asked
         assert isinstance(why, Unauthenticated) is (caller.kind is Kind.ANYONE)  # noqa: PT017  # it may also pass
     return bool(asked)
@@ -178,7 +191,7 @@ def test_an_administrator_gets_an_answer_or_an_error_we_mean(path: str) -> None:
 @pytest.mark.parametrize("path", sorted(ROUTES))
 @pytest.mark.parametrize("raw", [b"x", b"[]", b'{"surprise": 1}', b"\xff"])
 def test_words_that_cannot_be_read_are_malformed(path: str, raw: bytes) -> None:
-    callers = {"/v1/host/renew": CALLERS["host"]}
+    callers = {"/v1/host/renew": CALLERS["bot"]}
     with pytest.raises(Malformed):
         answer(Bench().desks, path, callers.get(path, ROOT), raw)
 
@@ -188,7 +201,7 @@ def test_a_route_reads_no_more_than_its_limit(path: str) -> None:
     limit = ROUTES[path].limit
     for_people = "admin" in MAY[path] and "anyone" not in MAY[path]
     assert limit == (MAX_ADMIN if for_people else MAX_JOIN)
-    callers = {"/v1/host/renew": CALLERS["host"]}
+    callers = {"/v1/host/renew": CALLERS["bot"]}
     with pytest.raises(Malformed, match="the most we read is"):
         answer(Bench().desks, path, callers.get(path, ROOT), b" " * (limit + 1))
 
@@ -253,6 +266,8 @@ def test_who_is_turned_away_is_told_what_is_missing() -> None:
     assert why.value.hint == "tctl auth sign"
     with pytest.raises(Denied, match="a host may not do this"):
         Bench().ask("/v1/status", CALLERS["host"])
+    with pytest.raises(NotFound, match="is not part of this cluster any more"):
+        Bench().ask("/v1/ca", CALLERS["host"])
 
 
 # What an answer is

@@ -199,7 +199,7 @@ def test_a_server_that_closes_politely_ends_it() -> None:
 
 def test_a_server_that_vanishes_ends_it() -> None:
     with speaking(lambda speaker: None) as server, contextlib.closing(connect(server)) as client:
-        assert "" in how_it_ends(client)
+        assert how_it_ends(client)
 
 
 def test_a_server_that_is_stuck_in_the_middle_of_a_record_holds_nobody() -> None:
@@ -268,7 +268,7 @@ def test_what_is_no_frame_is_refused(raw: bytes) -> None:
         listen(speaker)
 
     with speaking(script) as server, contextlib.closing(connect(server)) as client:
-        assert "" in how_it_ends(client)
+        assert how_it_ends(client)
 
 
 def test_bytes_are_no_words() -> None:
