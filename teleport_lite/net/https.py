@@ -136,21 +136,7 @@ class ApiServer:
             return self._problem(why)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(self._limits.queue)
-
-        def put(frame: bytes | None) -> None:
-            try:
-                queue.put_nowait(frame)
-            except asyncio.QueueFull:
-                link = self._doorway.link(request.protocol)
-                if link is not None:
-                    link.drop()
-
-        def send(frame: bytes | None) -> None:
-            with suppress(RuntimeError):  # the loop is closing, and the stream with it
-                loop.call_soon_threadsafe(put, frame)
-
+        outgoing = _Outgoing(self._limits.queue, lambda: self._cut(request))
         try:
             peer = self._peer(request)
             socket_ = web.WebSocketResponse(
@@ -158,19 +144,14 @@ class ApiServer:
             )
             if not socket_.can_prepare(request):
                 raise Malformed("this path takes a WebSocket")
-            stream = await self._call(lambda: self._application.open_stream(peer, send))
+            stream = await self._call(lambda: self._application.open_stream(peer, outgoing.send))
             await socket_.prepare(request)
         except Exception as why:
             return self._problem(why)
         self._streams.add(socket_)
-        writer = self._spawn(_drain(queue, socket_), "stream-writer")
+        writer = self._spawn(outgoing.drain(socket_), "stream-writer")
         try:
-            async for message in socket_:
-                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    break
-                data = message.data
-                raw = data.encode() if isinstance(data, str) else data
-                await self._call(lambda raw=raw: stream.frame(raw))  # type: ignore[misc]  # mypy can not infer a lambda with a default
+            await self._listen(socket_, stream)
         except Exception as why:
             self._problem(why)  # for the log; the stream just ends
         finally:
@@ -178,6 +159,19 @@ class ApiServer:
             writer.cancel()
             await self._call(stream.closed)
         return socket_
+
+    async def _listen(self, socket_: web.WebSocketResponse, stream: Stream) -> None:
+        async for message in socket_:
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return
+            data = message.data
+            raw = data.encode() if isinstance(data, str) else data
+            await self._call(lambda raw=raw: stream.frame(raw))  # type: ignore[misc]  # mypy can not infer a lambda with a default
+
+    def _cut(self, request: web.Request) -> None:
+        link = self._doorway.link(request.protocol)
+        if link is not None:
+            link.drop()
 
     def _peer(self, request: web.Request) -> Peer:
         link = self._doorway.link(request.protocol)
@@ -244,8 +238,26 @@ async def _no_versions(_: web.BaseRequest, response: web.StreamResponse) -> None
     response.headers["Server"] = "teleport-lite"
 
 
-async def _drain(queue: "asyncio.Queue[bytes | None]", stream: web.WebSocketResponse) -> None:
-    with suppress(ConnectionError):
-        while (frame := await queue.get()) is not None:
-            await stream.send_str(frame.decode())
-        await stream.close()
+class _Outgoing:
+    """Frames on their way to one stream. More than `size` that wait are too many."""
+
+    def __init__(self, size: int, overflow: Callable[[], None]) -> None:
+        self._loop, self._overflow = asyncio.get_running_loop(), overflow
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(size)
+
+    def send(self, frame: bytes | None) -> None:
+        """From any thread; returns at once. None ends the stream."""
+        with suppress(RuntimeError):  # the loop is closing, and the stream with it
+            self._loop.call_soon_threadsafe(self._put, frame)
+
+    def _put(self, frame: bytes | None) -> None:
+        try:
+            self._queue.put_nowait(frame)
+        except asyncio.QueueFull:
+            self._overflow()
+
+    async def drain(self, stream: web.WebSocketResponse) -> None:
+        with suppress(ConnectionError):
+            while (frame := await self._queue.get()) is not None:
+                await stream.send_str(frame.decode())
+            await stream.close()
