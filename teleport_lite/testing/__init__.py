@@ -1,0 +1,1 @@
+"""Fakes and makers for tests, shipped for the authors of plugins; the product never imports them."""

@@ -52,7 +52,7 @@ def start(
 
     SIGHUP and SIGUSR1 renew now, SIGTERM ends.
     """
-    scrub([token])
+    scrub()
     refuse_unbuilt(kind, diag_addr)
     flags = Flags(
         token=token,

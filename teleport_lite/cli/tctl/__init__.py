@@ -1,0 +1,1 @@
+"""The commands of tctl, one file for each noun."""

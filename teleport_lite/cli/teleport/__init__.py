@@ -1,0 +1,1 @@
+"""The commands of teleport-lite, one file each."""

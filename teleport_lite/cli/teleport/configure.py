@@ -118,7 +118,7 @@ def _flags(
     data_dir: str,
     join_method: str,
 ) -> Flags:
-    scrub([token])
+    scrub()
     if join_method.lower() != "token":
         raise Malformed(f"--join-method: {join_method[:40]!a} is not built yet, only token is")
     if token == "-":  # a file cannot ask anybody; what is typed now goes into it

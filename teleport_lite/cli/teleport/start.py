@@ -56,7 +56,7 @@ def start(
     debug: Annotated[bool, typer.Option("-d", "--debug", help="Log everything.")] = False,
 ) -> None:
     """Run this host's roles: by default auth, proxy and node, or what the config file says."""
-    scrub([token])
+    scrub()
     flags = Flags(
         roles=roles,
         token=token,
