@@ -1,0 +1,1 @@
+"""The audit trail: what was tried, by whom, and how it ended."""

@@ -1,0 +1,1 @@
+"""Keys and certificates: planned, signed, verified. The only user of `cryptography`."""
