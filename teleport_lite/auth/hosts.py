@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Malformed
-from teleport_lite.model.host import BEAT_EVERY, Host, Report, Resource
+from teleport_lite.model.host import BEAT_EVERY, LOCAL, Host, Report, Resource
 from teleport_lite.model.labels import check_labels
 from teleport_lite.model.names import RESOURCE_NAME, checked
 from teleport_lite.proto.stream import Announced, Beat
@@ -134,12 +134,16 @@ class Presence:
         return len(changed)
 
     def retire(self, after: timedelta) -> list[str]:
-        """Remove hosts that nobody has seen for `after`. Returns their UUIDs."""
+        """Remove hosts that nobody has seen for `after`. Returns their UUIDs.
+
+        Not the auth host itself: where auth runs alone it has no agent that would beat.
+        """
         limit = self._clock.now() - after
         old = [
             host.id
             for host, report in self.hosts()
             if max(host.joined_at, report.last_seen or host.joined_at) < limit
+            and host.token_id != LOCAL
         ]
         for host_id in old:
             self._store.write(lambda tx, gone=host_id: tx.remove_host(gone))  # type: ignore[misc]  # mypy can not infer a lambda with a default

@@ -4,13 +4,10 @@ from collections.abc import Sequence
 
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.auth.issue import Issuer
-from teleport_lite.model.host import Host
+from teleport_lite.model.host import LOCAL, Host
 from teleport_lite.pki.keys import public_of_csr
 from teleport_lite.proto.join import Hello, Welcome
 from teleport_lite.store.protocols import Store
-
-# In place of a token's id: this host was let in by being the auth host.
-LOCAL = "local"
 
 
 class LocalDesk:

@@ -5,15 +5,16 @@ were given in, so the value is overwritten there (proc(5), arg_start in /proc/se
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 _FLAG = b"--token"
 
 
-def scrub(values: Sequence[str]) -> None:
-    """Overwrite each of `values` in this process's command line with x, in place.
+def scrub() -> None:
+    """Overwrite what stands behind every --token in this process's command line with x, in place.
 
+    Every one: of a flag that is repeated the last counts, but the others can be read as well.
     Does nothing where it can not: on a kernel that hides the addresses the token stays visible.
     """
     try:
@@ -21,21 +22,22 @@ def scrub(values: Sequence[str]) -> None:
         fields = stat.rpartition(")")[2].split()
         # Fields 48 and 49 of proc(5), counted from 1; state, after the name, is field 3.
         start, end = int(fields[45]), int(fields[46])
+        shown = Path("/proc/self/cmdline").read_bytes()
     except (OSError, ValueError, IndexError):
         return
-    if not 0 < end - start < 1 << 20:
+    if not 0 < end - start < 1 << 20 or len(shown) != end - start:
         return
-    shown = Path("/proc/self/cmdline").read_bytes()
-    if len(shown) != end - start:
-        return
-    for value in values:
-        _overwrite(start, shown, value.encode())
+    for at, size in secrets(shown):
+        ctypes.memset(start + at, ord("x"), size)
 
 
-def _overwrite(start: int, shown: bytes, secret: bytes) -> None:
-    """Only where the secret stands behind --token: a word like "root" may stand elsewhere too."""
-    for before in (_FLAG + b"=", _FLAG + b"\0"):
-        at = shown.find(before + secret + b"\0")
-        while secret and at >= 0:
-            ctypes.memset(start + at + len(before), ord("x"), len(secret))
-            at = shown.find(before + secret + b"\0", at + 1)
+def secrets(shown: bytes) -> Iterator[tuple[int, int]]:
+    """Where in a command line (words that end with NUL) the values of --token are: start, size."""
+    at, is_next = 0, False
+    for word in shown.split(b"\0"):
+        if is_next:
+            yield at, len(word)
+        elif word.startswith(_FLAG + b"="):
+            yield at + len(_FLAG) + 1, len(word) - len(_FLAG) - 1
+        is_next = word == _FLAG and not is_next
+        at += len(word) + 1

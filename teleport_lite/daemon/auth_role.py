@@ -19,7 +19,7 @@ from teleport_lite.auth.tokens import weakness
 from teleport_lite.config.model import AUTH_PORT, Config
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.authority import CaType
-from teleport_lite.model.system_role import RoleBook
+from teleport_lite.model.system_role import AUTH, RoleBook
 from teleport_lite.net.accept import Peer, Shown
 from teleport_lite.net.http import split_address
 from teleport_lite.net.https import ApiServer, Stream
@@ -40,6 +40,8 @@ SOCKET = "auth.sock"
 FLUSH_EVERY = 5.0
 SWEEP_EVERY = 60.0
 RETIRE_EVERY = 3600.0
+# An agent renews the certificate of its host. A process that is auth alone has no agent.
+RENEW_EVERY = 12 * 3600.0
 # Certificates looked at once per connection; agents of a cluster and a few people.
 MAX_CACHED = 16_384
 
@@ -141,12 +143,16 @@ class AuthRole:
             auth_address=public_address(config),
         )
         self._own_uid = own_uid
+        self._server: ApiServer | None = None
+        self._chores: list[asyncio.Task[None]] = []
+        self._own: tuple[tuple[str, ...], str, tuple[str, ...]] = ((), "", ())
         self._add_static_tokens()
 
     def enlist(
         self, roles: tuple[str, ...], node_name: str, principals: tuple[str, ...]
     ) -> Identity:
         """An identity for this process, without a token: it holds the CA. Saved."""
+        self._own = (roles, node_name, principals)
         before = identities.load(self._config.data_dir)
         keys = Keys.new()
         hello = hello_of(
@@ -161,19 +167,25 @@ class AuthRole:
         return identity
 
     async def serve(self, identity: Identity) -> None:
-        self._server = ApiServer(
+        server = self._server = ApiServer(
             Doorman(self.desks, self._own_uid),
             stream_path=PATH,
             trace=lambda: self._chance.token(6),
         )
         self.show(identity)
-        await self._server.start()
-        self._server.listen_tls(listen(self._config.auth.listen_addr, "auth_service.listen_addr"))
-        self._server.listen_unix(self._config.data_dir / SOCKET)
+        await server.start()
+        server.listen_tls(listen(self._config.auth.listen_addr, "auth_service.listen_addr"))
+        server.listen_unix(self._config.data_dir / SOCKET)
+        chores: list[tuple[str, float, Callable[[], object]]] = [
+            ("flush", FLUSH_EVERY, self.desks.presence.flush),
+            ("sweep", SWEEP_EVERY, self._sweep),
+            ("retire", RETIRE_EVERY, self._retire),
+        ]
+        if identity.roles == (AUTH,):
+            chores.append(("renew", RENEW_EVERY, self.renew))
         self._chores = [
-            asyncio.create_task(self._every(FLUSH_EVERY, self.desks.presence.flush), name="flush"),
-            asyncio.create_task(self._every(SWEEP_EVERY, self._sweep), name="sweep"),
-            asyncio.create_task(self._every(RETIRE_EVERY, self._retire), name="retire"),
+            asyncio.create_task(self._every(seconds, chore), name=name)
+            for name, seconds, chore in chores
         ]
         log.info("auth service listens on %s", self._config.auth.listen_addr)
 
@@ -183,13 +195,20 @@ class AuthRole:
         trusted = [*cas.tls(CaType.HOST), *cas.tls(CaType.USER)]
         context = server_context(identity.tls_cert, identity.tls_private, trusted)
         der = ssl.PEM_cert_to_DER_cert(identity.tls_cert)
+        assert self._server is not None
         self._server.show = Shown(context, der)
+
+    def renew(self) -> None:
+        """A new certificate for this process itself, in use from the next connection on."""
+        self.show(self.enlist(*self._own))
+        log.info("the certificates of this host were renewed")
 
     async def close(self) -> None:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
-        await self._server.close()
+        if self._server is not None:
+            await self._server.close()
         (self._config.data_dir / SOCKET).unlink(missing_ok=True)
         await asyncio.to_thread(self.desks.presence.flush)
         await asyncio.to_thread(self.store.close)
@@ -216,6 +235,8 @@ class AuthRole:
                 await asyncio.to_thread(chore)
             except Error as why:
                 log.warning("%s", why.message)
+            except Exception:
+                log.exception("internal error in a chore of auth")
 
 
 def public_address(config: Config) -> str:

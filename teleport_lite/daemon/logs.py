@@ -2,12 +2,16 @@
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from teleport_lite.config.model import LogConfig
+from teleport_lite.errors import Unavailable
 
+FILE_MODE = 0o640
 _NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
 _LEVELS = {"TRACE": logging.DEBUG, "WARN": logging.WARNING}
 
@@ -32,8 +36,24 @@ def _handler(output: str) -> logging.Handler:
     if output == "stdout":
         return logging.StreamHandler(sys.stdout)
     if output.startswith("/"):
-        return logging.FileHandler(Path(output), encoding="utf-8")
+        return _file(Path(output))
     return logging.StreamHandler(sys.stderr)
+
+
+def _file(path: Path) -> logging.Handler:
+    """Appends. Names of people, hosts and addresses are for the system's own people to read."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        stream = os.fdopen(descriptor, "a", encoding="utf-8")
+    except OSError as why:
+        raise Unavailable(f"log.output: can not write {path}: {why.strerror}") from why
+    return _Closing(stream)
+
+
+class _Closing(logging.StreamHandler[TextIO]):
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
 
 
 def _parts(record: logging.LogRecord) -> tuple[str, str, str, str]:
@@ -48,7 +68,8 @@ class TextLines(logging.Formatter):
         at, level, component, text = _parts(record)
         line = f"{at} {level} [{component}] {text}"
         if record.exc_info and record.exc_info[0] is not None:
-            line = f"{line}\n{self.formatException(record.exc_info)}"
+            for each in self.formatException(record.exc_info).splitlines():
+                line += f"\n    {plain(each)}"
         return line
 
 
@@ -57,10 +78,15 @@ class JsonLines(logging.Formatter):
         at, level, component, text = _parts(record)
         fields = {"timestamp": at, "level": level, "component": component, "message": text}
         if record.exc_info and record.exc_info[0] is not None:
-            fields["trace"] = self.formatException(record.exc_info)
+            story = self.formatException(record.exc_info).splitlines()
+            fields["trace"] = "\n".join(map(plain, story))
         return json.dumps(fields)
 
 
 def plain(text: str) -> str:
     """One event, one line: what strangers put into names can not forge another."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text[:8192])
+    return "".join(char if char.isprintable() else _escaped(char) for char in text[:8192])
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")

@@ -123,8 +123,7 @@ class Process:
             chance=self.chance,
             own_uid=os.geteuid(),
         )
-        _, port = split_address(self.config.auth.listen_addr)
-        self._roles, self._servers = roles, (f"127.0.0.1:{port}",)
+        self._roles, self._servers = roles, (_own_server(self.config.auth.listen_addr),)
         self.identity = self.auth.enlist(roles, self.config.nodename, self._principals())
 
     def enlist(self, roles: tuple[str, ...], pins: tuple[str, ...]) -> None:
@@ -227,6 +226,14 @@ class Process:
         self.identity = identity
         if self.auth is not None:
             self.auth.show(identity)
+
+
+def _own_server(listen_addr: str) -> str:
+    """Where this process reaches the auth role in it."""
+    host, port = split_address(listen_addr)
+    if host in ("", "0.0.0.0", "::"):
+        return f"127.0.0.1:{port}"
+    return listen_addr
 
 
 def _later(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -11,6 +11,10 @@ STALE_AFTER = timedelta(seconds=45)
 OFFLINE_AFTER = timedelta(minutes=2)
 
 
+# In place of a token's id: this host was let in by being the auth host.
+LOCAL = "local"
+
+
 class Presence(StrEnum):
     ONLINE = "online"
     STALE = "stale"
@@ -25,7 +29,7 @@ class Host:
     name: str
     roles: tuple[str, ...]
     joined_at: datetime
-    token_id: str  # JoinToken.id, or "local" for the auth host's own roles
+    token_id: str  # JoinToken.id, or LOCAL for the auth host's own roles
     ssh_key: str  # public key, OpenSSH format
     tls_key: str  # public key, PEM SubjectPublicKeyInfo
     principals: tuple[str, ...] = ()  # extra ones asked for and allowed at the join

@@ -1,12 +1,13 @@
 """Who is there: presence, from the first word to the last listing."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from teleport_lite.auth.hosts import SURELY_ALIVE, Live, Presence
 from teleport_lite.errors import Malformed
-from teleport_lite.model.host import Host, presence
+from teleport_lite.model.host import LOCAL, Host, presence
 from teleport_lite.proto.stream import Announced, Beat
 from teleport_lite.store.memory import MemoryStore
 from teleport_lite.testing.fakes import T0, FakeClock
@@ -207,6 +208,14 @@ def test_a_host_that_nobody_has_seen_for_long_leaves_the_listings() -> None:
     assert hall.presence.retire(timedelta(days=7)) == ["h2"]
     assert [host.id for host, _ in hall.presence.hosts()] == ["h1"]
     assert hall.presence.retire(timedelta(days=7)) == []
+
+
+def test_the_auth_host_itself_stays() -> None:
+    hall = Hall()
+    host = hall.store.host("h1")[0]  # type: ignore[index]
+    hall.store.write(lambda tx: tx.put_host(replace(host, token_id=LOCAL)))
+    hall.clock.tick(days=400)
+    assert hall.presence.retire(timedelta(days=7)) == ["h2"]
 
 
 def test_a_host_that_is_gone_is_not_written_again() -> None:
