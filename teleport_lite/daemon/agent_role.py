@@ -13,6 +13,7 @@ from teleport_lite.agent.renew import due
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config
 from teleport_lite.daemon.health import Health, State
+from teleport_lite.errors import Error
 from teleport_lite.model.host import Resource
 from teleport_lite.proto.stream import AgentEvent, Announced, Beat, Knowledge
 
@@ -113,10 +114,16 @@ class AgentRole:
     def _keep_labels(self) -> None:
         lessons.save_labels(self._config.data_dir, self.labels.current())
 
+    def _tell_labels(self) -> None:
+        try:
+            self._keep_labels()
+            self._on_change()
+        except Error as why:  # sessions are judged by the old ones until the disk is well again
+            log.warning("labels of this host can not be kept: %s", why.message)
+        self.link.nudge()
+
     def _watch_labels(self) -> None:
         while not self._stopping.is_set():
             if self.labels.run_due():
-                self._keep_labels()
-                self._on_change()
-                self.link.nudge()
+                self._tell_labels()
             self._stopping.wait(min(60.0, max(LABEL_TICK, self.labels.next_due())))

@@ -252,7 +252,7 @@ def _loop(process: Process) -> int:
 
 
 async def _main(process: Process) -> int:
-    config, notify = process.config, sdnotify.SystemdNotifier()
+    config, notify = process.config, _systemd()
     stop = process.stop
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -264,10 +264,10 @@ async def _main(process: Process) -> int:
         diag = _diagnose(process)
         if config.pid_file:
             write_public(config.pid_file, f"{os.getpid()}\n".encode())
-        notify.notify("READY=1\nSTATUS=running")
+        notify("READY=1\nSTATUS=running")
         log.info("teleport-lite %s is running", __version__)
         await stop.wait()
-        notify.notify("STOPPING=1")
+        notify("STOPPING=1")
         log.info("stopping")
     finally:
         if config.pid_file:
@@ -276,6 +276,14 @@ async def _main(process: Process) -> int:
             diag.close()
         await process.close()
     return process.exit_code
+
+
+def _systemd() -> Callable[[str], None]:
+    """Tells systemd, where it listens (sd_notify(3))."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return lambda _: None
+    notify: Callable[[str], None] = sdnotify.SystemdNotifier().notify
+    return notify
 
 
 def _diagnose(process: Process) -> "DiagServer | None":

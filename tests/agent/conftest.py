@@ -1,4 +1,4 @@
-"""One auth server for a module; tests name their hosts and tokens apart."""
+"""The auth server that these tests talk to."""
 
 from collections.abc import Iterator
 
