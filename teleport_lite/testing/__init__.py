@@ -1,1 +1,1 @@
-"""Fakes and makers for tests, shipped for the authors of plugins; the product never imports them."""
+"""Fakes and makers for tests, shipped for authors of plugins; the product never imports them."""
