@@ -8,6 +8,7 @@ from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.probe import Auth, check_clock, find_auth, trusted_cas
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Error
+from teleport_lite.net.problems import plain
 from teleport_lite.pki.verify import check_leaf
 from teleport_lite.secret import Secret
 
@@ -72,7 +73,8 @@ def _server(address: str, pins: tuple[str, ...], clock: Clock) -> list[Finding]:
         auth = find_auth(address, clock)
     except Error as why:
         return [Finding(f"auth server {address}", "bad", why.message, why.hint)]
-    said = f"answers for cluster {auth.bundle.cluster}, version {auth.bundle.version}"
+    cluster, version = plain(auth.bundle.cluster), plain(auth.bundle.version)
+    said = f"answers for cluster {cluster}, version {version}"
     return [Finding(f"auth server {address}", "ok", said), _clock(auth), _pin(auth, pins)]
 
 
@@ -106,7 +108,10 @@ def _token(token: Callable[[], Secret] | None) -> Finding:
 
 
 def _membership(known: Identity, servers: tuple[str, ...]) -> Finding:
-    why = rejected(known, servers)
+    try:
+        why = rejected(known, servers)
+    except Error as broken:
+        why = broken
     if why is not None:
         return Finding("membership", "bad", why.message, why.hint)
     return Finding("membership", "ok", "auth and this host's identity fit together")

@@ -17,7 +17,6 @@ user name. Who terminates TLS without knowing the token can neither answer nor r
 """
 
 import hashlib
-from typing import Any
 
 from teleport_lite.proto.codec import Message
 from teleport_lite.secret import Secret
@@ -101,7 +100,3 @@ class Renew(Message, frozen=True):
     """A joined host renews over mTLS, with new keys and the roles it has (POST /v1/host/renew)."""
 
     hello: Hello
-
-
-def as_dict(message: Message) -> dict[str, Any]:
-    return {name: getattr(message, name) for name in message.__struct_fields__}

@@ -1,11 +1,12 @@
 """Renewal over a connection of its own."""
 
+import ssl
 from datetime import timedelta
 
 import pytest
 
 from teleport_lite.agent.join import join
-from teleport_lite.agent.renew import EVERY, certificate_refused, due, renew
+from teleport_lite.agent.renew import EVERY, certificate_refused, due, renew, untrusted
 from teleport_lite.errors import Denied, NotFound, Unavailable
 from teleport_lite.pki.verify import check_leaf
 from teleport_lite.testing.fakes import T0
@@ -71,3 +72,33 @@ def test_a_refused_certificate_is_told_from_a_server_that_is_away(auth: Auth) ->
 )
 def test_twice_a_day_and_not_in_step(age: timedelta, jitter: float, is_due: bool) -> None:
     assert due(T0 - age, T0, jitter) is is_due
+
+
+def tls_error(reason: str, kind: type[ssl.SSLError] = ssl.SSLError) -> ssl.SSLError:
+    why = kind(1, f"[SSL: {reason}]")
+    why.reason = reason
+    if isinstance(why, ssl.SSLCertVerificationError):
+        why.verify_message = "self-signed certificate"
+    return why
+
+
+@pytest.mark.parametrize(
+    ("why", "kind", "words"),
+    [
+        (
+            tls_error("CERTIFICATE_VERIFY_FAILED", ssl.SSLCertVerificationError),
+            Denied,
+            "is not the auth server this host joined: self-signed certificate",
+        ),
+        (tls_error("TLSV1_ALERT_UNKNOWN_CA"), Denied, "does not accept this host's certificate"),
+        (tls_error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), Denied, "certificate expired"),
+        (tls_error("WRONG_VERSION_NUMBER"), Unavailable, "handshake failed (wrong version number)"),
+        (tls_error("TLSV1_ALERT_INTERNAL_ERROR"), Unavailable, "handshake failed"),
+    ],
+)
+def test_who_does_not_trust_whom_is_told(
+    why: ssl.SSLError, kind: type[Exception], words: str
+) -> None:
+    found = untrusted("auth:3025", why)
+    assert type(found) is kind
+    assert words in found.message

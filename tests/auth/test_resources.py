@@ -255,6 +255,18 @@ def test_a_node_is_found_by_its_id_and_by_its_name() -> None:
     assert (listed["state"], listed["address"]) == ("online", "10.0.0.5:3022")
 
 
+def test_hosts_are_nodes_and_all_the_others() -> None:
+    bench = Bench()
+    bench.token("app")
+    app = bench.join(Applicant(name="app-1", roles=("App",))).host_id
+    bench.token("bot", text="the-token-of-a-bot")
+    bench.join(Applicant("the-token-of-a-bot", roles=("Bot",)))
+    assert [each["metadata"]["name"] for each in get(bench, "hosts")] == [app]
+    assert get(bench, "nodes") == []
+    remove(bench, "host", app)
+    assert get(bench, "hosts") == []
+
+
 def test_what_a_host_announces_is_found_by_kind() -> None:
     bench = Bench()
     app = Announced(kind="app_server", name="grafana", labels={"a": "b"}, spec={"uri": "http://x"})
