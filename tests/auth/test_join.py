@@ -2,6 +2,7 @@
 
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -21,6 +22,7 @@ from teleport_lite.secret import Secret
 from teleport_lite.store.protocols import REPLAY_WINDOW
 from teleport_lite.testing.makers import TOKEN
 from tests.auth.bench import CLUSTER, OURS, Applicant, Bench, stranger, the_host
+from tests.store.makers import OPENERS
 
 SAME_ANSWER = "web-1 can not join the cluster, token expired or not found"
 
@@ -134,8 +136,9 @@ def test_a_once_token_lets_in_one_host() -> None:
     assert reason(bench) == "used, removed or expired a moment ago"
 
 
-def test_of_two_hundred_racers_with_a_once_token_one_wins() -> None:
-    bench = Bench()
+@pytest.mark.parametrize("kind", OPENERS)
+def test_of_two_hundred_racers_with_a_once_token_one_wins(kind: str, tmp_path: Path) -> None:
+    bench = Bench(store=OPENERS[kind](tmp_path))
     bench.token("bot")
     racers = [Applicant(roles=("Bot",), name=f"bot-{n}") for n in range(200)]
     lasts = [bench.begin(racer, stranger(f"10.0.{n}.1")) for n, racer in enumerate(racers)]
@@ -157,6 +160,8 @@ def test_of_two_hundred_racers_with_a_once_token_one_wins() -> None:
     assert bench.hosts() == [won[0].host_id]
     outcomes = [event.outcome for event in bench.events("instance.join")]
     assert (outcomes.count("ok"), outcomes.count("denied")) == (1, 199)
+    assert bench.store.verify_trail()[1] is None
+    bench.store.close()
 
 
 def test_wrong_unknown_and_expired_look_the_same_outside_and_different_in_the_trail() -> None:

@@ -30,7 +30,7 @@ from tests.net.parrot import (
     dialled,
     raw,
 )
-from tests.net.serving import LOOPS, Serving, auth_papers, shown
+from tests.net.serving import LOOPS, Serving, auth_papers, shown, trusting
 from tests.support import eventually
 
 # TLS
@@ -167,6 +167,25 @@ def test_before_there_is_a_certificate_nobody_is_served(serving: Serving) -> Non
     serving.call(lambda: setattr(serving.server, "show", before))
     with connect(serving) as wire:
         assert wire.ask("/x", {})
+
+
+def test_a_handshake_in_single_bytes_is_one_handshake(serving: Serving) -> None:
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = trusting(CLUSTER).wrap_bio(received, sent, server_hostname=AUTH_SERVER_NAME)
+    with dialled(serving) as wire:
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                for byte in sent.read():
+                    wire.sendall(bytes([byte]))
+                received.write(wire.recv(65536))
+        tls.write(b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        for byte in sent.read():
+            wire.sendall(bytes([byte]))
+        assert wire.recv(65536)
 
 
 # Being slow
