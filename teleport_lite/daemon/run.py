@@ -282,7 +282,13 @@ def _systemd() -> Callable[[str], None]:
     """Tells systemd, where it listens (sd_notify(3))."""
     if "NOTIFY_SOCKET" not in os.environ:
         return lambda _: None
-    notify: Callable[[str], None] = sdnotify.SystemdNotifier().notify
+
+    def notify(words: str) -> None:
+        notifier = sdnotify.SystemdNotifier()
+        notifier.notify(words)
+        if notifier.socket is not None:
+            notifier.socket.close()
+
     return notify
 
 

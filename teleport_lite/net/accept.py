@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ class Link:
     def drop(self) -> None:
         """At once: a polite close waits for the other side, and that one has no reason to hurry."""
         if self.transport is not None:
-            self.transport.abort()
+            # Python 3.11.2 (Debian 12): the transport of a TLS connection that has ended raises it.
+            with suppress(AttributeError):
+                self.transport.abort()
         elif self.task is not None:
             self.task.cancel()
 

