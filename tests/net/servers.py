@@ -22,6 +22,7 @@ class Little:
         self.heard = b""  # everything that any client said, as `hear` saw it
         self.met = 0  # connections
         self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._accept, name="little", daemon=True)
 
     def __enter__(self) -> Self:
@@ -36,7 +37,9 @@ class Little:
                 return
             self.met += 1
             self._open.append(wire)
-            threading.Thread(target=self._serve, args=(wire,), daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(wire,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _serve(self, wire: socket.socket) -> None:
         wire.settimeout(10)
@@ -45,8 +48,7 @@ class Little:
                 wire = self._context.wrap_socket(wire, server_side=True)
                 self._open.append(wire)
             self._talk(wire)
-        with contextlib.suppress(OSError):
-            wire.shutdown(socket.SHUT_RDWR)
+        _hang_up(wire)
         wire.close()
 
     def hear(self, wire: socket.socket, until: bytes = b"\r\n\r\n") -> bytes:
@@ -69,11 +71,18 @@ class Little:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for wire in self._open:
-            with contextlib.suppress(OSError):
-                wire.shutdown(socket.SHUT_RDWR)
-            wire.close()
         self._thread.join(timeout=5)
+        for wire in self._open:
+            # Closing is for the thread that serves it: OpenSSL knows the number of the
+            # descriptor only, and would write into whatever gets that number next.
+            _hang_up(wire)
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+
+def _hang_up(wire: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(wire, socket.SHUT_RDWR)
 
 
 def answering(answer: bytes) -> Talk:
