@@ -8,6 +8,7 @@ from teleport_lite.model.system_role import AUTH, NODE, PROXY, RoleBook, SystemR
 from teleport_lite.plugin import fence
 from teleport_lite.plugin.api import hookimpl
 from teleport_lite.plugin.guests import Guests
+from teleport_lite.proto.alpn import PROXY_SERVER_NAME
 from teleport_lite.proto.join import AUTH_SERVER_NAME
 
 # Packages of plugins/, in the order tables show them. Each one imports plugin/api alone.
@@ -49,7 +50,7 @@ class ProxyPlugin:
                 flag="proxy",
                 section="proxy_service",
                 on_by_default=True,
-                built=False,
+                dns_names=(PROXY_SERVER_NAME,),
             )
         ]
 

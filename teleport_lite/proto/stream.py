@@ -8,6 +8,7 @@
      | -- {"events": [...]} ---------------->  |   audit events of the node
      | -- {"renew": Renew} ----------------->  |
      | <-- {"welcome": Welcome} -------------  |
+     | <-- {"routes": Routes} --------------  |   to proxies: which nodes there are, and where
      | -- {"goodbye": {}} ------------------>  |
 
 Every frame is one JSON object with exactly one key.
@@ -34,11 +35,26 @@ class StreamHello(Message, frozen=True):
     boot_id: str  # of this process: tells a restart from a cloned machine
 
 
+class ProxyPlace(Message, frozen=True):
+    """How a proxy is reached. It tells auth in its beats; auth tells everybody."""
+
+    id: str = ""  # UUID; filled in by auth from the certificate
+    name: str = ""  # host name; filled in by auth
+    # host:port of this proxy and no other, where tunnels arrive; "" if it has none
+    address: str = ""
+    # host:port of the web port that people and agents use; the same for all behind a balancer
+    public: list[str] = []
+    tunnel_public: list[str] = []  # if tunnels have a port of their own
+    ssh_public: list[str] = []  # host:port of the SSH jump host
+
+
 class Beat(Message, frozen=True):
     time: float  # the agent's clock, Unix seconds
-    address: str = ""
+    address: str = ""  # where its SSH service is reached; "" behind a tunnel
     labels: dict[str, str] = {}
     resources: list[Announced] = []
+    tunnels: list[str] = []  # UUIDs of the proxies that hold a tunnel of this host
+    proxy: ProxyPlace | None = None  # if this host is a proxy
 
 
 class BeatReply(Message, frozen=True):
@@ -70,6 +86,27 @@ class Knowledge(Message, frozen=True):
     user_cas: list[str]  # PEM
     roles: list[dict[str, Any]]  # role resources, `proto/resource.py`
     locks: list[dict[str, Any]]
+    proxies: list[ProxyPlace] = []  # those that are alive
+
+
+class Route(Message, frozen=True):
+    """One node, as proxies need to know it."""
+
+    id: str
+    name: str
+    address: str = ""
+    labels: dict[str, str] = {}
+    tunnels: list[str] = []  # UUIDs of proxies
+    state: str = "online"  # of model/host.py: online, stale or offline
+    last_seen: str = ""  # RFC 3339
+
+
+class Routes(Message, frozen=True):
+    """Of the nodes of a cluster: all of them in one or more frames, then what has changed."""
+
+    first: bool  # forget what was known before
+    hosts: list[Route] = []
+    gone: list[str] = []  # UUIDs
 
 
 class Refusal(Message, frozen=True):
@@ -100,4 +137,5 @@ class ToAgent(Frame, frozen=True):
     knowledge: Knowledge | None = None
     beat: BeatReply | None = None
     welcome: Welcome | None = None
+    routes: Routes | None = None
     refusal: Refusal | None = None

@@ -1,0 +1,32 @@
+"""Asking a proxy for the SSH port of a node: one line each way, then the node's bytes.
+
+client                                                proxy
+ | -- TLS 1.3, ALPN teleport-proxy-ssh, client certificate -->  |
+ | -- {"target": "root@web-1:22"} LF  ----------------------->  |   who asks is in the certificate
+ | <-- {"ok": true, ...} LF  or  {"ok": false, ...} LF  ------  |
+ | <=================== SSH, end to end ====================>   |
+"""
+
+from teleport_lite.proto.codec import Message
+
+# A target is a name of at most 255 characters or a few labels.
+MAX_REQUEST = 4 * 1024
+MAX_ANSWER = 16 * 1024
+
+
+class ReachRequest(Message, frozen=True):
+    """`host` is a name, a UUID, or labels like `env=prod,role=db`."""
+
+    host: str
+    port: int = 0  # 0, 22 and 3022 mean the SSH service of the node; there is no other
+    login: str = ""  # who it will be there, "" if not known yet; the node decides again
+    cluster: str = ""  # "" is the proxy's own
+
+
+class ReachAnswer(Message, frozen=True):
+    ok: bool
+    host_id: str = ""
+    host_name: str = ""
+    code: str = ""  # of errors.py, when not ok
+    message: str = ""
+    hint: str = ""
