@@ -2,7 +2,7 @@
 
 client                                                proxy
  | -- TLS 1.3, ALPN teleport-proxy-ssh, client certificate -->  |
- | -- {"target": "root@web-1:22"} LF  ----------------------->  |   who asks is in the certificate
+ | -- {"target": "root@web-1:22"} LF  ----------------------->  |  the certificate says who asks
  | <-- {"ok": true, ...} LF  or  {"ok": false, ...} LF  ------  |
  | <=================== SSH, end to end ====================>   |
 """
