@@ -132,7 +132,10 @@ class Penalties:
         return source in self._refused
 
     def _exempt(self, source: str) -> bool:
-        network = ipaddress.ip_network(source)
+        try:
+            network = ipaddress.ip_network(source)
+        except ValueError:
+            return False  # no address, as whoever took the connection in has told it
         return any(
             network.version == each.version and network.subnet_of(each)  # type: ignore[arg-type]
             for each in self._limits.exempt

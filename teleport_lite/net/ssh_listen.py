@@ -26,6 +26,7 @@ _BATCH = 32
 # accept(2): errors that say "not now", and would come again at once.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE = 0.1
+_TCP = (socket.AF_INET, socket.AF_INET6)
 # A client that is cut off without a word is found after 30 + 3 * 10 s.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -94,8 +95,9 @@ class SshListener:
         on_lost: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
     ) -> None:
-        """`sockets` listen already. `on_lost` is called once if the zygote has ended: no
-        connection can be served any more, and only a new daemon can start a new one."""
+        """`sockets` listen already; there may be none, when connections come by `take` only.
+        `on_lost` is called once if the zygote has ended: no connection can be served any more,
+        and only a new daemon can start a new one."""
         self._sockets = list(sockets)
         self._zygote, self._on_event, self._on_lost = zygote, on_event, on_lost
         self._clock, self._chance = clock, chance
@@ -105,6 +107,7 @@ class SshListener:
         self._lines: dict[int, _Line] = {}
         self._said: dict[str, float] = {}
         self._paused: list[asyncio.TimerHandle] = []
+        self._closed = False
         self.counters = Counters()
 
     async def start(self) -> None:
@@ -113,6 +116,16 @@ class SshListener:
             sock.setblocking(False)
             self._loop.add_reader(sock, self._accept, sock)
         self._loop.add_reader(self._zygote.fileno(), self._lost)
+
+    def take(self, sock: socket.socket, *, peer: tuple[str, int], local: tuple[str, int]) -> None:
+        """A connection that arrived elsewhere: at another port, or down a tunnel as one end of
+        a socketpair. Ours from here on; the limits are those of accepted ones, counted for
+        `peer`, which is the client as whoever took it in has seen it. After `start` only."""
+        self.counters.accepted += 1
+        if self._closed:
+            sock.close()
+            return
+        self._admit(sock, _plain(peer), _plain(local))
 
     def recheck(self) -> None:
         """Locks or roles have changed: let every monitor look again."""
@@ -125,6 +138,7 @@ class SshListener:
 
     async def close(self) -> None:
         """Connections go on; what they report from now on is heard by nobody."""
+        self._closed = True
         for handle in self._paused:
             handle.cancel()
         for sock in self._sockets:
@@ -167,13 +181,20 @@ class SshListener:
     def _arrive(self, sock: socket.socket, address: tuple[str, int]) -> None:
         self.counters.accepted += 1
         try:
-            arrived = _Arrived(sock, _plain(address), _plain(sock.getsockname()))
-            for option in _KEEPALIVE:
-                sock.setsockopt(*option)
+            local = sock.getsockname()
         except OSError:
             sock.close()  # reset before we got to it
             return
-        source = source_of(arrived.peer[0])
+        self._admit(sock, _plain(address), _plain(local))
+
+    def _admit(self, sock: socket.socket, peer: tuple[str, int], local: tuple[str, int]) -> None:
+        try:
+            for option in _KEEPALIVE if sock.family in _TCP else ():
+                sock.setsockopt(*option)
+        except OSError:
+            sock.close()
+            return
+        arrived, source = _Arrived(sock, peer, local), source_of(peer[0])
         if self._penalties.refuses(source, self._clock.monotonic()):
             self.counters.dropped_penalty += 1
             self._say("SSH connections from %s are refused for a while", source)
