@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], *, seconds: float = 10, what: str = "") -> T:
+def eventually(condition: Callable[[], T], *, seconds: float = 30, what: str = "") -> T:
     """Call `condition` until it returns something true; fail loudly when time is up."""
     deadline = time.monotonic() + seconds
     while True:
