@@ -8,12 +8,13 @@ from pathlib import Path
 from teleport_lite.config import model
 from teleport_lite.config.address import parse_advertised
 from teleport_lite.config.path import absolute_path, data_directory
+from teleport_lite.config.proxy_service import proxy_config
 from teleport_lite.config.schema.auth import AUTH as AUTH_FIELDS
 from teleport_lite.config.schema.proxy import PROXY as PROXY_FIELDS
 from teleport_lite.config.schema.ssh import SSH as SSH_FIELDS
 from teleport_lite.config.schema.teleport import PLUGINS, TELEPORT
 from teleport_lite.config.section import Reader
-from teleport_lite.config.services import Values, auth_config, node_config, proxy_config
+from teleport_lite.config.services import Values, auth_config, node_config
 from teleport_lite.config.token_source import TokenSource
 from teleport_lite.config.yaml import Scalar, Table, show
 from teleport_lite.errors import Malformed
@@ -52,6 +53,7 @@ def build(root: Table | None, source: str, book: RoleBook) -> model.Config:
     said: Values = reader.section(table.entries.get("teleport"), TELEPORT, "teleport")
     read = _read_sections(reader, table, by_section)
     tokens = reader.table(table.entries.get("auth_service"), "auth_service").entries.get("tokens")
+    proxy = reader.table(table.entries.get("proxy_service"), "proxy_service").entries
     roles = _enabled(reader, by_section, read)
     data_dir = reader.checked("teleport.data_dir", data_directory, said["data_dir"])
     servers, proxy_server = _servers(reader, said, version)
@@ -72,7 +74,7 @@ def build(root: Table | None, source: str, book: RoleBook) -> model.Config:
         storage=_storage(reader, said["storage"] or {}, data_dir),
         plugins=plugins_config(reader, root),
         auth=auth_config(reader, read["auth_service"], tokens, book, host_name()),
-        proxy=proxy_config(reader, read["proxy_service"], version),
+        proxy=proxy_config(reader, read["proxy_service"], proxy, version),
         node=node_config(reader, read["ssh_service"]),
         sections={role.name: read[name] for name, role in by_section.items() if name not in OWN},
         warnings=tuple(reader.warnings),

@@ -14,6 +14,8 @@ KEYRING = Path("/etc/teleport-lite/keyring")
 NODE_PORT, SSH_PROXY_PORT, TUNNEL_PORT, AUTH_PORT, WEB_PORT = 3022, 3023, 3024, 3025, 3080
 # A host that is not seen for this long leaves the listings by itself.
 PRESENCE_RETENTION = timedelta(days=7)
+# Who renews a certificate rarely tells us; half a minute of the old one hurts nobody.
+KEYPAIRS_RELOAD = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,14 @@ class AcmeConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """Which version agents of a channel should have."""
+
+    version: str  # like v1.2.3
+    critical: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyConfig:
     """Addresses are "" where no listener of that kind is wanted (v2 and v3 share the web port)."""
 
@@ -72,7 +82,10 @@ class ProxyConfig:
     ssh_public_addrs: tuple[str, ...] = ()
     tunnel_public_addrs: tuple[str, ...] = ()
     https_keypairs: tuple[KeyPair, ...] = ()
+    https_keypairs_reload: timedelta | None = KEYPAIRS_RELOAD  # None is never
     acme: AcmeConfig = AcmeConfig()
+    proxy_protocol: str = "unspecified"  # on, off or unspecified
+    channels: Mapping[str, Channel] = field(default_factory=dict)  # by name
 
     @property
     def multiplexed(self) -> bool:

@@ -10,6 +10,7 @@ from teleport_lite.config.load import defaults
 from teleport_lite.config.model import Config
 from teleport_lite.config.override import flagged, with_flags
 from teleport_lite.config.path import absolute_path
+from teleport_lite.config.proxy_service import EMAIL, dns_name
 from teleport_lite.config.yaml import Quoted, dump
 from teleport_lite.errors import Malformed
 from teleport_lite.model.labels import parse_labels
@@ -51,12 +52,22 @@ class Wish:
             flagged("--public-addr", parse_address, address, ACME_PORT)
         for path in filter(None, (self.cert_file, self.key_file)):
             flagged("--cert-file, --key-file", absolute_path, path)
-        if self.acme and not (self.cluster_name or self.public_addrs):
-            raise Malformed("--acme: needs --cluster-name or --public-addr, a name to certify")
+        if self.acme:
+            self._check_acme()
         if bool(self.cert_file) != bool(self.key_file):
             raise Malformed("--cert-file: needs --key-file, and the other way round")
         if bool(self.app_name) != bool(self.app_uri):
             raise Malformed("--app-name: needs --app-uri, and the other way round")
+
+    def _check_acme(self) -> None:
+        names = self.public_addrs or (self.cluster_name,)
+        found = [parse_address(name, ACME_PORT) for name in names if name]
+        if not any(map(dns_name, found)):
+            raise Malformed("--acme: needs --cluster-name or --public-addr, a name to certify")
+        if self.cert_file:
+            raise Malformed("--acme: --cert-file is given too, one of them is enough")
+        if self.acme_email and not EMAIL.fullmatch(self.acme_email):
+            raise Malformed(f"--acme-email: {self.acme_email[:80]!a} is not like admin@example.com")
 
 
 def render(wish: Wish, book: RoleBook) -> str:

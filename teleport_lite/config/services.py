@@ -1,11 +1,10 @@
-"""The sections of our own three roles, as Config wants them."""
+"""The sections of auth and of the node, as Config wants them (proxy_service.py has the third)."""
 
 import re
 from datetime import timedelta
 from typing import Any
 
 from teleport_lite.config import model
-from teleport_lite.config.path import absolute_path
 from teleport_lite.config.section import Reader
 from teleport_lite.config.token_source import MIN_STATIC, StaticToken, TokenSource
 from teleport_lite.config.yaml import Items, Node, Scalar, Table
@@ -43,22 +42,6 @@ def auth_config(
     )
 
 
-def proxy_config(reader: Reader, values: Values, version: str) -> model.ProxyConfig:
-    """v1 opens a port for SSH and one for tunnels by itself; v2 and v3 share the web port."""
-    own_ports = version == "v1"
-    acme = values["acme"] or {}
-    return model.ProxyConfig(
-        web_listen_addr=values["web_listen_addr"],
-        listen_addr=values["listen_addr"] or ("0.0.0.0:3023" if own_ports else ""),
-        tunnel_listen_addr=values["tunnel_listen_addr"] or ("0.0.0.0:3024" if own_ports else ""),
-        public_addrs=values["public_addr"] or (),
-        ssh_public_addrs=values["ssh_public_addr"] or (),
-        tunnel_public_addrs=values["tunnel_public_addr"] or (),
-        https_keypairs=_keypairs(reader, values),
-        acme=model.AcmeConfig(**acme),
-    )
-
-
 def node_config(reader: Reader, values: Values) -> model.NodeConfig:
     labels = values["labels"] or {}
     commands: list[model.LabelCommand] = []
@@ -80,27 +63,6 @@ def node_config(reader: Reader, values: Values) -> model.NodeConfig:
         labels=labels,
         commands=tuple(commands),
     )
-
-
-def _keypairs(reader: Reader, values: Values) -> tuple[model.KeyPair, ...]:
-    pairs = [
-        (f"https_keypairs[{at}].", one) for at, one in enumerate(values["https_keypairs"] or ())
-    ]
-    key, cert = values["https_key_file"], values["https_cert_file"]
-    if key or cert:
-        if not (key and cert):
-            missing = "https_cert_file" if key else "https_key_file"
-            written = "https_key_file" if key else "https_cert_file"
-            raise reader.wrong(f"proxy_service.{written}", f"needs {missing} beside it")
-        pairs.append(("https_", {"key_file": key, "cert_file": cert}))
-    found = []
-    for prefix, one in pairs:
-        paths = {
-            name: reader.checked(f"proxy_service.{prefix}{name}", absolute_path, text)
-            for name, text in one.items()
-        }
-        found.append(model.KeyPair(**paths))
-    return tuple(found)
 
 
 def _tokens(

@@ -27,6 +27,8 @@ MAX_RESOURCES = 1000
 ROLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 WORD = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 KEY = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# Auth, every proxy and each proxy by its UUID have their server names below it.
+INTERNAL = "teleport-lite.internal"
 # Kinds the auth role keeps itself; a plugin that announced one could pose as it.
 OWN_KINDS = frozenset({"token", "node", "user", "role", "cert_authority", "lock", "bot", "event"})
 
@@ -67,13 +69,13 @@ def load(plugin: str, action: Callable[[], T]) -> T:
 def check_roles(plugin: str, said: object, *, trusted: bool) -> tuple[SystemRole, ...]:
     """The roles a plugin offers, or Unavailable saying what is wrong with them.
 
-    Only `trusted` plugins (our own) may claim auth's server name and the kinds auth keeps:
-    a guest with either could pose as the auth role.
+    Only `trusted` plugins (our own) may claim names of servers of ours and the kinds auth
+    keeps: a guest with either could pose as the auth role or as a proxy.
     """
     for role in _listed(plugin, "teleport_lite_system_roles", said, SystemRole):
         _check_role(plugin, role)
-        if not trusted and AUTH_SERVER_NAME in role.dns_names:
-            raise broken(plugin, f"role {role.name} claims the server name of the auth role")
+        if not trusted:
+            _check_names(plugin, role)
         if not trusted and role.announces in OWN_KINDS:
             raise broken(plugin, f"role {role.name} announces {role.announces}, a kind of our own")
     return tuple(said)  # type: ignore[arg-type]  # _listed has looked at every item
@@ -100,6 +102,15 @@ def _listed(plugin: str, hook: str, said: object, kind: type[T]) -> Sequence[T]:
         shown = type(said).__name__
         raise broken(plugin, f"{hook} must return a list of {kind.__name__}, not {shown}")
     return said
+
+
+def _check_names(plugin: str, role: SystemRole) -> None:
+    """DNS has no upper case, and a name below one of ours is ours too."""
+    for name in (each.lower().rstrip(".") for each in role.dns_names):
+        if name == AUTH_SERVER_NAME:
+            raise broken(plugin, f"role {role.name} claims the server name of the auth role")
+        if f".{name}".endswith(f".{INTERNAL}"):
+            raise broken(plugin, f"role {role.name} claims {name}, a server name of our own")
 
 
 def _check_role(plugin: str, role: SystemRole) -> None:

@@ -264,16 +264,15 @@ def test_syslog_is_not_built_and_says_so(desk):
 def test_keys_that_nothing_uses_yet_are_listed_with_their_line(desk):
     config = desk.read(
         "teleport:\n  ciphers: [a]\n  cache: {enabled: yes}\n"
-        "proxy_service:\n  acme: {enabled: yes, email: a@example.com}\n"
+        "proxy_service:\n  ui: {scrollback_lines: 10}\n"
         "ssh_service:\n  pam: {enabled: no}\n"
     )
     assert set(config.warnings) == {
         "f.yaml:2: teleport.ciphers: has no effect yet",
         "f.yaml:3: teleport.cache: has no effect yet",
-        "f.yaml:5: proxy_service.acme: has no effect yet",
+        "f.yaml:5: proxy_service.ui: has no effect yet",
         "f.yaml:7: ssh_service.pam: has no effect yet",
     }
-    assert config.proxy.acme.email == "a@example.com"
 
 
 def test_sections_of_services_that_do_not_exist_here_are_read_and_told():

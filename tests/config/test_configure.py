@@ -132,12 +132,26 @@ def test_other_join_methods_are_refused(run, command):
     assert "--join-method: 'iam' is not built yet, only token is" in said
 
 
-def test_what_has_no_effect_yet_is_said_on_stderr(run):
-    code, text, said = run(configure, "--acme", "--cluster-name=tele.example.com")
-    assert code == 0
-    assert "WARN: the config:" in said
-    assert "proxy_service.acme: has no effect yet" in said
-    assert "WARN" not in text
+def test_a_proxy_with_a_certificate_by_acme(run, tmp_path, book):
+    path = tmp_path / "teleport.yaml"
+    name = "tele.example.com"
+    words = ["--acme", "--acme-email=admin@example.com", f"--cluster-name={name}", "-o", str(path)]
+    code, _, said = run(configure, *words)
+    assert (code, said) == (0, "")
+    proxy = load(path, book).proxy
+    assert (proxy.web_listen_addr, proxy.public_addrs) == ("0.0.0.0:443", (f"{name}:443",))
+    assert (proxy.acme.enabled, proxy.acme.email) == (True, "admin@example.com")
+
+
+def test_a_proxy_with_certificate_files(run, tmp_path, book):
+    path = tmp_path / "teleport.yaml"
+    words = ["--cert-file=/c.pem", "--key-file=/k.pem", "--public-addr=tele.example.com:443"]
+    assert run(configure, "--roles=proxy", *words, "-o", str(path))[0] == 0
+    config = load(path, book)
+    assert config.roles == {"Proxy"}
+    assert config.proxy.public_addrs == ("tele.example.com:443",)
+    [pair] = config.proxy.https_keypairs
+    assert (str(pair.cert_file), str(pair.key_file)) == ("/c.pem", "/k.pem")
 
 
 def test_a_wrong_flag_writes_nothing(run, tmp_path):

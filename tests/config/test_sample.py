@@ -106,6 +106,15 @@ def test_every_role_can_be_asked_for(flag):
     [
         ({"version": "v4"}, "--version: 'v4' is not one of v1, v2, v3"),
         ({"acme": True}, "--acme: needs --cluster-name or --public-addr"),
+        ({"acme": True, "cluster_name": "home"}, "--acme: needs --cluster-name or --public-addr"),
+        (
+            {"acme": True, "cluster_name": "a.example", "cert_file": "/c", "key_file": "/k"},
+            "--acme: --cert-file is given too",
+        ),
+        (
+            {"acme": True, "cluster_name": "a.example", "acme_email": "admin"},
+            "--acme-email: 'admin' is not like admin@example.com",
+        ),
         ({"cert_file": "/c"}, "--cert-file: needs --key-file"),
         ({"cert_file": "c", "key_file": "/k"}, "--cert-file, --key-file: 'c' is not an absolute"),
         ({"app_name": "a"}, "--app-name: needs --app-uri"),
@@ -129,6 +138,7 @@ values = st.sampled_from([*NASTY.split(), "a #b", "a: b", "- x"]) | st.text(max_
 
 @given(token=values, label=values, pin=values, app=values, email=values, name=values)
 def test_hostile_values_come_back_as_they_were_or_are_refused(token, label, pin, app, email, name):
+    email = email and f"{email}@example.com"
     quoted = label.replace("\\", "\\\\").replace('"', '\\"')
     try:
         asked = wish(
@@ -137,7 +147,7 @@ def test_hostile_values_come_back_as_they_were_or_are_refused(token, label, pin,
             ca_pins=(pin,),
             app_name=app and "app",
             app_uri=app,
-            cluster_name="c",
+            cluster_name="c.example",
             acme=True,
             acme_email=email,
             nodename=name,

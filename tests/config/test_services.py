@@ -1,11 +1,10 @@
-"""Static tokens, label commands, certificates of the web port."""
+"""Static tokens and label commands."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from teleport_lite.config.model import KeyPair, LabelCommand
+from teleport_lite.config.model import LabelCommand
 
 STATIC = "auth_service:\n  tokens:\n  - {}\n"
 
@@ -145,30 +144,3 @@ ssh_service:
 def test_a_wrong_command_is_refused_by_line(desk, command, message):
     said = desk.refusal(f"ssh_service:\n  labels: {{env: a}}\n  commands:\n  - {command}\n")
     assert said.startswith(f"f.yaml:4: ssh_service.commands[0].{message}")
-
-
-def test_certificates_in_both_spellings(desk):
-    pair = KeyPair(key_file=Path("/k.pem"), cert_file=Path("/c.pem"))
-    for text in (
-        "https_keypairs: [{key_file: /k.pem, cert_file: /c.pem}]",
-        "https_key_file: /k.pem, https_cert_file: /c.pem",
-    ):
-        assert desk.read(f"proxy_service: {{{text}}}").proxy.https_keypairs == (pair,)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("https_key_file: /k.pem", "https_key_file: needs https_cert_file beside it"),
-        ("https_cert_file: /c.pem", "https_cert_file: needs https_key_file beside it"),
-        ("https_keypairs: [{key_file: /k.pem}]", "https_keypairs[0].cert_file: is missing, like"),
-        (
-            "https_keypairs: [{key_file: k.pem, cert_file: /c.pem}]",
-            "https_keypairs[0].key_file: 'k.pem' is not an absolute path",
-        ),
-    ],
-)
-def test_half_a_certificate_is_refused(desk, text, message):
-    assert desk.refusal(f"proxy_service:\n  {text}\n").startswith(
-        f"f.yaml:2: proxy_service.{message}"
-    )

@@ -6,6 +6,7 @@ from teleport_lite.errors import Malformed, Unavailable
 from teleport_lite.plugin import builtin, builtin_book
 from teleport_lite.plugin.builtin import seat_builtin
 from teleport_lite.plugin.guests import Guests
+from teleport_lite.proto.alpn import PROXY_SERVER_NAME
 from teleport_lite.proto.join import AUTH_SERVER_NAME
 
 NINE = {
@@ -79,6 +80,11 @@ def test_only_auth_may_be_found_under_the_name_of_auth():
     assert claims == ["Auth"]
 
 
+def test_only_proxies_may_be_found_under_the_name_of_proxies():
+    claims = [role.name for role in builtin_book() if PROXY_SERVER_NAME in role.dns_names]
+    assert claims == ["Proxy"]
+
+
 def test_auth_proxy_and_node_run_unless_told_otherwise():
     running = {role.name for role in builtin_book() if role.on_by_default}
     assert running == {"Auth", "Proxy", "Node"}
@@ -118,7 +124,6 @@ def test_what_is_not_there_yet_says_so():
         "Kube",
         "WindowsDesktop",
         "Discovery",
-        "Proxy",
         "trusted_cluster",
     }
 

@@ -11,6 +11,7 @@ from teleport_lite.model.system_role import SystemRole
 from teleport_lite.plugin.api import hookimpl
 from teleport_lite.plugin.builtin import seat_builtin
 from teleport_lite.plugin.guests import OWN_SECTIONS, Guests, State
+from teleport_lite.proto.alpn import PROXY_SERVER_NAME
 from teleport_lite.proto.join import AUTH_SERVER_NAME
 from tests.plugin.makers import LAB, LabPlugin, lab_server, seated, showing
 
@@ -104,6 +105,10 @@ def test_two_plugins_of_one_name_are_refused():
         (replace(LAB, dns_names=("*",)), "DNS name '*' is not valid"),
         (replace(LAB, extra_principals=("a,b",)), "principal 'a,b' is not valid"),
         (replace(LAB, dns_names=(AUTH_SERVER_NAME,)), "claims the server name of the auth role"),
+        (replace(LAB, dns_names=(AUTH_SERVER_NAME.upper(),)), "the server name of the auth role"),
+        (replace(LAB, dns_names=(PROXY_SERVER_NAME,)), "a server name of our own"),
+        (replace(LAB, dns_names=("a", f"x.{PROXY_SERVER_NAME}")), "a server name of our own"),
+        (replace(LAB, dns_names=("new.teleport-lite.internal",)), "a server name of our own"),
         (replace(LAB, announces="token"), "announces token, a kind of our own"),
         (replace(LAB, announces="node"), "announces node, a kind of our own"),
     ],

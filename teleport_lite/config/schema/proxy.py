@@ -1,5 +1,7 @@
 """proxy_service: what the world reaches."""
 
+from datetime import timedelta
+
 from teleport_lite.model.schema import Field, Kind
 
 KEYPAIR = (
@@ -22,7 +24,25 @@ KEYPAIR = (
 ACME = (
     Field(name="enabled", kind=Kind.BOOL, help="get a certificate by ACME", default=False),
     Field(name="email", kind=Kind.TEXT, help="told when one is about to expire", default=""),
-    Field(name="uri", kind=Kind.TEXT, help="of the directory", default=""),
+    Field(
+        name="uri",
+        kind=Kind.TEXT,
+        help="of the directory; Let's Encrypt if absent",
+        default="",
+        example="https://ca.example.com/acme/directory",
+    ),
+)
+
+# One entry of automatic_upgrades_channels; the keys above it are the names of channels.
+CHANNEL = (
+    Field(
+        name="static_version",
+        kind=Kind.TEXT,
+        help="agents should have this version",
+        example="v1.2.3",
+    ),
+    Field(name="forward_url", kind=Kind.TEXT, help="ask another server", built=False),
+    Field(name="critical", kind=Kind.BOOL, help="do not wait for a quiet hour", default=False),
 )
 
 KUBERNETES = (
@@ -73,31 +93,30 @@ PROXY = (
     Field(
         name="https_keypairs",
         kind=Kind.LIST,
-        help="certificates of the web port; self-signed if absent",
+        help="certificates of the web port, chosen by name; if absent those of ACME, else one of "
+        "the cluster's own CA",
         example="[{key_file: /etc/tls/key.pem, cert_file: /etc/tls/cert.pem}]",
         fields=KEYPAIR,
-        built=False,
     ),
     Field(
         name="https_key_file",
         kind=Kind.TEXT,
         help="old form of https_keypairs",
         example="/etc/tls/key.pem",
-        built=False,
     ),
     Field(
         name="https_cert_file",
         kind=Kind.TEXT,
         help="old form of https_keypairs",
         example="/etc/tls/cert.pem",
-        built=False,
     ),
-    Field(name="acme", kind=Kind.MAPPING, help="certificates by ACME", fields=ACME, built=False),
+    Field(name="acme", kind=Kind.MAPPING, help="certificates by ACME", fields=ACME),
     Field(
         name="https_keypairs_reload_interval",
         kind=Kind.DURATION,
-        help="read the files again",
-        built=False,
+        help="how often to look whether the files have changed; 0 is never",
+        default=timedelta(seconds=30),
+        example="5m",
     ),
     Field(
         name="kube_listen_addr",
@@ -179,9 +198,10 @@ PROXY = (
     Field(
         name="proxy_protocol",
         kind=Kind.TEXT,
-        help="a balancer in front says who connects",
+        help="a balancer in front says who connects (PROXY protocol v1, v2): on takes nothing "
+        "else, off refuses it; if absent it is taken, and the address does not count",
         choices=("on", "off", "unspecified"),
-        built=False,
+        default="unspecified",
     ),
     Field(name="trust_x_forwarded_for", kind=Kind.BOOL, help="of a web balancer", built=False),
     Field(
@@ -205,8 +225,8 @@ PROXY = (
     Field(
         name="automatic_upgrades_channels",
         kind=Kind.FREE,
-        help="which version agents should have",
-        built=False,
+        help="which version agents should have, told at /v1/webapi/automaticupgrades/channel",
+        example="{default: {static_version: v1.2.3, critical: no}}",
     ),
     Field(name="assist", kind=Kind.FREE, help="was taken out of Teleport", built=False),
 )
