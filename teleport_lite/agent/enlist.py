@@ -9,12 +9,11 @@ from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import JoinRequest, join
 from teleport_lite.agent.pending import PendingKeys
-from teleport_lite.agent.renew import certificate_refused, untrusted
+from teleport_lite.agent.renew import certificate_refused, untrusted, way_of
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
-from teleport_lite.proto.join import AUTH_SERVER_NAME
 from teleport_lite.secret import Secret
 
 PROBE_TIMEOUT = 5.0
@@ -26,13 +25,14 @@ class Enlistment:
 
     data_dir: Path
     roles: tuple[str, ...]
-    servers: tuple[str, ...]
+    servers: tuple[str, ...]  # as written: auth, or proxies
     pins: tuple[str, ...]
     node_name: str
     principals: tuple[str, ...]
     token: Callable[[], Secret] | None  # read only when needed: it may be a file, or stdin
     clock: Clock
     say: Callable[[str], None]
+    only_proxies: bool = False  # `servers` were given as proxies, and must be
 
 
 def enlist(wanted: Enlistment) -> Identity:
@@ -87,6 +87,7 @@ def _request(
     keeper = PendingKeys(wanted.data_dir, token)
     request = JoinRequest(
         servers=wanted.servers,
+        only_proxies=wanted.only_proxies,
         token=token,
         pins=wanted.pins,
         roles=roles,
@@ -105,11 +106,12 @@ def rejected(current: Identity, servers: tuple[str, ...]) -> Error | None:
     context = client_context(current.tls_cert, current.tls_private, current.host_cas)
     for address in servers:
         try:
-            with Connection.tls(address, context, AUTH_SERVER_NAME, timeout=PROBE_TIMEOUT) as wire:
+            with Connection.tls(way_of(current, address), context, timeout=PROBE_TIMEOUT) as wire:
                 wire.ask("/v1/ca")
         except ssl.SSLError as why:
             error = untrusted(address, why)
-            return None if isinstance(error, Unavailable) else error
+            if not isinstance(error, Unavailable):
+                return error
         except Unavailable:
             refusal = certificate_refused(current, address, timeout=PROBE_TIMEOUT)
             if refusal is not None:

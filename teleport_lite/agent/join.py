@@ -22,7 +22,6 @@ from teleport_lite.pki.keys import csr, new_portable_ssh_key, new_ssh_key, new_t
 from teleport_lite.pki.pin import pin_of
 from teleport_lite.proto.codec import MAX_JOIN, read, write
 from teleport_lite.proto.join import (
-    AUTH_SERVER_NAME,
     BINDING,
     MECHANISM,
     Hello,
@@ -71,7 +70,7 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinRequest:
-    servers: tuple[str, ...]  # host:port, tried in order
+    servers: tuple[str, ...]  # host:port of auth or of proxies, tried in order
     token: Secret
     pins: tuple[str, ...]  # parsed; () joins without
     roles: tuple[str, ...]  # canonical names
@@ -81,6 +80,7 @@ class JoinRequest:
     principals: tuple[str, ...] = ()
     keeper: Keeper | None = None
     current: Identity | None = None  # a joined host that adds a role
+    only_proxies: bool = False  # somebody said that all servers are proxies
 
 
 def join(request: JoinRequest) -> Identity:
@@ -140,7 +140,7 @@ def _first_answer(request: JoinRequest) -> Auth:
         raise Malformed("no auth server is configured", hint="--auth-server=HOST:3025")
     for address in request.servers:
         try:
-            return find_auth(address, request.clock)
+            return find_auth(address, request.clock, only_proxies=request.only_proxies)
         except Error as why:
             failures.append(why)
     if len(failures) == 1:
@@ -156,14 +156,14 @@ def _talk(auth: Auth, cas: list[str], request: JoinRequest, keys: Keys) -> Welco
         current.tls_cert if current else None, current.tls_private if current else None, cas
     )
     try:
-        with Connection.tls(auth.address, context, AUTH_SERVER_NAME) as wire:
+        with Connection.tls(auth.way, context) as wire:
             return _prove(wire, request, keys)
     except ssl.SSLError as why:
         raise Denied(
-            f"{auth.address} shows a CA but holds no certificate of it "
+            f"{auth.way.name} shows a CA but holds no certificate of it "
             f"({(why.reason or str(why)).lower().replace('_', ' ')}); something may be "
             "intercepting the connection",
-            hint=f"teleport-lite doctor --auth-server={auth.address}",
+            hint=f"teleport-lite doctor --auth-server={auth.way.address}",
         ) from why
 
 
@@ -250,7 +250,7 @@ def _let_auth_know(auth: Auth, request: JoinRequest) -> None:
         client_first="", node_name=request.node_name, time=request.clock.now().timestamp()
     )
     try:
-        with Connection.tls(auth.address, stranger_context(), AUTH_SERVER_NAME) as wire:
+        with Connection.tls(auth.way, stranger_context()) as wire:
             wire.ask("/v1/join/start", asked)
     except (Error, ssl.SSLError):
         return  # it refused, as it should; what we tell the user does not depend on it

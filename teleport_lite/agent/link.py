@@ -10,13 +10,12 @@ from typing import Protocol
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, identity_of
-from teleport_lite.agent.renew import certificate_refused, renewal, untrusted
+from teleport_lite.agent.renew import certificate_refused, renewal, untrusted, way_of
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import KINDS, Error, Unavailable
 from teleport_lite.net.stream import StreamClient
 from teleport_lite.net.tls import client_context
 from teleport_lite.proto.codec import MAX_FRAME, read, write
-from teleport_lite.proto.join import AUTH_SERVER_NAME
 from teleport_lite.proto.stream import (
     PATH,
     AgentEvent,
@@ -156,11 +155,9 @@ class Link:
         me = self.identity
         context = client_context(me.tls_cert, me.tls_private, me.host_cas)
         try:
-            self._client = StreamClient(address, context, AUTH_SERVER_NAME, PATH)
+            self._client = StreamClient(way_of(me, address), context, PATH)
         except ssl.SSLError as why:
             raise untrusted(address, why) from why
-        except OSError as why:
-            raise Unavailable(f"{address}: {why}") from why
         self._say(
             FromAgent(
                 hello=StreamHello(version=__version__, roles=list(me.roles), boot_id=self._boot_id)

@@ -13,9 +13,9 @@ from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.model.duration import show_skew
 from teleport_lite.net.http import Connection, dial
 from teleport_lite.net.tls import stranger_context
+from teleport_lite.net.way import Way, cluster_in, introduced, web_of
 from teleport_lite.pki.pin import pin_of, pinned
-from teleport_lite.proto.codec import MAX_JOIN, read, write
-from teleport_lite.proto.join import AUTH_SERVER_NAME, Bundle
+from teleport_lite.proto.join import Bundle
 
 # Host certificates are backdated by two minutes; beyond that they would not be valid here.
 MAX_SKEW = timedelta(minutes=2)
@@ -28,7 +28,7 @@ BANNER_TIMEOUT = 2.0
 class Auth:
     """An auth server that answered, and what it says about itself. Not yet believed."""
 
-    address: str
+    way: Way
     bundle: Bundle
     skew: float  # seconds our clock is ahead of its clock
 
@@ -37,27 +37,81 @@ class Auth:
         return abs(self.skew) <= MAX_SKEW.total_seconds()
 
 
-def find_auth(address: str, clock: Clock) -> Auth:
-    """Ask `address` who it is, without secrets. Raises Unavailable or Denied, told by the cause."""
+def find_auth(address: str, clock: Clock, *, only_proxies: bool = False) -> Auth:
+    """Ask `address` who it is, without secrets; if it is a proxy, ask auth through it.
+
+    With `only_proxies`, an auth server is the wrong answer. Raises Unavailable or Denied, told
+    by the cause.
+    """
+    wanted = A_PROXY if only_proxies else AN_AUTH
     try:
-        with Connection.tls(
-            address, stranger_context(), AUTH_SERVER_NAME, timeout=PROBE_TIMEOUT
-        ) as wire:
-            return _introduce(address, wire, clock)
+        wire = Connection.tls(Way(address), stranger_context(), timeout=PROBE_TIMEOUT)
     except ssl.SSLError as why:
-        raise _not_tls(address, why) from why
+        # Some balancers refuse names they do not know; a proxy's own name may do better.
+        found = _through_proxy(address, clock) if "ALERT" in (why.reason or "") else None
+        if found is None:
+            raise _not_tls(address, why, wanted) from why
+        return found
+    with wire:
+        try:
+            bundle = introduced(wire)
+        except Error as why:
+            found = _through_proxy(address, clock)
+            if found is None:
+                raise _neither(address, why, wanted) from why
+            return found
+    if only_proxies:
+        raise Unavailable(
+            f"{address} is an auth server, not a proxy", hint=f"--auth-server={address}"
+        )
+    return _auth(Way(address), bundle, clock)
 
 
-def _introduce(address: str, wire: Connection, clock: Clock) -> Auth:
+def _through_proxy(address: str, clock: Clock) -> Auth | None:
+    """Auth behind the proxy at `address`; None if no proxy is there."""
+    said = web_of(address, timeout=PROBE_TIMEOUT)
+    if said is None:
+        return None
+    cluster = cluster_in(said)
+    if not cluster:
+        raise Unavailable(
+            f"{address} is a proxy, not an auth server, and does not say of which cluster",
+            hint="the auth server's address with port 3025",
+        )
+    way = Way(address, cluster)
     try:
-        answer = wire.ask("/v1/ca")
-    except Error as why:
-        raise _not_auth(address, why) from why
-    try:
-        bundle = read(Bundle, write(answer), limit=MAX_JOIN)
-    except (Error, TypeError) as why:
-        raise _not_auth(address, why) from why
-    return Auth(address, bundle, clock.now().timestamp() - bundle.time)
+        wire = Connection.tls(way, stranger_context(), timeout=PROBE_TIMEOUT)
+    except (Error, ssl.SSLError) as why:
+        raise _cut_off(way, why) from why
+    with wire:
+        try:
+            return _auth(way, introduced(wire), clock)
+        except Error as why:
+            raise (_cut_off if _broke(why) else _opened)(way, why) from why
+
+
+def _auth(way: Way, bundle: Bundle, clock: Clock) -> Auth:
+    return Auth(way, bundle, clock.now().timestamp() - bundle.time)
+
+
+def _opened(way: Way, why: Exception) -> Unavailable:
+    """Somebody in the middle answers in place of auth."""
+    return Unavailable(
+        f"{way.address} leads to a proxy of cluster {way.cluster}, but TLS ends before the auth "
+        "server",
+        hint="docs/proxy.md: a balancer in front of a proxy has to pass TLS on unopened",
+        log=repr(why),
+    )
+
+
+def _cut_off(way: Way, why: Exception) -> Unavailable:
+    """A proxy is there, and no way through it."""
+    return Unavailable(
+        f"{way.address} is a proxy of cluster {way.cluster} and answers, but it can not reach "
+        "the auth server",
+        hint="journalctl -u teleport-lite, on the proxy",
+        log=repr(why),
+    )
 
 
 def trusted_cas(auth: Auth, pins: tuple[str, ...]) -> list[str]:
@@ -71,7 +125,7 @@ def trusted_cas(auth: Auth, pins: tuple[str, ...]) -> list[str]:
     for ca in auth.bundle.host_cas:
         pin_of(ca)  # one CA certificate each, and nothing that comes along with it
     if not auth.bundle.host_cas:
-        raise Malformed(f"{auth.address} shows no CA")
+        raise Malformed(f"{auth.way.name} shows no CA")
     return list(auth.bundle.host_cas)
 
 
@@ -82,34 +136,29 @@ def check_clock(auth: Auth) -> None:
     ahead = "ahead of" if auth.skew > 0 else "behind"
     raise Denied(
         f"the clock of this host is {show_skew(auth.skew)} {ahead} the auth server's "
-        f"at {auth.address} (2 minutes are allowed)",
+        f"at {auth.way.name} (2 minutes are allowed)",
         hint="set the clock, for example: timedatectl set-ntp true",
     )
 
 
-def _not_tls(address: str, why: ssl.SSLError) -> Unavailable:
+def _not_tls(address: str, why: ssl.SSLError, wanted: "_Wanted") -> Unavailable:
     """TCP answers, TLS does not: say what it is if it says so itself."""
     banner = _banner(address)
     reason = (why.reason or "").lower().replace("_", " ")
     if banner.startswith(b"SSH-"):
-        return Unavailable(
-            f"{address} is an SSH server, not an auth server",
-            hint="use the auth server's API port, 3025 by default",
-        )
+        return Unavailable(f"{address} is an SSH server, not {wanted.what}", hint=wanted.hint)
     if "http request" in reason or "wrong version number" in reason or banner:
         return Unavailable(
-            f"{address} does not speak TLS, so it is not an auth server ({reason or 'no TLS'})",
-            hint="use the auth server's API port, 3025 by default",
+            f"{address} does not speak TLS, so it is not {wanted.what} ({reason or 'no TLS'})",
+            hint=wanted.hint,
         )
+    check = f"check the address with: teleport-lite doctor {wanted.flag}={address}"
     if "version" in reason:
         return Unavailable(
-            f"{address} does not speak TLS 1.3, so it is not an auth server of this version",
-            hint="check the address with: teleport-lite doctor --auth-server=" + address,
+            f"{address} does not speak TLS 1.3, so it is not {wanted.what} of this version",
+            hint=check,
         )
-    return Unavailable(
-        f"{address}: TLS handshake failed ({reason or why})",
-        hint="check the address with: teleport-lite doctor --auth-server=" + address,
-    )
+    return Unavailable(f"{address}: TLS handshake failed ({reason or why})", hint=check)
 
 
 def _banner(address: str) -> bytes:
@@ -120,33 +169,31 @@ def _banner(address: str) -> bytes:
         return b""
 
 
-def _not_auth(address: str, why: Exception) -> Error:
-    if _is_proxy(address):
+def _broke(why: Exception) -> bool:
+    return isinstance(why, Unavailable) and "the connection broke" in why.message
+
+
+def _neither(address: str, why: Exception, wanted: "_Wanted") -> Error:
+    if _broke(why):
         return Unavailable(
-            f"{address} is a proxy, not an auth server",
-            hint=f"--proxy={address}, or the auth server's address with port 3025",
-        )
-    if isinstance(why, Unavailable) and "connection broke" in why.message:
-        return Unavailable(
-            f"{address} speaks TLS but ended the connection, it is not an auth server",
-            hint="use the auth server's API port, 3025 by default",
+            f"{address} speaks TLS but ended the connection, it is not {wanted.what}",
+            hint=wanted.hint,
         )
     return Unavailable(
-        f"{address} speaks TLS but does not answer like an auth server",
-        hint="use the auth server's API port, 3025 by default",
+        f"{address} speaks TLS but does not answer like {wanted.what}", hint=wanted.hint
     )
 
 
-def _is_proxy(address: str) -> bool:
-    """Proxies answer /webapi/find (with or without /v1) with a `proxy` block."""
-    for path in ("/webapi/find", "/v1/webapi/find", "/webapi/ping"):
-        try:
-            with Connection.tls(
-                address, stranger_context(), "proxy", timeout=PROBE_TIMEOUT
-            ) as wire:
-                answer = wire.ask(path)
-        except (Error, ssl.SSLError):
-            continue
-        if isinstance(answer, dict) and ("proxy" in answer or "server_version" in answer):
-            return True
-    return False
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What somebody thought is at an address."""
+
+    what: str
+    flag: str
+    hint: str
+
+
+AN_AUTH = _Wanted(
+    "an auth server", "--auth-server", "use the auth server's API port, 3025 by default"
+)
+A_PROXY = _Wanted("a proxy", "--proxy", "use the proxy's web port, 3080 by default")

@@ -9,8 +9,9 @@ from teleport_lite.agent.join import Keys, hello_of, identity_of
 from teleport_lite.errors import Denied, Error, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
+from teleport_lite.net.way import Way
 from teleport_lite.proto.codec import MAX_JOIN, read, write
-from teleport_lite.proto.join import AUTH_SERVER_NAME, Renew, Welcome
+from teleport_lite.proto.join import Renew, Welcome
 
 # Certificates last 30 days; twice a day keeps a host a month away from trouble at any time.
 EVERY = timedelta(hours=12)
@@ -32,7 +33,10 @@ def renewal(identity: Identity, keys: Keys, node_name: str) -> Renew:
 def renew(
     identity: Identity, servers: Sequence[str], *, node_name: str, keys: Keys | None = None
 ) -> Identity:
-    """Over mTLS, from the first server that answers. Raises Unavailable, Denied or NotFound."""
+    """Over mTLS, from the first of `servers` that answers, auth or proxy.
+
+    Raises Unavailable, Denied or NotFound.
+    """
     keys = keys or Keys.new()
     failures: list[Error] = []
     for address in servers:
@@ -46,11 +50,20 @@ def renew(
 def _renew_at(identity: Identity, address: str, node_name: str, keys: Keys) -> Identity:
     context = client_context(identity.tls_cert, identity.tls_private, identity.host_cas)
     try:
-        with Connection.tls(address, context, AUTH_SERVER_NAME) as wire:
+        with Connection.tls(way_of(identity, address), context) as wire:
             answer = wire.ask("/v1/host/renew", renewal(identity, keys, node_name))
     except ssl.SSLError as why:
         raise untrusted(address, why) from why
     return identity_of(read(Welcome, write(answer), limit=MAX_JOIN), keys)
+
+
+def way_of(identity: Identity, address: str) -> Way:
+    """For a host that has joined: whether auth or a proxy is there need not be known.
+
+    The name in the first packet gets us through a proxy, and auth does not look at it. So an
+    address that was auth yesterday may be a proxy today.
+    """
+    return Way(address, identity.cluster)
 
 
 def untrusted(address: str, why: ssl.SSLError) -> Error:
@@ -79,7 +92,7 @@ def certificate_refused(identity: Identity, address: str, *, timeout: float) -> 
     """
     context = client_context(None, None, identity.host_cas)
     try:
-        with Connection.tls(address, context, AUTH_SERVER_NAME, timeout=timeout) as wire:
+        with Connection.tls(way_of(identity, address), context, timeout=timeout) as wire:
             wire.ask("/v1/ca")
     except (Error, ssl.SSLError):
         return None

@@ -9,11 +9,14 @@ import socket
 import ssl
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from teleport_lite.errors import Error, Unavailable
 from teleport_lite.net.problems import as_error
 from teleport_lite.proto.codec import MAX_ADMIN, Message, read_any, write
+
+if TYPE_CHECKING:  # it dials with what is here
+    from teleport_lite.net.way import Way
 
 # A join signs two certificates and waits for one fsync; 20 s covers a busy single-core auth.
 TIMEOUT = 20.0
@@ -63,19 +66,9 @@ class Connection:
         self._http.auto_open = False
 
     @classmethod
-    def tls(
-        cls, address: str, context: ssl.SSLContext, server_name: str, *, timeout: float = TIMEOUT
-    ) -> Self:
-        """Raises Unavailable for DNS and TCP; ssl.SSLError goes through for the caller to read."""
-        plain = dial(address, timeout=timeout)
-        try:
-            return cls(context.wrap_socket(plain, server_hostname=server_name), address)
-        except ssl.SSLError:
-            plain.close()
-            raise
-        except OSError as why:
-            plain.close()
-            raise Unavailable(f"{address}: the connection broke during the TLS handshake") from why
+    def tls(cls, way: "Way", context: ssl.SSLContext, *, timeout: float = TIMEOUT) -> Self:
+        """To auth. Raises as `Way.tls`."""
+        return cls(way.tls(context, timeout=timeout), way.address, timeout=timeout)
 
     @classmethod
     def unix(cls, path: Path, *, timeout: float = TIMEOUT) -> Self:

@@ -26,8 +26,8 @@ from wsproto.events import (
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from teleport_lite.errors import Malformed, Unavailable
-from teleport_lite.net.http import dial
 from teleport_lite.net.problems import as_error
+from teleport_lite.net.way import Way
 from teleport_lite.proto.codec import MAX_FRAME, read_any
 
 MAX_WAITING = 256
@@ -39,20 +39,14 @@ class StreamClient:
 
     def __init__(
         self,
-        address: str,
+        way: Way,
         context: ssl.SSLContext,
-        server_name: str,
         path: str,
         *,
         timeout: float = 15.0,
     ) -> None:
-        self._address, self._timeout = address, timeout
-        plain = dial(address, timeout=timeout)
-        try:
-            self._wire = context.wrap_socket(plain, server_hostname=server_name)
-        except OSError:
-            plain.close()
-            raise
+        self._address, self._timeout = way.address, timeout
+        self._wire = way.tls(context, timeout=timeout)
         self._ws = WSConnection(ConnectionType.CLIENT)
         self._waiting: deque[bytes] = deque()
         self._guard = Lock()  # guards _waiting

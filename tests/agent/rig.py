@@ -18,7 +18,7 @@ from teleport_lite.model.authority import CaType
 from teleport_lite.net.accept import Limits, Shown
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import server_context, stranger_context
-from teleport_lite.proto.join import AUTH_SERVER_NAME
+from teleport_lite.net.way import Way
 from teleport_lite.proto.stream import PATH
 from teleport_lite.secret import Secret
 from teleport_lite.store.memory import MemoryStore
@@ -150,7 +150,7 @@ class Hijacker:
 
     def _pass_on(self, path: str, body: bytes) -> bytes:
         context = stranger_context()
-        with Connection.tls(self._auth.address, context, AUTH_SERVER_NAME, timeout=5) as wire:
+        with Connection.tls(Way(self._auth.address), context, timeout=5) as wire:
             wire._http.request("POST", path, body=body)
             answer = wire._http.getresponse()
             return reply(answer.read(), f"{answer.status} relayed")

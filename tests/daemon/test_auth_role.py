@@ -17,10 +17,10 @@ from teleport_lite.daemon.run import Process
 from teleport_lite.errors import Conflict, Malformed, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
+from teleport_lite.net.way import Way
 from teleport_lite.plugin.builtin import builtin_book, seat_builtin
 from teleport_lite.plugin.guests import Guests
 from teleport_lite.proto.admin import LockAdd
-from teleport_lite.proto.join import AUTH_SERVER_NAME
 from teleport_lite.testing.fakes import FakeChance, FakeClock
 from tests.auth.bench import ROOT
 from tests.daemon.configs import a_config
@@ -82,7 +82,7 @@ def test_it_answers_on_its_port_and_on_its_socket(tmp_path: Path) -> None:
         assert me is not None
         context = client_context(None, None, me.host_cas)
         address = role._config.auth.listen_addr
-        with Connection.tls(address, context, AUTH_SERVER_NAME) as wire:
+        with Connection.tls(Way(address), context) as wire:
             over_tls = wire.ask("/v1/ca")["cluster"]
         with Connection.unix(tmp_path / "data" / "auth.sock") as wire:
             return [over_tls, wire.ask("/v1/status", {})["cluster"]]
@@ -100,7 +100,7 @@ def test_auth_alone_renews_its_own_certificate(tmp_path: Path) -> None:
         context = client_context(None, None, identities.load(tmp_path / "data").host_cas)  # type: ignore[union-attr]
 
         def shown() -> bytes:
-            with Connection.tls(address, context, AUTH_SERVER_NAME) as wire:
+            with Connection.tls(Way(address), context) as wire:
                 return wire.peer_certificate
 
         before = shown()

@@ -10,6 +10,7 @@ from typing import Any
 from teleport_lite.errors import Denied, Unavailable
 from teleport_lite.net.accept import Limits, Peer
 from teleport_lite.net.http import Connection
+from teleport_lite.net.way import Way
 from teleport_lite.proto.codec import MAX_JOIN
 from teleport_lite.proto.join import AUTH_SERVER_NAME
 from teleport_lite.testing.certs import PaperCluster, Papers
@@ -68,7 +69,7 @@ class Chatter:
 
 
 def connect(serving: Serving, papers: Papers | None = None) -> Connection:
-    return Connection.tls(serving.address, trusting(CLUSTER, papers), AUTH_SERVER_NAME, timeout=5)
+    return Connection.tls(Way(serving.address), trusting(CLUSTER, papers), timeout=5)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from teleport_lite.errors import Error, Unavailable
 from teleport_lite.net.accept import Limits
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
+from teleport_lite.net.way import Way
 from teleport_lite.proto.join import AUTH_SERVER_NAME
 from teleport_lite.testing.certs import PaperCluster, Papers
 from tests.net.parrot import (
@@ -110,7 +111,7 @@ def test_a_certificate_that_has_expired_is_not_let_in(parrot: Parrot) -> None:
     with Serving(parrot, shown(old, auth_papers(old))) as serving:
         for papers, welcome in (expired, False), (fresh, True):
             context = client_context(papers.tls_cert, papers.tls_private, old.host_cas)
-            wire = Connection.tls(serving.address, context, AUTH_SERVER_NAME, timeout=5)
+            wire = Connection.tls(Way(serving.address), context, timeout=5)
             with wire, contextlib.nullcontext() if welcome else pytest.raises(Unavailable):
                 wire.ask("/x", {})
     assert len(parrot.asked) == 1
@@ -136,13 +137,13 @@ def test_a_ca_that_is_trusted_anew_lets_the_next_ones_in(parrot: Parrot) -> None
         context = client_context(node.tls_cert, node.tls_private, CLUSTER.host_cas)
         with (
             pytest.raises(Unavailable),
-            Connection.tls(serving.address, context, AUTH_SERVER_NAME, timeout=5) as wire,
+            Connection.tls(Way(serving.address), context, timeout=5) as wire,
         ):
             wire.ask("/x", {})
         both = shown(CLUSTER)
         both.context.load_verify_locations(cadata=other.host_cas[0])
         serving.call(lambda: setattr(serving.server, "show", both))
-        with Connection.tls(serving.address, context, AUTH_SERVER_NAME, timeout=5) as wire:
+        with Connection.tls(Way(serving.address), context, timeout=5) as wire:
             assert wire.ask("/x", {})["certificate"] is True
 
 
@@ -303,7 +304,7 @@ def test_out_of_descriptors_it_pauses_and_comes_back() -> None:
 
         def answers() -> bool:
             try:
-                with Connection.tls(address, context, AUTH_SERVER_NAME, timeout=5) as wire:
+                with Connection.tls(Way(address), context, timeout=5) as wire:
                     return bool(wire.ask("/x", {}))
             except (Error, ssl.SSLError):
                 return False

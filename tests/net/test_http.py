@@ -10,8 +10,8 @@ from teleport_lite.errors import Conflict, Denied, Error, Unavailable
 from teleport_lite.net import http
 from teleport_lite.net.http import Connection, dial, split_address
 from teleport_lite.net.tls import stranger_context
+from teleport_lite.net.way import Way
 from teleport_lite.proto.admin import Named
-from teleport_lite.proto.join import AUTH_SERVER_NAME
 from teleport_lite.testing.certs import PaperCluster
 from tests.net.servers import Little, Talk, answering, reply, request, silence
 from tests.net.serving import shown, trusting
@@ -26,7 +26,7 @@ def tls(talk: Talk) -> Little:
 
 
 def ask(server: Little, timeout: float = 5) -> object:
-    with Connection.tls(server.address, trusting(CLUSTER), AUTH_SERVER_NAME, timeout=timeout) as w:
+    with Connection.tls(Way(server.address), trusting(CLUSTER), timeout=timeout) as w:
         return w.ask("/x", {"a": 1})
 
 
@@ -123,7 +123,7 @@ def test_a_connection_that_closes_at_once_is_told() -> None:
 
 
 def test_the_certificate_of_a_stranger_can_be_looked_at() -> None:
-    with tls(silence) as server, Connection.tls(server.address, stranger_context(), "x") as wire:
+    with tls(silence) as server, Connection.tls(Way(server.address), stranger_context()) as wire:
         assert wire.peer_certificate == SHOWN.certificate
 
 
@@ -144,7 +144,7 @@ def test_a_question_is_posted_and_words_of_nobody_are_got() -> None:
             wire.sendall(reply(b'"%s"' % heard[-1].split()[0]))
 
     server = tls(echo)
-    with server, Connection.tls(server.address, trusting(CLUSTER), AUTH_SERVER_NAME) as wire:
+    with server, Connection.tls(Way(server.address), trusting(CLUSTER)) as wire:
         assert wire.ask("/x") == "GET"
         assert wire.ask("/x", Named(name="alice")) == "POST"
     assert heard[1].endswith(b'\r\n\r\n{"name":"alice"}')
@@ -223,7 +223,7 @@ def test_a_server_that_ends_the_connection_is_not_dialled_again_in_the_clear(
 ) -> None:
     """http.client would connect to port 80 of a host called "auth", without TLS."""
     with tls(answering(reply(b"{}", "200 OK", "Connection: close"))) as server:
-        wire = Connection.tls(server.address, trusting(CLUSTER), AUTH_SERVER_NAME)
+        wire = Connection.tls(Way(server.address), trusting(CLUSTER))
         assert wire.ask("/v1/join/start", {}) == {}
 
         def dialled(*words: object, **more: object) -> None:
@@ -237,7 +237,7 @@ def test_a_server_that_ends_the_connection_is_not_dialled_again_in_the_clear(
 
 def test_several_questions_share_a_connection() -> None:
     with tls(answering(reply(b"{}"))) as server:
-        with Connection.tls(server.address, trusting(CLUSTER), AUTH_SERVER_NAME) as wire:
+        with Connection.tls(Way(server.address), trusting(CLUSTER)) as wire:
             for _ in range(5):
                 wire.ask("/x", {})
         assert server.met == 1

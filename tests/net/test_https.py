@@ -13,8 +13,8 @@ from teleport_lite.net.accept import Limits
 from teleport_lite.net.http import Connection
 from teleport_lite.net.stream import StreamClient
 from teleport_lite.net.tls import stranger_context
+from teleport_lite.net.way import Way
 from teleport_lite.proto.codec import MAX_JOIN
-from teleport_lite.proto.join import AUTH_SERVER_NAME
 from teleport_lite.testing.certs import Papers
 from tests.net.parrot import (
     CLUSTER,
@@ -200,8 +200,7 @@ def test_a_slow_one_does_not_hold_up_the_others(serving: Serving, parrot: Parrot
 
 
 def stream(serving: Serving, papers: Papers | None = NODE) -> StreamClient:
-    return StreamClient(
-        serving.address, trusting(CLUSTER, papers), AUTH_SERVER_NAME, STREAM, timeout=5
+    return StreamClient(Way(serving.address), trusting(CLUSTER, papers), STREAM, timeout=5
     )
 
 
@@ -295,4 +294,4 @@ def test_closing_the_server_ends_streams_and_connections(parrot: Parrot) -> None
     wire.close()
     assert parrot.streams[0].over.is_set()
     with pytest.raises(Unavailable):
-        Connection.tls(serving.address, stranger_context(), "x", timeout=1)
+        Connection.tls(Way(serving.address), stranger_context(), timeout=1)

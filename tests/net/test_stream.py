@@ -27,7 +27,7 @@ from wsproto.events import Request as Asked
 from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.net import stream
 from teleport_lite.net.stream import StreamClient
-from teleport_lite.proto.join import AUTH_SERVER_NAME
+from teleport_lite.net.way import Way
 from teleport_lite.testing.certs import PaperCluster
 from tests.net.servers import Little, answering, reply, silence
 from tests.net.serving import shown, trusting
@@ -73,8 +73,7 @@ def speaking(script: Callable[[Speaker], None]) -> Little:
 
 
 def connect(server: Little, timeout: float = 5) -> StreamClient:
-    return StreamClient(
-        server.address, trusting(CLUSTER), AUTH_SERVER_NAME, "/stream", timeout=timeout
+    return StreamClient(Way(server.address), trusting(CLUSTER), "/stream", timeout=timeout
     )
 
 
