@@ -10,6 +10,7 @@ from typing import Protocol
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, identity_of
+from teleport_lite.agent.probe import cut_off_at
 from teleport_lite.agent.renew import certificate_refused, renewal, untrusted, way_of
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import KINDS, Error, Unavailable
@@ -23,6 +24,7 @@ from teleport_lite.proto.stream import (
     FromAgent,
     Goodbye,
     Knowledge,
+    Routes,
     StreamHello,
     ToAgent,
 )
@@ -94,14 +96,16 @@ class Link:
         on_knowledge: Callable[[Knowledge], None],
         on_identity: Callable[[Identity], None],
         on_state: Callable[[str], None],
+        on_routes: Callable[[Routes], None] = lambda routes: None,
     ) -> None:
+        """`servers` are auth or proxies, tried in turn. Callbacks come from the link's thread."""
         self.identity = identity
         self.outbox = Outbox()
         self._servers, self._node_name = list(servers), node_name
         self._clock, self._chance = clock, chance
         self._report, self._renew_due = report, renew_due
         self._on_knowledge, self._on_identity = on_knowledge, on_identity
-        self._on_state = on_state
+        self._on_state, self._on_routes = on_state, on_routes
         self._boot_id = chance.token(8)
         self._client: StreamClient | None = None
         self._pending: Keys | None = None
@@ -138,7 +142,8 @@ class Link:
         """What is behind a connection that ends without a word."""
         if self._taught or not isinstance(why, Unavailable):
             return why
-        return certificate_refused(self.identity, address, timeout=PROBE_TIMEOUT) or why
+        refused = certificate_refused(self.identity, address, timeout=PROBE_TIMEOUT)
+        return refused or cut_off_at(address, timeout=PROBE_TIMEOUT) or why
 
     def nudge(self) -> None:
         """Something to report has changed: beat now. From any thread."""
@@ -199,6 +204,8 @@ class Link:
         if said.knowledge is not None:
             self._taught = True
             self._on_knowledge(said.knowledge)
+        if said.routes is not None:
+            self._on_routes(said.routes)
         if said.beat is not None:
             self._compare_clocks(said.beat.time)
         if said.welcome is not None and self._pending is not None:

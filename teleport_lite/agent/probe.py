@@ -13,7 +13,7 @@ from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.model.duration import show_skew
 from teleport_lite.net.http import Connection, dial
 from teleport_lite.net.tls import stranger_context
-from teleport_lite.net.way import Way, cluster_in, introduced, web_of
+from teleport_lite.net.way import Way, cluster_in, introduced, introduction, web_of
 from teleport_lite.pki.pin import pin_of, pinned
 from teleport_lite.proto.join import Bundle
 
@@ -88,6 +88,19 @@ def _through_proxy(address: str, clock: Clock) -> Auth | None:
             return _auth(way, introduced(wire), clock)
         except Error as why:
             raise (_cut_off if _broke(why) else _opened)(way, why) from why
+
+
+def cut_off_at(address: str, *, timeout: float) -> Unavailable | None:
+    """Auth did not answer: is it because of a proxy that lost its way there? None if not."""
+    cluster = cluster_in(web_of(address, timeout=timeout))
+    if not cluster:
+        return None
+    way = Way(address, cluster)
+    try:
+        introduction(way, timeout=timeout)
+    except (Error, ssl.SSLError) as why:
+        return _cut_off(way, why)
+    return None
 
 
 def _auth(way: Way, bundle: Bundle, clock: Clock) -> Auth:

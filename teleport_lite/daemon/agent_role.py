@@ -15,7 +15,7 @@ from teleport_lite.config.model import Config
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.errors import Error
 from teleport_lite.model.host import Resource
-from teleport_lite.proto.stream import AgentEvent, Announced, Beat, Knowledge
+from teleport_lite.proto.stream import AgentEvent, Announced, Beat, Knowledge, ProxyPlace, Routes
 
 log = logging.getLogger("teleport_lite.agent")
 
@@ -39,8 +39,18 @@ class AgentRole:
         health: Health,
         on_change: Callable[[], None],
         on_identity: Callable[[Identity], None],
+        on_knowledge: Callable[[Knowledge], None] = lambda knowledge: None,
+        on_routes: Callable[[Routes], None] = lambda routes: None,
+        tunnels: Callable[[], list[str]] = list,
+        proxy: ProxyPlace | None = None,
     ) -> None:
+        """`servers` are auth or proxies. Callbacks come from the agent's own threads.
+
+        `tunnels` gives the UUIDs of the proxies that hold a tunnel of ours, from any thread; say
+        `nudge` when they change. `proxy` is where we are reached if this process is one.
+        """
         self._config, self._address, self._health = config, address, health
+        self._on_knowledge, self._tunnels, self._proxy = on_knowledge, tunnels, proxy
         self._clock, self._on_change, self._on_identity = clock, on_change, on_identity
         self._resources = [
             Announced(kind=r.kind, name=r.name, labels=dict(r.labels), spec=dict(r.spec))
@@ -63,6 +73,7 @@ class AgentRole:
             on_knowledge=self._learn,
             on_identity=self._renewed,
             on_state=self._state,
+            on_routes=on_routes,
         )
 
     def start(self) -> None:
@@ -78,6 +89,10 @@ class AgentRole:
         """Send an audit event to auth, now or when it is back. From any thread."""
         self.link.outbox.put(event)
         self.link.wake()
+
+    def nudge(self) -> None:
+        """Something that is reported has changed. From any thread."""
+        self.link.nudge()
 
     def stop(self) -> None:
         """Say goodbye; waits a few seconds for the words to get out."""
@@ -95,11 +110,14 @@ class AgentRole:
             address=self._address,
             labels=self.labels.current(),
             resources=self._resources,
+            tunnels=self._tunnels(),
+            proxy=self._proxy,
         )
 
     def _learn(self, knowledge: Knowledge) -> None:
         lessons.save(self._config.data_dir, knowledge)
         self._on_change()
+        self._on_knowledge(knowledge)
 
     def _renewed(self, identity: Identity) -> None:
         identities.save(self._config.data_dir, identity)
