@@ -10,14 +10,16 @@ from teleport_lite.errors import Unavailable
 from teleport_lite.model.authority import CaKeys
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host, Report
+from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
+from teleport_lite.model.password import Password
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.user import Role, User
 from teleport_lite.secret import Secret
 from teleport_lite.store.documents import micros, plain, to_text
 from teleport_lite.store.head import TrailEnd
 from teleport_lite.store.migrations import NEVER
-from teleport_lite.store.protocols import REPLAY_WINDOW, Sealer
+from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Sealer
 
 # Our own mistakes: they concern one change. Every other sqlite3.Error is about the database,
 # and then nobody in the batch can be told that all is well.
@@ -61,6 +63,27 @@ _PUT_LOCK = """
 INSERT INTO locks (id, expires_at, document) VALUES (?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, document = excluded.document
 """
+# Each of the three is a row only where there is a user.
+_PUT_PASSWORD = """
+INSERT INTO passwords (user, document, sealed) SELECT name, ?, ? FROM users WHERE name = ?
+ON CONFLICT (user) DO UPDATE SET document = excluded.document, sealed = excluded.sealed
+"""
+_PUT_INVITE = """
+INSERT INTO invites (user, name, expires_at, document, sealed)
+SELECT users.name, :name, :expires_at, :document, :sealed FROM users WHERE users.name = :user
+ON CONFLICT (user) DO UPDATE SET name = excluded.name, expires_at = excluded.expires_at,
+    document = excluded.document, sealed = excluded.sealed
+"""
+_NOTE_LOGIN = """
+INSERT INTO login_sources (user, source, last_at) SELECT name, ?, ? FROM users WHERE name = ?
+ON CONFLICT (user, source) DO UPDATE SET last_at = excluded.last_at
+"""
+_FORGET_LOGINS = """
+DELETE FROM login_sources WHERE user = :user AND source NOT IN (
+    SELECT source FROM login_sources WHERE user = :user
+    ORDER BY last_at DESC, source DESC LIMIT :kept
+)
+"""
 _SWEEP_TOKENS = """
 DELETE FROM tokens WHERE expires_at IS NOT NULL
   AND (expires_at <= :now OR (dead AND dies_at = expires_at))
@@ -74,6 +97,14 @@ def token_purpose(name: str) -> str:
 
 def ca_purpose(type: str, id: str) -> str:
     return f"ca/{type}/{id}"
+
+
+def password_purpose(user: str) -> str:
+    return f"password/{user}"
+
+
+def invite_purpose(name: str) -> str:
+    return f"invite/{name}"
 
 
 class SqliteTx:
@@ -132,8 +163,39 @@ class SqliteTx:
     def put_user(self, user: User) -> None:
         self._did(_put("users", "name", "document"), (user.name, to_text(user)))
 
+    def change_user(self, user: User) -> bool:
+        values = (to_text(user), user.name)
+        return self._did("UPDATE users SET document = ? WHERE name = ?", values)
+
     def remove_user(self, name: str) -> bool:
         return self._did("DELETE FROM users WHERE name = ?", (name,))
+
+    def put_password(self, password: Password) -> bool:
+        document = json.dumps(plain_without(password, "verifier"))
+        sealed = self._seal(plain(password.verifier), password_purpose(password.user))
+        return self._did(_PUT_PASSWORD, (document, sealed, password.user))
+
+    def put_invite(self, invite: Invite) -> bool:
+        row = {
+            "user": invite.user,
+            "name": invite.name,
+            "expires_at": micros(invite.expires_at),
+            "document": json.dumps(plain_without(invite, "token")),
+            "sealed": self._seal({"token": invite.token.reveal()}, invite_purpose(invite.name)),
+        }
+        return self._did(_PUT_INVITE, row)
+
+    def use_invite(self, name: str, *, now: datetime) -> bool:
+        values = (name, self._saw(now))
+        return self._did("DELETE FROM invites WHERE name = ? AND expires_at > ?", values)
+
+    def remove_invite(self, name: str) -> bool:
+        return self._did("DELETE FROM invites WHERE name = ?", (name,))
+
+    def note_login(self, user: str, source: str, at: datetime) -> bool:
+        noted = self._did(_NOTE_LOGIN, (source, micros(at), user))
+        self._count(_FORGET_LOGINS, {"user": user, "kept": KEPT_SOURCES})
+        return noted
 
     def add_role(self, role: Role) -> bool:
         return self._did(_add("roles", "name", "document"), (role.name, to_text(role)))
@@ -174,9 +236,11 @@ class SqliteTx:
 
     def sweep(self, now: datetime) -> int:
         at = {"now": self._saw(now)}
-        return self._count(_SWEEP_TOKENS, at) + self._count(
-            "DELETE FROM locks WHERE expires_at <= :now", at
+        invites, locks = (
+            self._count(f"DELETE FROM {table} WHERE expires_at <= :now", at)  # noqa: S608  # names of ours
+            for table in ("invites", "locks")
         )
+        return self._count(_SWEEP_TOKENS, at) + invites + locks
 
     def on_commit(self, call: Callable[[], None]) -> None:
         self.landed.append(call)
@@ -209,11 +273,12 @@ class SqliteTx:
 
 
 def bury(db: sqlite3.Connection, seen: int) -> None:
-    """Tokens whose time was over at `seen` are dead for good, whatever clocks say later."""
+    """Whose time was over at `seen` is dead for good, whatever clocks say later."""
     db.execute("UPDATE tokens SET dead = 1 WHERE dead = 0 AND dies_at <= ?", (seen,))
+    db.execute("DELETE FROM invites WHERE expires_at <= ?", (seen,))
 
 
-def plain_without(noun: JoinToken | CaKeys, *kept_apart: str) -> dict[str, Any]:
+def plain_without(noun: JoinToken | CaKeys | Password | Invite, *kept_apart: str) -> dict[str, Any]:
     names = [name for name in noun.__dataclass_fields__ if name not in kept_apart]
     return {name: plain(getattr(noun, name)) for name in names}
 

@@ -15,10 +15,12 @@ from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.chain import GENESIS, canonical, link_line, read_line
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host, Report
+from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
+from teleport_lite.model.password import Password
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.user import Role, User
-from teleport_lite.store.protocols import REPLAY_WINDOW, Sealer
+from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Sealer
 
 T = TypeVar("T")
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -38,6 +40,9 @@ class _Tables:
     hosts: dict[str, Host] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
+    passwords: dict[str, Password] = field(default_factory=dict)
+    invites: dict[str, Invite] = field(default_factory=dict)  # by user
+    sources: dict[str, dict[str, datetime]] = field(default_factory=dict)  # by user
     roles: dict[str, Role] = field(default_factory=dict)
     locks: dict[str, Lock] = field(default_factory=dict)
     cas: dict[tuple[CaType, str], CaKeys] = field(default_factory=dict)
@@ -50,6 +55,7 @@ class _Tables:
     def bury(self, seen: datetime) -> None:
         """Tokens whose time was over at `seen` are dead for good, whatever clocks say later."""
         self.dead |= {name for name, row in self.tokens.items() if row.dies_at <= seen}
+        self.invites = {user: each for user, each in self.invites.items() if not each.expired(seen)}
 
 
 class MemoryTx:
@@ -106,8 +112,37 @@ class MemoryTx:
     def put_user(self, user: User) -> None:
         self._draft.users[user.name] = _own(user)
 
+    def change_user(self, user: User) -> bool:
+        if user.name not in self._draft.users:
+            return False
+        self.put_user(user)
+        return True
+
     def remove_user(self, name: str) -> bool:
+        for table in (self._draft.passwords, self._draft.invites, self._draft.sources):
+            table.pop(name, None)
         return self._draft.users.pop(name, None) is not None
+
+    def put_password(self, password: Password) -> bool:
+        return self._belonging(self._draft.passwords, password.user, password)
+
+    def put_invite(self, invite: Invite) -> bool:
+        return self._belonging(self._draft.invites, invite.user, invite)
+
+    def use_invite(self, name: str, *, now: datetime) -> bool:
+        self._saw(now)
+        found = _named(self._draft, name)
+        return found is not None and not found.expired(now) and self.remove_invite(name)
+
+    def remove_invite(self, name: str) -> bool:
+        found = _named(self._draft, name)
+        return found is not None and self._draft.invites.pop(found.user) is found
+
+    def note_login(self, user: str, source: str, at: datetime) -> bool:
+        known = self._draft.sources.get(user, {}) | {source: at}
+        latest = sorted(known, key=lambda each: (known[each], each))[-KEPT_SOURCES:]
+        kept = {each: known[each] for each in latest}
+        return self._belonging(self._draft.sources, user, kept)
 
     def add_role(self, role: Role) -> bool:
         return _add(self._draft.roles, role.name, role)
@@ -142,15 +177,22 @@ class MemoryTx:
     def sweep(self, now: datetime) -> int:
         self._saw(now)
         tokens = [name for name, row in self._draft.tokens.items() if self._gone_by(row, now)]
+        invites = [each.name for each in self._draft.invites.values() if each.expired(now)]
         locks = [lock.id for lock in self._draft.locks.values() if not lock.in_force(now)]
-        for name in tokens:
-            self.remove_token(name)
-        for lock_id in locks:
-            self.remove_lock(lock_id)
-        return len(tokens) + len(locks)
+        gone = [self.remove_token(name) for name in tokens]
+        gone += [self.remove_invite(name) for name in invites]
+        gone += [self.remove_lock(lock_id) for lock_id in locks]
+        return len(gone)
 
     def on_commit(self, call: Callable[[], None]) -> None:
         self.landed.append(call)
+
+    def _belonging(self, table: dict[str, Any], user: str, value: object) -> bool:
+        """Keep what belongs to a user, if there is one."""
+        if user not in self._draft.users:
+            return False
+        table[user] = value
+        return True
 
     def _saw(self, now: datetime) -> None:
         self.seen = now if self.seen is None else max(self.seen, now)
@@ -226,6 +268,21 @@ class MemoryStore:
     def users(self) -> list[User]:
         return [_own(user) for _, user in sorted(self._tables.users.items())]
 
+    def password(self, user: str) -> Password | None:
+        return self._tables.passwords.get(user)
+
+    def with_password(self) -> frozenset[str]:
+        return frozenset(self._tables.passwords)
+
+    def invite(self, name: str) -> Invite | None:
+        return _named(self._tables, name)
+
+    def invites(self) -> list[Invite]:
+        return [invite for _, invite in sorted(self._tables.invites.items())]
+
+    def login_sources(self, user: str) -> frozenset[str]:
+        return frozenset(self._tables.sources.get(user, ()))
+
     def role(self, name: str) -> Role | None:
         return _own(self._tables.roles.get(name))
 
@@ -258,6 +315,10 @@ class MemoryStore:
 
     def close(self) -> None:
         self._closed = True
+
+
+def _named(tables: _Tables, name: str) -> Invite | None:
+    return next((each for each in tables.invites.values() if each.name == name), None)
 
 
 def _add(table: dict[Any, Any], key: object, value: object) -> bool:

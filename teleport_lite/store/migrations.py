@@ -76,7 +76,32 @@ _FIRST = (
        BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_FIRST,)
+# What belongs to a user goes with the user.
+_PASSWORDS = (
+    # `sealed` holds the SCRAM verifier of the stretched password.
+    """CREATE TABLE passwords (
+        user TEXT PRIMARY KEY NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+        document TEXT NOT NULL,
+        sealed BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    # One a user. `sealed` holds the token.
+    """CREATE TABLE invites (
+        user TEXT PRIMARY KEY NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+        name TEXT NOT NULL UNIQUE,
+        expires_at INTEGER NOT NULL,
+        document TEXT NOT NULL,
+        sealed BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX invites_by_end ON invites (expires_at)",
+    """CREATE TABLE login_sources (
+        user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+        source TEXT NOT NULL,
+        last_at INTEGER NOT NULL,
+        PRIMARY KEY (user, source)
+    ) WITHOUT ROWID""",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _PASSWORDS)
 
 
 def check_version(

@@ -11,7 +11,9 @@ from typing import Protocol, TypeVar
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host, Report
+from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
+from teleport_lite.model.password import Password
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.user import Role, User
 
@@ -20,6 +22,8 @@ T = TypeVar("T")
 # How long a host may ask again with the same key and the same once-token, because the answer
 # to its join was lost. A reboot in the middle of a join fits; a stolen token gains nothing.
 REPLAY_WINDOW = timedelta(minutes=10)
+# Networks a person logs in from: home, work, telephone, and a dozen hotels.
+KEPT_SOURCES = 16
 
 
 class Tx(Protocol):
@@ -27,7 +31,7 @@ class Tx(Protocol):
 
     Time comes in with the calls (`now`, `Event.at`). A token that was expired at any of these
     times stays dead, even when the clock is put back afterwards and even when the change that
-    brought the time is undone.
+    brought the time is undone. An invite that was expired at any of them is gone.
     """
 
     def add_token(self, token: JoinToken) -> bool:
@@ -52,7 +56,28 @@ class Tx(Protocol):
 
     def add_user(self, user: User) -> bool: ...
     def put_user(self, user: User) -> None: ...
-    def remove_user(self, name: str) -> bool: ...
+
+    def change_user(self, user: User) -> bool:
+        """Replace one that is there; False if it is not."""
+
+    def remove_user(self, name: str) -> bool:
+        """With password, invite and login sources: who gets the name later inherits nothing."""
+
+    def put_password(self, password: Password) -> bool:
+        """Insert or replace. False if there is no such user."""
+
+    def put_invite(self, invite: Invite) -> bool:
+        """In place of the one its user had, if any. False if there is no such user."""
+
+    def use_invite(self, name: str, *, now: datetime) -> bool:
+        """True exactly once, if it is there and has not expired."""
+
+    def remove_invite(self, name: str) -> bool: ...
+
+    def note_login(self, user: str, source: str, at: datetime) -> bool:
+        """Remember where a user has logged in from; the latest KEPT_SOURCES are kept. False if
+        there is no such user."""
+
     def add_role(self, role: Role) -> bool: ...
     def put_role(self, role: Role) -> None: ...
     def remove_role(self, name: str) -> bool: ...
@@ -71,7 +96,7 @@ class Tx(Protocol):
         """Append to the audit trail, as part of this transaction."""
 
     def sweep(self, now: datetime) -> int:
-        """Delete tokens and locks that have expired; returns how many."""
+        """Delete tokens, invites and locks that have expired; returns how many."""
 
     def on_commit(self, call: Callable[[], None]) -> None:
         """Run `call` once this transaction is durable, before `write` returns. Keep it short."""
@@ -90,8 +115,8 @@ class Store(Protocol):
 
     # Reads see everything that was acknowledged, from any thread, and raise Unavailable when
     # the store cannot be read. Lists are sorted: tokens by expiry (never last), CAs by type and
-    # age, everything else by name. What has expired is listed until it is swept: ask
-    # `expired(now)` and `in_force(now)`.
+    # age, everything else by name, invites by that of their user. What has expired is listed
+    # until it is swept: ask `expired(now)` and `in_force(now)`.
 
     def token(self, name: str) -> JoinToken | None: ...
     def tokens(self) -> list[JoinToken]: ...
@@ -102,6 +127,13 @@ class Store(Protocol):
     def hosts(self) -> list[tuple[Host, Report]]: ...
     def user(self, name: str) -> User | None: ...
     def users(self) -> list[User]: ...
+    def password(self, user: str) -> Password | None: ...
+    def with_password(self) -> frozenset[str]:
+        """Names of the users who have one."""
+
+    def invite(self, name: str) -> Invite | None: ...
+    def invites(self) -> list[Invite]: ...
+    def login_sources(self, user: str) -> frozenset[str]: ...
     def role(self, name: str) -> Role | None: ...
     def roles(self) -> list[Role]: ...
     def locks(self) -> list[Lock]: ...

@@ -18,12 +18,20 @@ from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.chain import read_line
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host, Report
+from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
+from teleport_lite.model.password import Password
 from teleport_lite.model.token import JoinToken, Verifier
 from teleport_lite.model.user import Role, User
 from teleport_lite.secret import Secret
 from teleport_lite.store import connection, files, head
-from teleport_lite.store.changes import SqliteTx, ca_purpose, token_purpose
+from teleport_lite.store.changes import (
+    SqliteTx,
+    ca_purpose,
+    invite_purpose,
+    password_purpose,
+    token_purpose,
+)
 from teleport_lite.store.documents import from_text, moment, noun
 from teleport_lite.store.migrations import NEVER, check_version, migrate
 from teleport_lite.store.protocols import Sealer
@@ -41,6 +49,7 @@ _HOSTS = (
     "SELECT hosts.document, reports.document FROM hosts "
     "LEFT JOIN reports ON reports.host_id = hosts.id"
 )
+_INVITES = "SELECT name, document, sealed FROM invites"
 
 
 def open_sqlite(path: Path, sealer: Sealer, *, chance: Chance | None = None) -> "SqliteStore":
@@ -144,6 +153,23 @@ class SqliteStore:
     def users(self) -> list[User]:
         return self._all(_user, "SELECT document FROM users ORDER BY name")
 
+    def password(self, user: str) -> Password | None:
+        statement = "SELECT user, document, sealed FROM passwords WHERE user = ?"
+        return self._one(self._password, statement, user)
+
+    def with_password(self) -> frozenset[str]:
+        return frozenset(self._all(_text, "SELECT user FROM passwords"))
+
+    def invite(self, name: str) -> Invite | None:
+        return self._one(self._invite, f"{_INVITES} WHERE name = ?", name)
+
+    def invites(self) -> list[Invite]:
+        return self._all(self._invite, f"{_INVITES} ORDER BY user")
+
+    def login_sources(self, user: str) -> frozenset[str]:
+        statement = "SELECT source FROM login_sources WHERE user = ?"
+        return frozenset(self._all(_text, statement, user))
+
     def role(self, name: str) -> Role | None:
         return self._one(_role, "SELECT document FROM roles WHERE name = ?", name)
 
@@ -160,7 +186,7 @@ class SqliteStore:
         return sorted(wanted, key=lambda keys: (order.index(keys.type), keys.created_at, keys.id))
 
     def meta(self, key: str) -> str | None:
-        return self._one(lambda row: str(row[0]), "SELECT value FROM meta WHERE key = ?", key)
+        return self._one(_text, "SELECT value FROM meta WHERE key = ?", key)
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
         statement = "SELECT seq, line FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -200,6 +226,16 @@ class SqliteStore:
         found = self._unsealed(sealed, ca_purpose(type, id))
         keys = {name: None if text is None else Secret(text) for name, text in found.items()}
         return noun(CaKeys, json.loads(document), **keys)
+
+    def _password(self, row: Any) -> Password:
+        user, document, sealed = row
+        verifier = noun(Verifier, self._unsealed(sealed, password_purpose(user)))
+        return noun(Password, json.loads(document), verifier=verifier)
+
+    def _invite(self, row: Any) -> Invite:
+        name, document, sealed = row
+        token = Secret(self._unsealed(sealed, invite_purpose(name))["token"])
+        return noun(Invite, json.loads(document), token=token)
 
     def _unsealed(self, sealed: bytes, purpose: str) -> dict[str, Any]:
         found = json.loads(self._sealer.unseal(sealed, purpose))
@@ -250,6 +286,10 @@ def _explained(where: str, verb: str) -> Iterator[None]:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as why:  # damaged text is not even UTF-8
         raise connection.unavailable(where, verb, why) from why
+
+
+def _text(row: Any) -> str:
+    return str(row[0])
 
 
 def _host(row: Any) -> tuple[Host, Report]:

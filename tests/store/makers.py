@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host
+from teleport_lite.model.invite import Invite, InviteKind
 from teleport_lite.model.token import JoinToken, Verifier
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.secret import Secret
@@ -49,6 +50,18 @@ def a_token(name: str = "t1", **changes: Any) -> JoinToken:
         "created_at": T0,
     }
     return JoinToken(**(fields | changes))
+
+
+def an_invite(name: str = "i1", user: str = "alice", **changes: Any) -> Invite:
+    fields: dict[str, Any] = {
+        "name": name,
+        "token": Secret(f"token-of-{name}"),
+        "user": user,
+        "kind": InviteKind.INVITE,
+        "expires_at": T0 + 30 * MINUTE,
+        "created_at": T0,
+    }
+    return Invite(**(fields | changes))
 
 
 def a_host(host_id: str = "h1", **changes: Any) -> Host:

@@ -10,10 +10,12 @@ from teleport_lite.errors import Denied, Unavailable
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host, Report
+from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
+from teleport_lite.model.password import Password
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.user import Role, User
-from teleport_lite.store.protocols import REPLAY_WINDOW, Store
+from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Store
 from tests.store.makers import (
     MINUTE,
     SECOND,
@@ -21,6 +23,7 @@ from tests.store.makers import (
     a_host,
     a_token,
     an_event,
+    an_invite,
     filled,
     spend,
 )
@@ -328,6 +331,191 @@ def test_hosts_are_listed_by_name(store: Store) -> None:
     assert [host.id for host, _ in store.hosts()] == ["2", "0", "1"]
 
 
+# Passwords, invites, sources of logins
+
+
+@pytest.fixture
+def people(store: Store) -> Store:
+    """A store that has two users."""
+    for name in ("alice", "bob"):
+        store.write(lambda tx, name=name: tx.add_user(User(name=name, roles=())))
+    return store
+
+
+def a_password(user: str = "alice", **changes: object) -> Password:
+    return replace(filled(Password), user=user, **changes)
+
+
+def use(store: Store, name: str = "i1", at=T0) -> bool:
+    return store.write(lambda tx: tx.use_invite(name, now=at))
+
+
+def test_a_password_comes_back_as_it_went_in_and_is_replaced(people: Store) -> None:
+    assert people.password("alice") is None
+    assert people.write(lambda tx: tx.put_password(a_password()))
+    assert people.password("alice") == a_password()
+    later = a_password(set_at=T0 + MINUTE)
+    assert people.write(lambda tx: tx.put_password(later))
+    assert people.password("alice") == later
+    assert people.with_password() == {"alice"}
+
+
+def test_an_invite_comes_back_as_it_went_in(people: Store) -> None:
+    invite = replace(filled(Invite), user="alice", expires_at=T0 + MINUTE)
+    assert people.write(lambda tx: tx.put_invite(invite))
+    assert people.invite(invite.name) == invite
+    assert people.invites() == [invite]
+    assert people.invite("another") is None
+
+
+def test_nothing_belongs_to_a_user_who_is_not_there(people: Store) -> None:
+    assert not people.write(lambda tx: tx.put_password(a_password("eve")))
+    assert not people.write(lambda tx: tx.put_invite(an_invite(user="eve")))
+    assert not people.write(lambda tx: tx.note_login("eve", "192.0.2.1", T0))
+    people.write(lambda tx: tx.add_user(User(name="eve", roles=())))
+    assert people.password("eve") is None
+    assert (people.invites(), people.with_password()) == ([], frozenset())
+    assert people.login_sources("eve") == frozenset()
+
+
+def test_a_removed_user_leaves_nothing_to_the_next_of_that_name(people: Store) -> None:
+    def fill(tx):
+        for user in ("alice", "bob"):
+            tx.put_password(a_password(user))
+            tx.put_invite(an_invite(f"i-{user}", user))
+            tx.note_login(user, "192.0.2.1", T0)
+
+    people.write(fill)
+    assert people.write(lambda tx: tx.remove_user("alice"))
+    people.write(lambda tx: tx.add_user(User(name="alice", roles=())))
+    assert people.password("alice") is None
+    assert people.login_sources("alice") == frozenset()
+    assert not use(people, "i-alice")
+    assert people.with_password() == {"bob"}
+    assert people.invites() == [an_invite("i-bob", "bob")]
+    assert people.login_sources("bob") == {"192.0.2.1"}
+
+
+def test_a_changed_user_keeps_password_invite_and_sources(people: Store) -> None:
+    def fill(tx):
+        tx.put_password(a_password())
+        tx.put_invite(an_invite())
+        tx.note_login("alice", "192.0.2.1", T0)
+
+    people.write(fill)
+    for change in (
+        lambda tx: tx.change_user(User(name="alice", roles=("x",))),
+        lambda tx: tx.put_user(User(name="alice", roles=("y",))),
+    ):
+        people.write(change)
+        assert people.password("alice") == a_password()
+        assert people.invites() == [an_invite()]
+        assert people.login_sources("alice") == {"192.0.2.1"}
+    assert people.user("alice") == User(name="alice", roles=("y",))
+
+
+def test_a_user_who_is_not_there_cannot_be_changed(people: Store) -> None:
+    assert people.write(lambda tx: tx.change_user(User(name="bob", roles=("x",))))
+    assert not people.write(lambda tx: tx.change_user(User(name="eve", roles=("x",))))
+    assert people.user("eve") is None
+
+
+def test_a_user_has_one_invite_the_latest(people: Store) -> None:
+    people.write(lambda tx: tx.put_invite(an_invite("old")))
+    people.write(lambda tx: tx.put_invite(an_invite("new")))
+    people.write(lambda tx: tx.put_invite(an_invite("of-bob", "bob")))
+    assert people.invite("old") is None
+    assert not use(people, "old")
+    assert [each.name for each in people.invites()] == ["new", "of-bob"]
+
+
+def test_an_invite_works_once(people: Store) -> None:
+    people.write(lambda tx: tx.put_invite(an_invite()))
+    assert not use(people, "another")
+    assert use(people)
+    assert not use(people)
+    assert people.invites() == []
+
+
+def test_an_invite_works_until_the_moment_it_expires(people: Store) -> None:
+    people.write(lambda tx: tx.put_invite(an_invite("a")))
+    people.write(lambda tx: tx.put_invite(an_invite("b", "bob")))
+    assert use(people, "a", T0 + 30 * MINUTE - SECOND)
+    assert not use(people, "b", T0 + 30 * MINUTE)
+
+
+def test_a_use_that_is_undone_leaves_the_invite(people: Store) -> None:
+    people.write(lambda tx: tx.put_invite(an_invite()))
+
+    def use_and_fail(tx):
+        assert tx.use_invite("i1", now=T0)
+        tx.put_password(a_password())
+        raise Denied("no")
+
+    with pytest.raises(Denied):
+        people.write(use_and_fail)
+    assert people.password("alice") is None
+    assert use(people)
+
+
+def test_a_removed_invite_is_gone(people: Store) -> None:
+    people.write(lambda tx: tx.put_invite(an_invite()))
+    assert people.write(lambda tx: tx.remove_invite("i1"))
+    assert not people.write(lambda tx: tx.remove_invite("i1"))
+    assert not use(people)
+
+
+def test_a_clock_put_back_does_not_revive_an_invite(people: Store) -> None:
+    for at in (lambda tx: tx.use_invite("x", now=T0 + 30 * MINUTE), lambda tx: tx.record(LATE)):
+        people.write(lambda tx: tx.put_invite(an_invite()))
+        people.write(at)
+        assert people.invites() == []
+        assert not use(people)
+
+
+LATE = an_event(at=T0 + 31 * MINUTE)
+
+
+def test_a_sweep_takes_invites_that_have_expired(people: Store) -> None:
+    people.write(lambda tx: tx.put_invite(an_invite("soon", expires_at=T0 + MINUTE)))
+    people.write(lambda tx: tx.put_invite(an_invite("late", "bob")))
+    assert people.write(lambda tx: tx.sweep(T0)) == 0
+    assert people.write(lambda tx: tx.sweep(T0 + MINUTE)) == 1
+    assert [each.name for each in people.invites()] == ["late"]
+
+
+def test_of_200_racers_for_an_invite_exactly_one_sets_the_password(people: Store) -> None:
+    for round in range(5):
+        people.write(lambda tx: tx.put_invite(an_invite()))
+        start, won = threading.Barrier(200), []
+
+        def race(racer: int, start=start, won=won) -> None:
+            start.wait()
+            mine = a_password(set_at=T0 + racer * SECOND)
+            if people.write(lambda tx: tx.use_invite("i1", now=T0) and tx.put_password(mine)):
+                won.append(mine)
+
+        threads = [threading.Thread(target=race, args=(racer,)) for racer in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert won == [people.password("alice")], f"round {round}"
+
+
+def test_the_latest_sources_of_logins_are_kept(people: Store) -> None:
+    for number in range(KEPT_SOURCES + 4):
+        at = T0 + number * MINUTE
+        source = f"10.0.0.{number}"
+        assert people.write(lambda tx, s=source, at=at: tx.note_login("alice", s, at))
+    assert people.login_sources("alice") == {f"10.0.0.{n}" for n in range(4, KEPT_SOURCES + 4)}
+    people.write(lambda tx: tx.note_login("alice", "10.0.0.4", T0 + 60 * MINUTE))
+    people.write(lambda tx: tx.note_login("alice", "new", T0 + 61 * MINUTE))
+    assert "10.0.0.4" in people.login_sources("alice")
+    assert "10.0.0.5" not in people.login_sources("alice")
+    assert people.login_sources("bob") == frozenset()
+
+
 # Users, roles, locks, CAs, meta
 
 
@@ -400,7 +588,9 @@ def test_meta_is_set_always_or_only_if_absent(store: Store) -> None:
     assert store.meta("cluster") == "three"
 
 
-@pytest.mark.parametrize("kind", [JoinToken, Host, Report, User, Role, Lock, CaKeys])
+@pytest.mark.parametrize(
+    "kind", [JoinToken, Host, Report, User, Role, Lock, CaKeys, Password, Invite]
+)
 def test_the_makers_leave_no_field_at_its_default(kind) -> None:
     """Otherwise the tests above would not notice a field that a store forgets."""
     noun = filled(kind)
@@ -438,6 +628,9 @@ def test_a_change_that_fails_undoes_everything_it_did_and_nothing_else(store: St
         tx.put_report("h1", filled(Report))
         tx.add_ca(filled(CaKeys))
         tx.add_user(filled(User))
+        tx.put_password(a_password(filled(User).name))
+        tx.put_invite(an_invite(user=filled(User).name))
+        tx.note_login(filled(User).name, "192.0.2.1", T0)
         tx.add_role(filled(Role))
         tx.put_lock(filled(Lock))
         tx.record(an_event("undone"))
@@ -448,6 +641,7 @@ def test_a_change_that_fails_undoes_everything_it_did_and_nothing_else(store: St
     assert store.meta("kept") == "yes"
     assert not [*store.tokens(), *store.hosts(), *store.cas()]
     assert not [*store.users(), *store.roles(), *store.locks()]
+    assert not [*store.with_password(), *store.invites()]
     store.write(lambda tx: tx.record(an_event("second")))
     assert store.events() == [(1, an_event("first")), (2, an_event("second"))]
     assert store.verify_trail() == (2, None)
