@@ -96,7 +96,7 @@ class Link:
         on_knowledge: Callable[[Knowledge], None],
         on_identity: Callable[[Identity], None],
         on_state: Callable[[str], None],
-        on_routes: Callable[[Routes], None] = lambda routes: None,
+        on_routes: Callable[[Routes], None] = lambda _: None,
     ) -> None:
         """`servers` are auth or proxies, tried in turn. Callbacks come from the link's thread."""
         self.identity = identity

@@ -15,6 +15,7 @@ from teleport_lite.auth.local import LocalDesk
 from teleport_lite.auth.people import PeopleDesk
 from teleport_lite.auth.renew import RenewDesk
 from teleport_lite.auth.resources import ResourceDesk
+from teleport_lite.auth.routes import Board
 from teleport_lite.auth.signatures import SignatureDesk
 from teleport_lite.auth.stream import StreamDesk
 from teleport_lite.auth.tokens import TokenDesk
@@ -47,7 +48,14 @@ class Desks:
     invites: InviteDesk
     presence: Presence
     teacher: Teacher
+    board: Board
     streams: StreamDesk
+
+    def spread(self) -> None:
+        """Proxies that came or went are told to everybody, nodes to proxies. Once a second."""
+        if self.teacher.notice():
+            self.presence.tell_everybody()
+        self.board.tick()
 
     def status(self) -> dict[str, Any]:
         active = {keys.type: keys for keys in self.cas.all() if keys.active}
@@ -113,10 +121,9 @@ def build(
     cas = Cas(store, cluster)
     tokens = TokenDesk(clock=clock, chance=chance, store=store, trail=trail, book=book)
     issuer = Issuer(clock=clock, chance=chance, store=store, cas=cas, book=book)
-    presence, teacher = (
-        Presence(clock=clock, store=store),
-        Teacher(clock=clock, store=store, cas=cas),
-    )
+    presence = Presence(clock=clock, store=store)
+    teacher = Teacher(clock=clock, store=store, cas=cas, proxies=presence.proxies)
+    board = Board(clock=clock, hosts=presence)
 
     def changed() -> None:
         teacher.forget()
@@ -172,6 +179,7 @@ def build(
         ),
         presence=presence,
         teacher=teacher,
+        board=board,
         streams=StreamDesk(
             clock=clock,
             store=store,
@@ -180,5 +188,6 @@ def build(
             teacher=teacher,
             renewals=renewals,
             book=book,
+            board=board,
         ),
     )

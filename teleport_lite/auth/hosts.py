@@ -6,22 +6,30 @@ a beat. What a host *is* was written durably when it joined.
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Malformed
-from teleport_lite.model.host import BEAT_EVERY, LOCAL, Host, Report, Resource
+from teleport_lite.model.host import BEAT_EVERY, LOCAL, Host, Place, Report, Resource
 from teleport_lite.model.labels import check_labels
-from teleport_lite.model.names import RESOURCE_NAME, checked
-from teleport_lite.proto.stream import Announced, Beat
+from teleport_lite.model.names import RESOURCE_NAME, UUID, checked
+from teleport_lite.proto.stream import Announced, Beat, ProxyPlace
 from teleport_lite.store.protocols import Store, Tx
 
 # A second stream for a host whose first one beat this recently is a clone, not a restart.
 SURELY_ALIVE = BEAT_EVERY * 2
 # A name or an IP address, and a port.
 ADDRESS = re.compile(r"[A-Za-z0-9.:\[\]-]{1,262}")
+# Nobody dials a proxy that was silent for this long: two beats are missing.
+PROXY_SILENCE = timedelta(seconds=30)
+# After a start of auth, proxies that were there before it get this long to come back: agents
+# wait up to 30 s between two tries. Else every tunnel would be taken down for our restart.
+GRACE = timedelta(seconds=60)
+# A host has a tunnel to every proxy; a proxy has a few names.
+MAX_TUNNELS = 256
+MAX_ADDRESSES = 32
 
 
 @dataclass(slots=True)
@@ -42,22 +50,27 @@ class Presence:
 
     def __init__(self, *, clock: Clock, store: Store) -> None:
         self._clock, self._store = clock, store
-        self._guard = threading.Lock()  # guards the three below
+        self._guard = threading.Lock()  # guards the five below
         self._live: dict[str, Live] = {}
-        self._reports: dict[str, Report] = {}
+        self._reports: dict[str, Report] = _proxies_before(store.hosts())
         self._dirty: set[str] = set()
+        self._moved: set[str] = set()
+        self._awaited = set(self._reports)
+        self._grace_ends = clock.monotonic() + GRACE.total_seconds()
 
     def arrive(self, live: Live) -> Live | None:
         """Register a stream. Returns the other one if this host is connected already.
 
         One that was silent for long, or is an older one of the same process, is cut instead.
         """
+        kept = None if live.host_id in self._reports else self._store.host(live.host_id)
         with self._guard:
             other = self._live.get(live.host_id)
             if other and other.boot_id != live.boot_id and self._fresh(other):
                 return other
             self._live[live.host_id] = live
-            old = self._reports.get(live.host_id, Report())
+            self._awaited.discard(live.host_id)
+            old = self._reports.get(live.host_id, kept[1] if kept else Report())
             self._note(
                 live.host_id,
                 replace(old, version=live.version, last_seen=self._clock.now(), gone=False),
@@ -66,12 +79,16 @@ class Presence:
             other.cut("this host has connected anew")
         return None
 
-    def beat(self, live: Live, beat: Beat, kinds: frozenset[str]) -> float:
+    def beat(
+        self, live: Live, beat: Beat, kinds: frozenset[str], *, is_proxy: bool = False
+    ) -> float:
         """Take a heartbeat; returns how many seconds the host's clock is ahead of ours.
 
-        Raises Malformed for what people should not find in a listing, and for resources of
-        other than `kinds`.
+        Raises Malformed for what people should not find in a listing, for resources of other
+        than `kinds`, and for the place of a proxy from a host that is none.
         """
+        if beat.proxy is not None and not is_proxy:
+            raise Malformed("a host without role Proxy can not be reached as a proxy")
         now = self._clock.now()
         skew = beat.time - now.timestamp()
         report = Report(
@@ -81,6 +98,8 @@ class Presence:
             resources=tuple(_resource(each, kinds) for each in beat.resources),
             last_seen=now,
             skew=skew,
+            tunnels=_tunnels(beat.tunnels),
+            proxy=_place(beat.proxy) if beat.proxy else None,
         )
         with self._guard:
             live.last_beat = now
@@ -95,16 +114,41 @@ class Presence:
             if said_goodbye and live.host_id in self._reports:
                 self._note(live.host_id, replace(self._reports[live.host_id], gone=True))
 
+    def proxies(self) -> list[ProxyPlace]:
+        """The proxies that are alive, by id. One that said goodbye is not, nor a silent one."""
+        now = self._clock.now()
+        with self._guard:
+            alive = [
+                (host_id, report.proxy)
+                for host_id, report in sorted(self._reports.items())
+                if report.proxy is not None and self._is_alive(host_id, report, now)
+            ]
+        found: list[ProxyPlace] = []
+        for host_id, place in alive:
+            known = self._store.host(host_id)
+            if known is not None:
+                found.append(_shown(known[0], place))
+        return found
+
+    def moved(self) -> set[str]:
+        """Hosts that came, went, or are reached in another way since this was last asked."""
+        with self._guard:
+            moved, self._moved = self._moved, set()
+        return moved
+
     def tell_everybody(self) -> None:
-        """CAs, roles or locks have changed."""
+        """CAs, roles, locks or proxies have changed."""
         with self._guard:
             streams = list(self._live.values())
         for live in streams:
             live.push()
 
     def cut(self, host_id: str, why: str) -> None:
+        """End its stream. It counts as gone from now on, not after a silence."""
         with self._guard:
             live = self._live.get(host_id)
+            if host_id in self._reports:
+                self._note(host_id, replace(self._reports[host_id], gone=True))
         if live:
             live.cut(why)
 
@@ -114,8 +158,20 @@ class Presence:
         with self._guard:
             return [(host, self._reports.get(host.id, report)) for host, report in kept]
 
+    def host(self, host_id: str) -> tuple[Host, Report] | None:
+        """One of `hosts`; None if it is not part of the cluster."""
+        kept = self._store.host(host_id)
+        with self._guard:
+            return (kept[0], self._reports.get(host_id, kept[1])) if kept else None
+
+    def reports(self) -> dict[str, Report]:
+        """By host, of those that were heard of since auth started."""
+        with self._guard:
+            return dict(self._reports)
+
     def forget(self, host_id: str) -> None:
         with self._guard:
+            self._moved.add(host_id)
             self._reports.pop(host_id, None)
             self._dirty.discard(host_id)
 
@@ -157,13 +213,74 @@ class Presence:
     def _fresh(self, live: Live) -> bool:
         return self._clock.now() - live.last_beat < SURELY_ALIVE
 
+    def _is_alive(self, host_id: str, report: Report, now: datetime) -> bool:
+        if report.gone or report.last_seen is None:
+            return False
+        awaited = host_id in self._awaited and self._clock.monotonic() < self._grace_ends
+        return awaited or now - report.last_seen < PROXY_SILENCE
+
     def _note(self, host_id: str, report: Report) -> None:
+        old = self._reports.get(host_id)
+        if old is None or _way(old) != _way(report):
+            self._moved.add(host_id)
         self._reports[host_id] = report
         self._dirty.add(host_id)
 
 
+def _way(report: Report) -> tuple[object, ...]:
+    """What decides how, and whether, a host is reached."""
+    return report.address, report.tunnels, report.labels, report.gone
+
+
+def _proxies_before(hosts: list[tuple[Host, Report]]) -> dict[str, Report]:
+    """The proxies that were alive when auth was last seen writing; it writes every few seconds."""
+    seen = [report.last_seen for _, report in hosts if report.last_seen is not None]
+    if not seen:
+        return {}
+    since = max(seen) - PROXY_SILENCE
+    return {
+        host.id: report
+        for host, report in hosts
+        if report.proxy is not None and report.last_seen is not None and report.last_seen > since
+    }
+
+
 def _address(text: str) -> str:
     return checked(ADDRESS, text, "address", example="10.0.0.5:3022") if text else ""
+
+
+def _addresses(said: Sequence[str]) -> tuple[str, ...]:
+    if len(said) > MAX_ADDRESSES:
+        raise Malformed(f"{len(said)} addresses of a proxy, the most is {MAX_ADDRESSES}")
+    return tuple(_address(each) for each in said if each)
+
+
+def _tunnels(said: Sequence[str]) -> tuple[str, ...]:
+    if len(said) > MAX_TUNNELS:
+        raise Malformed(f"{len(said)} tunnels of a host, the most is {MAX_TUNNELS}")
+    example = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+    return tuple(sorted({checked(UUID, each, "proxy id", example=example) for each in said}))
+
+
+def _place(said: ProxyPlace) -> Place:
+    """Who it is, `id` and `name`, comes from its certificate and not from its words."""
+    return Place(
+        address=_address(said.address),
+        public=_addresses(said.public),
+        tunnel_public=_addresses(said.tunnel_public),
+        ssh_public=_addresses(said.ssh_public),
+    )
+
+
+def _shown(host: Host, place: Place) -> ProxyPlace:
+    return ProxyPlace(
+        id=host.id,
+        name=host.name,
+        address=place.address,
+        public=list(place.public),
+        tunnel_public=list(place.tunnel_public),
+        ssh_public=list(place.ssh_public),
+    )
 
 
 def _resource(said: Announced, kinds: frozenset[str]) -> Resource:

@@ -1,27 +1,43 @@
-"""What every agent is told: the CAs, the roles and the locks, as of now."""
+"""What every agent is told: the CAs, the roles, the locks and the live proxies, as of now."""
 
+from collections.abc import Callable
 from threading import Lock
 
 from teleport_lite.ambient import Clock
 from teleport_lite.auth.cas import Cas
 from teleport_lite.model.authority import CaType
 from teleport_lite.proto.resource import lock_doc, role_doc
-from teleport_lite.proto.stream import Knowledge
+from teleport_lite.proto.stream import Knowledge, ProxyPlace
 from teleport_lite.store.protocols import Store
 
 
 class Teacher:
     """Builds the lesson once per change and hands the same to everybody."""
 
-    def __init__(self, *, clock: Clock, store: Store, cas: Cas) -> None:
-        self._clock, self._store, self._cas = clock, store, cas
-        self._guard = Lock()  # guards _lesson
+    def __init__(
+        self, *, clock: Clock, store: Store, cas: Cas, proxies: Callable[[], list[ProxyPlace]]
+    ) -> None:
+        self._clock, self._store, self._cas, self._proxies = clock, store, cas, proxies
+        self._guard = Lock()  # guards the two below
         self._lesson: Knowledge | None = None
+        self._noticed: list[ProxyPlace] = []
 
     def forget(self) -> None:
         """Something of it has changed."""
         with self._guard:
             self._lesson = None
+
+    def notice(self) -> bool:
+        """Have proxies come or gone since this last said yes? Then everybody is to be told.
+
+        Asked once a second: ten proxies that start together are one lesson.
+        """
+        proxies = self._proxies()
+        with self._guard:
+            if proxies == self._noticed:
+                return False
+            self._noticed, self._lesson = proxies, None
+            return True
 
     def lesson(self) -> Knowledge:
         with self._guard:
@@ -40,4 +56,5 @@ class Teacher:
             user_cas=self._cas.tls(CaType.USER),
             roles=[role_doc(role) for role in self._store.roles()],
             locks=[lock_doc(lock) for lock in self._store.locks() if lock.in_force(now)],
+            proxies=self._proxies(),
         )

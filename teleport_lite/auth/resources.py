@@ -167,6 +167,7 @@ class ResourceDesk:
                 "last_seen": docs.moment(report.last_seen),
                 "roles": list(host.roles),
                 "skew": round(report.skew, 1),
+                "tunnels": list(report.tunnels),
             }
             for host, report in self._presence.hosts()
             if NODE in host.roles

@@ -12,9 +12,10 @@ from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.hosts import Live, Presence
 from teleport_lite.auth.knowledge import Teacher
 from teleport_lite.auth.renew import RenewDesk
+from teleport_lite.auth.routes import Board
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound
 from teleport_lite.model.event import Event
-from teleport_lite.model.system_role import RoleBook
+from teleport_lite.model.system_role import PROXY, RoleBook
 from teleport_lite.proto.codec import MAX_FRAME, read, write
 from teleport_lite.proto.stream import (
     AgentEvent,
@@ -46,9 +47,11 @@ class StreamDesk:
         teacher: Teacher,
         renewals: RenewDesk,
         book: RoleBook,
+        board: Board,
     ) -> None:
         self.clock, self.store, self.trail = clock, store, trail
         self.presence, self.teacher, self.renewals = presence, teacher, renewals
+        self.board = board
         self._announces = {role.name: role.announces for role in book if role.announces}
 
     def open(self, caller: Caller, send: Callable[[bytes | None], None]) -> "AgentStream":
@@ -81,6 +84,7 @@ class AgentStream:
         self._desk, self._caller, self._send = desk, caller, send
         self._live: Live | None = None
         self._goodbye = self._over = False
+        self._unfollow: Callable[[], None] | None = None
 
     def frame(self, raw: bytes) -> None:
         """What is wrong with a frame is answered on the stream, which then ends."""
@@ -112,6 +116,8 @@ class AgentStream:
         self._end()
 
     def closed(self) -> None:
+        if self._unfollow is not None:
+            self._unfollow()
         if self._live is not None:
             self._desk.presence.leave(self._live, said_goodbye=self._goodbye)
 
@@ -147,9 +153,14 @@ class AgentStream:
         self._live = live
         self._desk.check(self._caller)  # what changed since the stream was opened cut nobody
         self._teach()
+        if PROXY in self._caller.roles:
+            self._unfollow = self._desk.board.follow(
+                lambda routes: self._say(ToAgent(routes=routes))
+            )
 
     def _beat(self, beat: Beat, live: Live) -> None:
-        self._desk.presence.beat(live, beat, self._desk.kinds(self._caller))
+        kinds, is_proxy = self._desk.kinds(self._caller), PROXY in self._caller.roles
+        self._desk.presence.beat(live, beat, kinds, is_proxy=is_proxy)
         self._say(ToAgent(beat=BeatReply(time=self._desk.clock.now().timestamp())))
 
     def _events(self, events: list[AgentEvent]) -> None:

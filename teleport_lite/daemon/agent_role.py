@@ -39,8 +39,8 @@ class AgentRole:
         health: Health,
         on_change: Callable[[], None],
         on_identity: Callable[[Identity], None],
-        on_knowledge: Callable[[Knowledge], None] = lambda knowledge: None,
-        on_routes: Callable[[Routes], None] = lambda routes: None,
+        on_knowledge: Callable[[Knowledge], None] = lambda _: None,
+        on_routes: Callable[[Routes], None] = lambda _: None,
         tunnels: Callable[[], list[str]] = list,
         proxy: ProxyPlace | None = None,
     ) -> None:

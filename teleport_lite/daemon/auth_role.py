@@ -25,6 +25,7 @@ from teleport_lite.net.http import split_address
 from teleport_lite.net.https import ApiServer, Stream
 from teleport_lite.net.listen import ANYWHERE, listen, own_address
 from teleport_lite.net.tls import server_context
+from teleport_lite.pki.attest import attested
 from teleport_lite.pki.keyfile import make_private_dir
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.pki.verify import Peer as CertifiedPeer
@@ -39,6 +40,8 @@ log = logging.getLogger("teleport_lite.auth")
 SOCKET = "auth.sock"
 FLUSH_EVERY = 5.0
 SWEEP_EVERY = 60.0
+# What agents hear of each other; also the most frames a second that this can make for one.
+SPREAD_EVERY = 1.0
 RETIRE_EVERY = 3600.0
 # An agent renews the certificate of its host. A process that is auth alone has no agent.
 RENEW_EVERY = 12 * 3600.0
@@ -171,6 +174,7 @@ class AuthRole:
             Doorman(self.desks, self._own_uid),
             stream_path=PATH,
             trace=lambda: self._chance.token(6),
+            attested=self._attested,
         )
         self.show(identity)
         await server.start()
@@ -179,6 +183,7 @@ class AuthRole:
         chores: list[tuple[str, float, Callable[[], object]]] = [
             ("flush", FLUSH_EVERY, self.desks.presence.flush),
             ("sweep", SWEEP_EVERY, self._sweep),
+            ("spread", SPREAD_EVERY, self.desks.spread),
             ("retire", RETIRE_EVERY, self._retire),
         ]
         if identity.roles == (AUTH,):
@@ -197,6 +202,18 @@ class AuthRole:
         der = ssl.PEM_cert_to_DER_cert(identity.tls_cert)
         assert self._server is not None
         self._server.show = Shown(context, der)
+
+    def _attested(self, tlv: bytes, source: tuple[str, int], target: tuple[str, int]) -> str:
+        """Asks for the CAs each time: a rotation changes them."""
+        cas = self.desks.cas
+        return attested(
+            tlv,
+            source=source,
+            target=target,
+            host_cas=cas.tls(CaType.HOST),
+            cluster=cas.cluster,
+            now=self._clock.now(),
+        )
 
     def renew(self) -> None:
         """A new certificate for this process itself, in use from the next connection on."""

@@ -46,6 +46,16 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a proxy is reached; each address is host:port."""
+
+    address: str = ""  # of this proxy and no other, where tunnels arrive; "" if it has none
+    public: tuple[str, ...] = ()  # web; the same for all behind a balancer
+    tunnel_public: tuple[str, ...] = ()
+    ssh_public: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What a host last told us about itself."""
 
@@ -55,7 +65,9 @@ class Report:
     resources: tuple[Resource, ...] = ()
     last_seen: datetime | None = None
     skew: float = 0.0  # seconds the host's clock is ahead of ours
-    gone: bool = False  # it said goodbye
+    gone: bool = False  # it said goodbye, or was shown the door
+    tunnels: tuple[str, ...] = ()  # UUIDs of the proxies that hold a tunnel of it
+    proxy: Place | None = None  # if it is a proxy
 
 
 def presence(report: Report, now: datetime) -> Presence:
