@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teleport_lite.errors import Unavailable
+from teleport_lite.errors import Error, Unavailable
+from teleport_lite.net.head import Attested, Seldom, check_attested, take_header
 
 log = logging.getLogger("teleport_lite.api")
 
@@ -90,9 +91,16 @@ class Doorway:
         *,
         protocol: Callable[[], asyncio.Protocol],
         open_protocols: Callable[[], Collection[asyncio.BaseProtocol]],
+        attested: Attested | None = None,
     ) -> None:
-        """`protocol` makes what serves one connection, `open_protocols` says which still do."""
+        """`protocol` makes what serves one connection, `open_protocols` says which still do.
+
+        `attested` checks the address that a proxy of ours vouches for, in a PROXY header before
+        TLS. Any other header ends the connection.
+        """
         self._limits, self._protocol, self._open_protocols = limits, protocol, open_protocols
+        self._attested, self._seldom = attested, Seldom(log)
+        self.relayed = self.unattested = 0  # connections with a header: believed, and not
         self._links: dict[asyncio.BaseProtocol, Link] = {}  # oldest first
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -204,20 +212,38 @@ class Doorway:
                 raise OSError("there is no certificate to show yet")
             link.our_certificate = shown.certificate
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            until = loop.time() + self._limits.handshake
+            await self._learn_address(wire, link)
             link.transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol,
                 wire,
                 ssl=shown.context,
-                ssl_handshake_timeout=self._limits.handshake,
+                ssl_handshake_timeout=max(until - loop.time(), 0.1),
                 ssl_shutdown_timeout=self._limits.linger,
             )
-        except (OSError, ssl.SSLError, TimeoutError) as why:
+        except (OSError, ssl.SSLError, TimeoutError, Error) as why:
             log.debug("TLS handshake with %s failed: %s", link.address, why)
         finally:
             if link.transport is None:
                 wire.close()
                 self._links.pop(protocol, None)
         self._expect_a_request(protocol, link)
+
+    async def _learn_address(self, wire: socket.socket, link: Link) -> None:
+        """Who is behind the proxy, if one relays this. Raises Error, OSError."""
+        async with asyncio.timeout(self._limits.handshake):
+            header = await take_header(wire)
+        if header is None:
+            return
+        try:
+            link.address = check_attested(header, self._attested)[0]
+        except Error as why:
+            self.unattested += 1
+            self._seldom.warning(
+                "header", "connection from %s closed: %s", link.address, why.log or why.message
+            )
+            raise
+        self.relayed += 1
 
     async def _serve_unix(
         self, wire: socket.socket, protocol: asyncio.Protocol, link: Link

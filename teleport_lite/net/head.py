@@ -8,10 +8,16 @@ import asyncio
 import logging
 import select
 import socket
+from collections.abc import Callable
 
-from teleport_lite.errors import Malformed
+from teleport_lite.errors import Denied, Malformed
 from teleport_lite.net.peek import MAX_HEAD
-from teleport_lite.net.proxy_header import ProxyHeader, read_header
+from teleport_lite.net.proxy_header import Address, ProxyHeader, read_header
+from teleport_lite.pki.attest import TLV
+
+# The value of the field of ours, source and target of the header it came in -> UUID of the proxy
+# that has signed it. Raises Denied (pki/attest.py).
+Attested = Callable[[bytes, Address, Address], str]
 
 # How long to wait when the kernel wakes us without a reason; it does so when memory is short.
 _BREATH = 0.05
@@ -52,6 +58,15 @@ async def take_header(wire: socket.socket) -> ProxyHeader | None:
         if len(head) < wanted:
             raise Malformed("the connection ended before it said what it is for")
         wanted = found
+
+
+def check_attested(header: ProxyHeader, attested: Attested | None) -> Address:
+    """The source of a header that a proxy of this cluster has signed. Raises Denied for others."""
+    signed = header.tlv(TLV)
+    if signed is None or attested is None or header.source is None or header.target is None:
+        raise Denied("a PROXY header that no proxy of this cluster has signed is not believed")
+    attested(signed, header.source, header.target)
+    return header.source
 
 
 def ready(wire: socket.socket, wanted: int) -> bool:

@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from teleport_lite.errors import Error, Malformed
 from teleport_lite.net.accept import Doorway, Limits, Peer, Shown
+from teleport_lite.net.head import Attested
 from teleport_lite.net.problems import problem
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_FRAME, Message, write
 
@@ -52,7 +53,9 @@ class ApiServer:
         stream_path: str,
         trace: Callable[[], str],
         limits: Limits | None = None,
+        attested: Attested | None = None,
     ) -> None:
+        """`attested` checks the address a proxy vouches for (pki/attest.py)."""
         self._application, self._trace = application, trace
         self._limits = limits or Limits()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
@@ -74,7 +77,10 @@ class ApiServer:
             auto_decompress=False,  # nobody we know compresses; a bomb stays a small file
         )
         self._doorway = Doorway(
-            self._limits, protocol=self._new_protocol, open_protocols=self._open_protocols
+            self._limits,
+            protocol=self._new_protocol,
+            open_protocols=self._open_protocols,
+            attested=attested,
         )
 
     @property

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.source import source_of
-from teleport_lite.net.head import Seldom, peek, ready, take_header
+from teleport_lite.net.head import Attested, Seldom, check_attested, peek, ready, take_header
 from teleport_lite.net.peek import Kind, Opening, look, read
 from teleport_lite.net.proxy_header import Address, ProxyHeader, plain_address
 from teleport_lite.pki.attest import TLV
@@ -28,8 +28,10 @@ LOOKED_AT = 16
 # Out of descriptors: until the next try.
 PAUSE = 0.1
 ON, OFF, UNSPECIFIED = "on", "off", "unspecified"
-# value of the field of ours, source and target of the header -> UUID of the proxy; raises Denied
-Attested = Callable[[bytes, Address, Address], str]
+UNASKED_FOR = (
+    "%s sent a PROXY header and was turned away; if it is your load balancer set "
+    "proxy_service.proxy_protocol: on"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,19 +266,17 @@ class Port:
         return header.source or peer, header.target or local
 
     def _check(self, header: ProxyHeader, peer: Address) -> None:
-        signed = header.tlv(TLV)
-        if signed is not None and header.source and header.target and self._attested is not None:
-            self._attested(signed, header.source, header.target)
-            return
-        self.counts["unattested"] += 1
-        if self._mode == UNSPECIFIED:
-            self._seldom.warning(
-                "header",
-                "%s sent a PROXY header and was turned away; if it is your load balancer set "
-                "proxy_service.proxy_protocol: on",
-                peer[0],
-            )
-        raise Denied(f"a PROXY header of {peer[0]} is not believed")
+        try:
+            check_attested(header, self._attested)
+        except Denied as why:
+            self.counts["unattested"] += 1
+            if header.tlv(TLV) is not None:
+                self._seldom.warning(
+                    "signature", "%s relays a connection: %s: %s", peer[0], why.message, why.log
+                )
+            elif self._mode == UNSPECIFIED:
+                self._seldom.warning("header", UNASKED_FOR, peer[0])
+            raise
 
     def _move(self, pending: _Pending, source: str) -> None:
         """Count it for whom it really is, and make it the youngest of those."""
