@@ -1,6 +1,6 @@
 """Certificates: from a decision to a plan to a signature. No policy of joining or login here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -11,10 +11,11 @@ from teleport_lite.auth.cas import Cas
 from teleport_lite.errors import Conflict, Denied, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.host import Host
-from teleport_lite.model.system_role import BOT, RoleBook
+from teleport_lite.model.system_role import BOT, PROXY, RoleBook, SystemRole
 from teleport_lite.model.user import Role, User
 from teleport_lite.pki.authority import Signed
 from teleport_lite.pki.plan import HostCertPlan, UserCertPlan, host_principals
+from teleport_lite.proto.alpn import proxy_name
 from teleport_lite.proto.join import Welcome
 from teleport_lite.store.protocols import Store
 
@@ -86,7 +87,7 @@ class Issuer:
                 name=host.name,
                 roles=host.roles or (FOREIGN,),
                 principals=host_principals(host.id, cluster, host.name, extra),
-                dns_names=tuple(name for role in roles for name in role.dns_names),
+                dns_names=_dns_names(host, roles),
                 ssh_public=host.ssh_key,
                 tls_public=host.tls_key,
                 starts=now - BACKDATE,
@@ -150,6 +151,15 @@ class Issuer:
 
     def _serial(self) -> int:
         return int.from_bytes(self._chance.bytes(8)) or 1
+
+
+def _dns_names(host: Host, roles: Iterable[SystemRole]) -> tuple[str, ...]:
+    """The server names of its roles. A proxy is also asked for by its UUID: behind a balancer
+
+    that is how an agent says which of them it wants (proto/alpn.py).
+    """
+    of_roles = tuple(name for role in roles for name in role.dns_names)
+    return (*of_roles, proxy_name(host.id)) if PROXY in host.roles else of_roles
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 from teleport_lite.access.presets import PRESETS
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.errors import Conflict
+from teleport_lite.errors import Conflict, Malformed
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.event import Event
-from teleport_lite.model.names import CLUSTER_NAME, checked
+from teleport_lite.model.names import CLUSTER_NAME, RESERVED_SUFFIX, checked
 from teleport_lite.pki.authority import new_ca
 from teleport_lite.store.protocols import Store, Tx
 
@@ -17,9 +17,15 @@ def found_cluster(store: Store, *, name: str, clock: Clock, chance: Chance) -> s
 
     All in one transaction: a crash leaves a cluster or nothing, and of two processes that
     start at once one finds the other's. Raises Conflict if the store belongs to a cluster of
-    another name, which every certificate in the field already carries.
+    another name, which every certificate in the field already carries, and Malformed for a
+    name that no cluster can have.
     """
     checked(CLUSTER_NAME, name, "cluster_name", example="tele.example.com")
+    if f".{name.lower()}".endswith(RESERVED_SUFFIX):  # or hosts of it would be called like roles
+        raise Malformed(
+            f"cluster_name {name} is reserved, choose another",
+            hint="set auth_service.cluster_name to a name like tele.example.com",
+        )
     kept = store.meta(NAME)
     if kept is None:
         cas = [new_ca(each, cluster=name, id=chance.uuid(), now=clock.now()) for each in CaType]

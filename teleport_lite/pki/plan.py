@@ -27,7 +27,8 @@ MAX_PRINCIPALS = 256
 # Roles and traits travel inside the certificate, and readers take at most 32 KiB of it.
 MAX_FACTS = 16 * 1024
 # Names below it say which role a host plays ("auth.teleport-lite.internal"). Only a host that
-# has the role gets the name: a stolen node key must not be able to answer as auth.
+# has the role gets the name: a stolen node key must not be able to answer as auth. In front of
+# it may stand the UUID of the host itself ("<uuid>.proxy.teleport-lite.internal").
 INTERNAL = ".teleport-lite.internal"
 CERT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -114,7 +115,9 @@ class HostCertPlan:
         if not is_dns_name(dns_name):
             raise ValueError(f"DNS name {dns_name[:64]!a} is not one")
         label = dns_name.lower().removesuffix(INTERNAL)
-        if label != dns_name.lower() and label not in {role.lower() for role in self.roles}:
+        own = {role.lower() for role in self.roles}
+        own |= {f"{self.host_id}.{role}" for role in own}  # one host among several of its role
+        if label != dns_name.lower() and label not in own:
             raise ValueError(f"DNS name {dns_name[:64]!a} belongs to a role the host does not have")
 
 
