@@ -89,7 +89,7 @@ class Desk(Protocol):
 
     def env(self, channel: int, name: bytes, value: bytes) -> Answer: ...
 
-    def start(self, channel: int, command: bytes | None) -> Streams | None: ...
+    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | None: ...
 
     def resize(self, channel: int, columns: int, rows: int, width: int, height: int) -> Answer: ...
 
@@ -225,6 +225,7 @@ class _Transport(paramiko.Transport):
             b"env": self._env,
             b"shell": self._shell,
             b"exec": self._exec,
+            b"subsystem": self._subsystem,
             b"window-change": self._window_change,
             b"signal": self._signal,
         }
@@ -346,8 +347,7 @@ class _Transport(paramiko.Transport):
         if act is not None:
             ok = act(number, reader)
         else:
-            detail = f" {_name(reader.text())}" if kind == b"subsystem" else ""
-            ok = self._desk.ask(f"request {_name(kind)}{detail}").ok
+            ok = self._desk.ask(f"request {_name(kind)}").ok
         if wants_reply:
             reply = paramiko.Message()
             reply.add_byte(cMSG_CHANNEL_SUCCESS if ok else cMSG_CHANNEL_FAILURE)
@@ -374,11 +374,15 @@ class _Transport(paramiko.Transport):
     def _exec(self, number: int, reader: Reader) -> bool:
         return self._start(number, reader.text())
 
-    def _start(self, number: int, command: bytes | None) -> bool:
+    def _subsystem(self, number: int, reader: Reader) -> bool:
+        name = _name(reader.text())
+        return bool(name) and self._start(number, None, name)
+
+    def _start(self, number: int, command: bytes | None, subsystem: str = "") -> bool:
         too_long = command is not None and len(command) > policy.MAX_COMMAND
         if number in self._pumps or too_long:
             return False
-        streams = self._desk.start(number, command)
+        streams = self._desk.start(number, command, subsystem)
         if streams is None:
             return False
         self._pumps[number] = Pump(self._kept[number], streams, self._send_user_message)

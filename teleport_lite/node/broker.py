@@ -45,6 +45,14 @@ from teleport_lite.node.wire import (
     ToWorker,
 )
 
+# Debian; Fedora; Arch and Alpine; the BSDs.
+SFTP_SERVERS = (
+    "/usr/lib/openssh/sftp-server",
+    "/usr/libexec/openssh/sftp-server",
+    "/usr/lib/ssh/sftp-server",
+    "/usr/libexec/sftp-server",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
@@ -52,6 +60,7 @@ class Guest:
 
     extensions: frozenset[str]
     force_command: str | None
+    file_copy: bool
     env: Mapping[str, str]  # SSH_CONNECTION and the like
 
 
@@ -111,7 +120,7 @@ class Broker:
             else:
                 self._do(asked)
             reply = Reply(ok=True)
-        except (_Refusal, Malformed, OSError) as why:
+        except (Refusal, Malformed, OSError) as why:
             reply = Reply(ok=False, reason=str(why))
         try:
             self._worker.send(ToWorker(reply=reply), *fds)
@@ -136,35 +145,35 @@ class Broker:
             raise Malformed("nothing was asked")
 
     def _check(self, what: str) -> None:
-        verdict = may(what, self._guest.extensions)
+        verdict = may(what, self._guest.extensions, file_copy=self._guest.file_copy)
         if isinstance(verdict, Refused):
-            raise _Refusal(verdict.reason)
+            raise Refusal(verdict.reason)
 
     def _preparation(self, channel: int) -> Preparation:
         if self._on(channel) is not None:
-            raise _Refusal("the shell has started already")
+            raise Refusal("the shell has started already")
         if channel not in self._preparations and len(self._preparations) >= MAX_SESSIONS:
-            raise _Refusal("too many sessions")
+            raise Refusal("too many sessions")
         return self._preparations.setdefault(channel, Preparation())
 
     def _pty(self, asked: Pty) -> None:
         self._check("request pty-req")
         preparation = self._preparation(asked.channel)
         if preparation.pty is not None:
-            raise _Refusal("there is a terminal already")
+            raise Refusal("there is a terminal already")
         preparation.pty = asked
 
     def _env(self, asked: Env) -> None:
         self._check("request env")
         if not self._preparation(asked.channel).set_env(asked.name, asked.value):
-            raise _Refusal("not a variable that clients may set")
+            raise Refusal("not a variable that clients may set")
 
     def _start(self, asked: Start) -> tuple[int, ...]:
-        self._check("request shell" if asked.command is None else "request exec")
+        command = self._wanted(asked)
         preparation = self._preparation(asked.channel)
         if len(self._sessions) >= MAX_SESSIONS:
-            raise _Refusal("too many sessions")
-        sid, command = SystemChance().uuid(), asked.command
+            raise Refusal("too many sessions")
+        sid = SystemChance().uuid()
         env = base_env(self._account, {**self._guest.env, "SSH_SESSION_ID": sid})
         if self._guest.force_command is not None:
             if command is not None:
@@ -183,19 +192,28 @@ class Broker:
         )
         return shell.fds
 
+    def _wanted(self, asked: Start) -> bytes | None:
+        """What to run for it; None is a login shell. Subsystems run in the user's shell, as
+        in sshd, so that a forced command can take their place."""
+        if asked.subsystem:
+            self._check(f"request subsystem {asked.subsystem}")
+            return sftp_server()
+        self._check("request shell" if asked.command is None else "request exec")
+        return asked.command
+
     def _resize(self, asked: Resize) -> None:
         self._check("request window-change")
         session = self._on(asked.channel)
         master = self._masters.get(session.pid) if session else None
         if master is None:
-            raise _Refusal("there is no terminal")
+            raise Refusal("there is no terminal")
         set_size(master, asked.columns, asked.rows, asked.width, asked.height)
 
     def _signal(self, asked: Signal) -> None:
         self._check("request signal")
         session, number = self._on(asked.channel), SIGNALS.get(asked.name)
         if session is None or number is None:
-            raise _Refusal("no such signal, or nobody to send it to")
+            raise Refusal("no such signal, or nobody to send it to")
         master = self._masters.get(session.pid)
         group = foreground_group(master) if master is not None else 0
         os.killpg(group or session.pid, number)
@@ -262,8 +280,16 @@ class Broker:
             self._reap()
 
 
-class _Refusal(Exception):
+class Refusal(Exception):
     """No, and why; becomes a reply, never an error of ours."""
+
+
+def sftp_server() -> bytes:
+    """The system's own, which comes with OpenSSH."""
+    for path in SFTP_SERVERS:
+        if os.access(path, os.X_OK):
+            return path.encode()
+    raise Refusal("this host has no sftp-server; it comes with OpenSSH")
 
 
 def _ended(channel: int, status: int) -> Ended:

@@ -6,7 +6,7 @@ Everything it needs is on disk, kept there by the agent, so logins go on while a
 from dataclasses import dataclass
 from pathlib import Path
 
-from teleport_lite.access.decide import locked, may_open_shell
+from teleport_lite.access.decide import locked, may_open_shell, merged_options
 from teleport_lite.access.verdict import Refused, Verdict
 from teleport_lite.agent import knowledge
 from teleport_lite.ambient import Clock
@@ -35,6 +35,7 @@ class Welcome:
     visitor: Visitor
     account: Account
     by: str
+    file_copy: bool  # no role forbids it
 
 
 class Gate:
@@ -64,7 +65,8 @@ class Gate:
         if isinstance(verdict, Refused):
             raise Denied(_NOT_YET, log=verdict.reason)
         account = find_account(login.login, self._clock.now())
-        return Welcome(visitor=visitor, account=account, by=verdict.by)
+        options = merged_options(_roles(visitor.roles, known))
+        return Welcome(visitor=visitor, account=account, by=verdict.by, file_copy=options.file_copy)
 
     def decide_again(self, visitor: Visitor) -> Verdict:
         """Is somebody who is inside still welcome, by what is known now?

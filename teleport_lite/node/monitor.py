@@ -307,6 +307,7 @@ class Monitor:
         return Guest(
             extensions=welcome.visitor.extensions,
             force_command=welcome.visitor.force_command,
+            file_copy=welcome.file_copy,
             env=env,
         )
 

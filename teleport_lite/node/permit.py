@@ -22,6 +22,8 @@ _ALWAYS = frozenset(
 )
 # What the certificate must say (PROTOCOL.certkeys, "Extensions").
 _BY_EXTENSION = {"request pty-req": "permit-pty"}
+# What the roles must say (`ssh_file_copy`); no certificate has a word for it.
+_COPIES_FILES = frozenset({"request subsystem sftp"})
 # Known, and not served: told apart from nonsense in the refusal and the trail.
 _NOT_SERVED = {
     "open direct-tcpip": "port forwarding is not available on this node",
@@ -31,16 +33,17 @@ _NOT_SERVED = {
     "global tcpip-forward": "port forwarding is not available on this node",
     "global cancel-tcpip-forward": "port forwarding is not available on this node",
     "global streamlocal-forward@openssh.com": "socket forwarding is not available on this node",
-    "request subsystem sftp": "file transfer by sftp is not available on this node",
     "request auth-agent-req@openssh.com": "agent forwarding is not available on this node",
     "request x11-req": "X11 forwarding is not available on this node",
 }
 
 
-def may(what: str, extensions: frozenset[str]) -> Verdict:
-    """`extensions` are those of the visitor's certificate."""
+def may(what: str, extensions: frozenset[str], *, file_copy: bool) -> Verdict:
+    """`extensions` are those of the visitor's certificate, `file_copy` is what its roles say."""
     if what in _ALWAYS:
         return Allowed(by="login")
+    if what in _COPIES_FILES:
+        return Allowed(by="role") if file_copy else Refused("the role forbids copying files")
     needed = _BY_EXTENSION.get(what)
     if needed is not None:
         if needed in extensions:

@@ -80,6 +80,7 @@ class Env(Message, frozen=True):
 class Start(Message, frozen=True):
     channel: int
     command: bytes | None = None  # None: a login shell
+    subsystem: str = ""  # in place of a command (RFC 4254 §6.5)
 
 
 class Resize(Message, frozen=True):

@@ -131,8 +131,9 @@ class _Desk:
     def env(self, channel: int, name: bytes, value: bytes) -> Answer:
         return self._call(ToBroker(env=Env(channel=channel, name=name, value=value)))[0]
 
-    def start(self, channel: int, command: bytes | None) -> Streams | None:
-        answer, fds = self._call(ToBroker(start=Start(channel=channel, command=command)))
+    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | None:
+        wanted = Start(channel=channel, command=command, subsystem=subsystem)
+        answer, fds = self._call(ToBroker(start=wanted))
         if not answer.ok:
             return None
         if len(fds) == 1:

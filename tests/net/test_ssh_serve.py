@@ -74,7 +74,8 @@ class PaperDesk:
     def env(self, channel: int, name: bytes, value: bytes) -> Answer:
         return YES
 
-    def start(self, channel: int, command: bytes | None) -> Streams | None:
+    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | None:
+        self.asked += [f"subsystem {subsystem}"] if subsystem else []
         pipe = subprocess.PIPE
         child = subprocess.Popen(["cat"], stdin=pipe, stdout=pipe, stderr=pipe)
         child.pidfd = os.pidfd_open(child.pid)  # type: ignore[attr-defined]  # to be watched
@@ -198,13 +199,15 @@ def test_every_channel_and_global_request_is_put_to_the_desk(talk: Conversation)
         talk.client.open_channel("direct-tcpip", ("h", 1), ("h", 2), timeout=5)
     assert talk.client.global_request("tcpip-forward", ("", 0)) is None
     channel = talk.client.open_session(timeout=5)
-    with contextlib.suppress(paramiko.SSHException):
-        channel.invoke_subsystem("sftp")
+    channel.invoke_subsystem("sftp")
+    with pytest.raises(paramiko.SSHException):
+        talk.client.open_session(timeout=5).invoke_subsystem("")
     assert talk.desk.asked == [
         "open direct-tcpip",
         "global tcpip-forward",
         "open session",
-        "request subsystem sftp",
+        "subsystem sftp",
+        "open session",
     ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from teleport_lite.node import broker
 from teleport_lite.testing.certs import packed
 from tests.node.house import ME, House, running
 from tests.support import eventually
@@ -110,8 +111,8 @@ def test_requests_about_the_connection_are_refused(client: Client, kind: str) ->
 @pytest.mark.parametrize(
     ("kind", "rest"),
     [
-        (b"subsystem", packed(b"sftp")),
         (b"subsystem", packed(b"netconf")),
+        (b"subsystem", packed(b"")),
         (b"auth-agent-req@openssh.com", b""),
         (b"x11-req", b"\0" + packed(b"MIT-MAGIC-COOKIE-1") + packed(b"00") + b"\0\0\0\0"),
         (b"break", b"\0\0\0\1"),
@@ -138,12 +139,6 @@ def test_forwarding_flags_of_the_real_client_fail_cleanly(house: House) -> None:
     assert b"port forwarding is not available on this node" in through.stderr
     agent = house.visitor().ssh("echo $SSH_AUTH_SOCK", options=["-A"])
     assert agent.stdout == b"\n"
-
-
-def test_sftp_is_refused_and_says_so(house: House) -> None:
-    done = house.visitor().ssh("sftp", options=["-s"])
-    assert done.returncode == 255
-    assert b"subsystem request failed" in done.stderr
 
 
 def test_a_certificate_without_permit_pty_gets_no_terminal(house: House) -> None:
@@ -189,6 +184,9 @@ def test_a_forced_command_is_what_runs(house: House) -> None:
     shell = transport.open_session(timeout=5)
     shell.invoke_shell()
     assert output(shell) == b"forced\n\n"
+    files = transport.open_session(timeout=5)
+    files.invoke_subsystem("sftp")
+    assert output(files) == b"forced\n%s\n" % broker.sftp_server()
     house.event("T2000I", command="echo forced; echo $SSH_ORIGINAL_COMMAND")
     transport.close()
     transport.join(10)

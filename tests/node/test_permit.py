@@ -22,12 +22,19 @@ NONE = frozenset[str]()
     ],
 )
 def test_shells_and_what_belongs_to_them_are_for_everybody(what: str) -> None:
-    assert isinstance(may(what, NONE), Allowed)
+    assert isinstance(may(what, NONE, file_copy=False), Allowed)
 
 
 def test_a_terminal_is_for_those_whose_certificate_says_so() -> None:
-    assert may("request pty-req", ALL) == Allowed(by="permit-pty")
-    assert may("request pty-req", NONE) == Refused("the certificate lacks permit-pty")
+    assert may("request pty-req", ALL, file_copy=False) == Allowed(by="permit-pty")
+    refused = Refused("the certificate lacks permit-pty")
+    assert may("request pty-req", NONE, file_copy=True) == refused
+
+
+def test_files_are_copied_if_the_role_says_so() -> None:
+    assert may("request subsystem sftp", NONE, file_copy=True) == Allowed(by="role")
+    refused = Refused("the role forbids copying files")
+    assert may("request subsystem sftp", ALL, file_copy=False) == refused
 
 
 @pytest.mark.parametrize(
@@ -42,8 +49,8 @@ def test_a_terminal_is_for_those_whose_certificate_says_so() -> None:
         "global tcpip-forward",
         "global streamlocal-forward@openssh.com",
         "global keepalive@openssh.com",
-        "request subsystem sftp",
         "request subsystem",
+        "request subsystem nonsense",
         "request auth-agent-req@openssh.com",
         "request x11-req",
         "request exit-status",
@@ -56,13 +63,13 @@ def test_a_terminal_is_for_those_whose_certificate_says_so() -> None:
     ],
 )
 def test_everything_else_is_refused_whatever_the_certificate_says(what: str) -> None:
-    verdict = may(what, ALL)
+    verdict = may(what, ALL, file_copy=True)
     assert isinstance(verdict, Refused)
     assert verdict.reason
 
 
 def test_a_reason_shows_what_was_asked_without_repeating_it_raw() -> None:
-    verdict = may("open \x1b]0;x\x07" + "A" * 10_000, ALL)
+    verdict = may("open \x1b]0;x\x07" + "A" * 10_000, ALL, file_copy=True)
     assert isinstance(verdict, Refused)
     assert verdict.reason.isprintable()
     assert len(verdict.reason) < 200
