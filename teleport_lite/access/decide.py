@@ -1,6 +1,7 @@
 """May this person do that? Pure: the same question always gets the same answer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from teleport_lite.access.traits import expand
@@ -29,6 +30,29 @@ def may_open_shell(
         ):
             return Allowed(by=role.name)
     return Refused(f"no role allows login {login} here")
+
+
+def may_reach(
+    roles: Sequence[Role],
+    traits: Mapping[str, tuple[str, ...]] | None,
+    labels: Labels,
+    login: str = "",
+) -> Verdict:
+    """May these roles know of a host with `labels`, as `login` or, without one, as anybody?
+
+    For those who pass bytes on: the host itself asks `may_open_shell` again. `traits` is None
+    where they are not known: then a template may stand for any login, and refuses none.
+    """
+    if traits is None:
+        roles, traits = [_hopeful(role) for role in roles], {}
+    known = dict(traits)
+    if login:
+        return may_open_shell(roles, known, login, labels)
+    # "*" is asked as if it were a login: it is allowed where any is, unless all are denied.
+    logins = expand((each for role in roles for each in role.allow.logins), known)
+    verdicts = (may_open_shell(roles, known, each, labels) for each in logins)
+    allowed = (verdict for verdict in verdicts if isinstance(verdict, Allowed))
+    return next(allowed, Refused("no role allows any login here"))
 
 
 def may_do(roles: Sequence[Role], resource: str, verb: str) -> Verdict:
@@ -90,6 +114,12 @@ _WORDS = {
     Target.BOT: "bot",
     Target.TOKEN: "join token",
 }
+
+
+def _hopeful(role: Role) -> Role:
+    """A template may turn out to be any login; in a deny it is left out."""
+    logins = tuple("*" if "{{" in each else each for each in role.allow.logins)
+    return replace(role, allow=replace(role.allow, logins=logins))
 
 
 def _login_in(login: str, patterns: Iterable[str]) -> bool:

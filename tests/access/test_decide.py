@@ -11,6 +11,7 @@ from teleport_lite.access.decide import (
     logins_of,
     may_do,
     may_open_shell,
+    may_reach,
     merged_options,
     session_ttl,
 )
@@ -246,3 +247,74 @@ def test_a_lock_that_is_over_refuses_nobody() -> None:
 
 def test_an_empty_name_is_nobody() -> None:
     assert isinstance(locked([a_lock(Target.NODE, "x")], T0, node="", user=()), Allowed)
+
+
+# Reaching: what a proxy decides before the host does
+
+
+def reach(*roles: Role, labels=PROD, traits=None, login: str = ""):
+    return may_reach(roles, traits, labels, login)
+
+
+ALICE = {"logins": ("alice", "root")}
+
+
+def test_one_login_that_is_allowed_is_enough_to_reach_a_host() -> None:
+    assert reach(DEPLOY_ON_DEV, ROOT_ON_PROD, traits={}) == Allowed(by="prod")
+    assert reach(ACCESS, traits=ALICE) == Allowed(by="access")
+
+
+def test_a_host_on_which_no_login_is_allowed_is_not_reached() -> None:
+    nobody = Refused("no role allows any login here")
+    assert reach(DEPLOY_ON_DEV, traits={}) == nobody
+    assert reach(ACCESS, traits={}) == nobody
+    assert reach(EDITOR, AUDITOR, traits=ALICE) == nobody
+    assert reach(traits=ALICE) == nobody
+
+
+def test_a_login_that_is_named_has_to_be_allowed_itself() -> None:
+    assert reach(ROOT_ON_PROD, traits={}, login="root") == Allowed(by="prod")
+    assert reach(ROOT_ON_PROD, traits={}, login="deploy") == Refused(
+        "no role allows login deploy here"
+    )
+
+
+def test_a_deny_takes_a_login_or_the_whole_host_away() -> None:
+    no_root = role("no-root", deny=Condition(logins=("root",)))
+    assert isinstance(reach(ROOT_ON_PROD, no_root, traits={}), Refused)
+    assert reach(ACCESS, no_root, traits=ALICE) == Allowed(by="access")  # as alice
+    no_prod = role("no-prod", deny=Condition(node_labels={"env": ("prod",)}))
+    assert isinstance(reach(ACCESS, no_prod, traits=ALICE), Refused)
+    nobody = role("nobody", deny=Condition(logins=("*",)))
+    assert isinstance(reach(ACCESS, nobody, traits=ALICE), Refused)
+
+
+def test_any_login_is_some_login() -> None:
+    anybody = role("anybody", allow=Condition(logins=("*",), node_labels=EVERYWHERE))
+    no_root = role("no-root", deny=Condition(logins=("root",)))
+    assert reach(anybody, no_root, traits={}) == Allowed(by="anybody")
+    assert isinstance(reach(anybody, no_root, traits={}, login="root"), Refused)
+
+
+def test_templates_may_be_any_login_while_traits_are_not_known() -> None:
+    assert reach(ACCESS) == Allowed(by="access")
+    assert reach(ACCESS, login="alice") == Allowed(by="access")
+    assert isinstance(reach(ROOT_ON_PROD, login="deploy"), Refused)
+    denies = role("no-own", deny=Condition(logins=("{{internal.logins}}",)))
+    assert reach(ACCESS, denies) == Allowed(by="access")  # the host knows who that is
+    no_root = role("no-root", deny=Condition(logins=("root",)))
+    assert isinstance(reach(ACCESS, no_root, login="root"), Refused)
+    assert isinstance(reach(EDITOR), Refused)
+
+
+@given(
+    st.sampled_from(["alice", "root", "deploy", "bob"]),
+    st.sampled_from([PROD, DEV, {}]),
+    st.lists(st.sampled_from([ACCESS, ROOT_ON_PROD, DEPLOY_ON_DEV, EDITOR]), max_size=3),
+)
+def test_a_shell_is_never_allowed_where_the_proxy_refuses(login, labels, roles) -> None:
+    """Else a proxy would keep people from what the host would let them do."""
+    if isinstance(may_open_shell(roles, ALICE, login, labels), Allowed):
+        for traits in (ALICE, None):
+            assert isinstance(may_reach(roles, traits, labels), Allowed)
+            assert isinstance(may_reach(roles, traits, labels, login), Allowed)

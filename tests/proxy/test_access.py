@@ -1,0 +1,118 @@
+"""What a proxy decides by itself, with roles and locks as auth last told them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from teleport_lite.access.verdict import Allowed, Refused
+from teleport_lite.model.lock import Target
+from teleport_lite.model.user import Condition, Role
+from teleport_lite.pki.verify import Peer
+from teleport_lite.proxy.access import Caller, Judge
+from teleport_lite.testing.fakes import FakeClock
+from tests.proxy.rig import ALICE, BOB, a_judge, a_lock, host_id, knowledge, route
+
+PROD = route(1, labels={"env": "prod"})
+DEV = route(2, labels={"env": "dev"})
+BOT = Caller(user="ci", roles=("access",), traits={"logins": ("root",)}, bot_id="run-1")
+
+
+def test_roles_decide_who_reaches_what() -> None:
+    judge = a_judge()
+    assert judge.may_reach(ALICE, PROD) == Allowed(by="access")
+    assert judge.may_reach(BOB, PROD, "root") == Allowed(by="prod")
+    assert isinstance(judge.may_reach(BOB, PROD, "alice"), Refused)
+    assert isinstance(judge.may_reach(BOB, DEV), Refused)
+    assert judge.may_see(BOB, PROD)
+    assert not judge.may_see(BOB, DEV)
+
+
+def test_a_role_that_is_gone_allows_nothing() -> None:
+    ghost = Caller(user="carol", roles=("was-here",), traits={"logins": ("root",)})
+    assert a_judge().may_reach(ghost, PROD) == Refused("no role allows any login here")
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "caller", "login"),
+    [
+        (Target.USER, "alice", ALICE, ""),
+        (Target.ROLE, "access", ALICE, ""),
+        (Target.LOGIN, "root", ALICE, "root"),
+        (Target.NODE, host_id(1), ALICE, ""),
+        (Target.BOT, "run-1", BOT, ""),
+    ],
+)
+def test_a_lock_on_any_of_them_refuses(
+    target: Target, value: str, caller: Caller, login: str
+) -> None:
+    judge = a_judge(a_lock(target, value))
+    verdict = judge.may_reach(caller, PROD, login)
+    assert isinstance(verdict, Refused)
+    assert f"{value} is locked" in verdict.reason
+    refused_at_once = target in (Target.USER, Target.ROLE, Target.BOT)
+    assert isinstance(judge.welcome(caller), Refused) is refused_at_once
+    assert a_judge().may_reach(caller, PROD, login) == Allowed(by="access")
+
+
+def test_a_lock_ends_when_it_says_so() -> None:
+    clock = FakeClock()
+    judge = Judge(clock)
+    lock = a_lock(Target.USER, "alice")
+    ends = clock.now() + timedelta(minutes=5)
+    docs = knowledge(lock).locks
+    docs[0]["spec"]["expires"] = ends.astimezone(UTC).isoformat()
+    judge.learn(knowledge(locks=docs))
+    assert isinstance(judge.may_reach(ALICE, PROD), Refused)
+    clock.tick(minutes=6)
+    assert judge.may_reach(ALICE, PROD) == Allowed(by="access")
+
+
+def test_nobody_is_let_through_before_a_word_from_auth() -> None:
+    judge = Judge(FakeClock())
+    nothing = Refused("this proxy has heard nothing from auth yet")
+    assert judge.welcome(ALICE) == nothing
+    assert judge.may_reach(ALICE, PROD) == nothing
+    assert not judge.may_see(ALICE, PROD)
+
+
+def test_a_lock_that_can_not_be_read_refuses_everybody() -> None:
+    broken = {"kind": "lock", "metadata": {"name": "x"}, "spec": {"target": {"planet": "mars"}}}
+    judge = Judge(FakeClock(), knowledge(locks=[broken]))
+    for caller in (ALICE, BOB):
+        assert isinstance(judge.welcome(caller), Refused)
+        assert not judge.may_see(caller, PROD)
+    judge.learn(knowledge())
+    assert judge.may_reach(ALICE, PROD) == Allowed(by="access")
+
+
+def test_a_role_that_can_not_be_read_refuses_those_who_have_it() -> None:
+    docs = [*knowledge().roles, {"kind": "role", "metadata": {"name": "odd"}, "spec": {"alow": 1}}]
+    judge = Judge(FakeClock(), knowledge(roles=(), locks=[]))
+    judge.learn(knowledge(locks=[]).__class__(**{**_fields(), "roles": docs}))
+    odd = Caller(user="carol", roles=("access", "odd"), traits={"logins": ("root",)})
+    verdict = judge.may_reach(odd, PROD)
+    assert isinstance(verdict, Refused)
+    assert verdict.reason.startswith("role odd can not be read")
+    assert judge.may_reach(ALICE, PROD) == Allowed(by="access")
+
+
+def _fields() -> dict[str, object]:
+    known = knowledge()
+    return {name: getattr(known, name) for name in known.__struct_fields__}
+
+
+def test_a_certificate_without_traits_is_judged_by_labels() -> None:
+    """X.509 certificates name roles only; which logins those mean the node finds out."""
+    peer = Peer(
+        kind="user",
+        cluster="test.example",
+        name="alice",
+        roles=("access",),
+        not_after=datetime.max.replace(tzinfo=UTC),
+        bot_id="",
+    )
+    caller = Caller.of(peer)
+    assert caller == Caller(user="alice", roles=("access",))
+    assert a_judge().may_reach(caller, PROD) == Allowed(by="access")
+    judge = Judge(FakeClock(), knowledge(roles=(Role(name="access", allow=Condition()),)))
+    assert isinstance(judge.may_reach(caller, PROD), Refused)
