@@ -84,7 +84,7 @@ def _read_tls(head: bytes) -> Opening | int:
         message += head[at + 5 : at + 5 + size]
         at += 5 + size
         left = _missing(message)
-        if at > MAX_HEAD or at + max(left, 0) > MAX_HEAD:
+        if max(at, min(at, len(head)) + left) > MAX_HEAD:
             raise Malformed(f"the ClientHello is too long, the most we read is {MAX_HEAD} bytes")
         if len(head) < at:
             # No earlier than the next thing to judge: the first four bytes, then the record.
