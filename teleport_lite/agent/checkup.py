@@ -14,6 +14,7 @@ from teleport_lite.secret import Secret
 
 # The join itself refuses at two minutes; people should hear of it before.
 SKEW_WARNING = 30.0
+SERVERS = ("auth server", "proxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,24 @@ def check_up(
     token: Callable[[], Secret] | None,
     identity: Callable[[], Identity | None],
     clock: Clock,
+    only_proxies: bool = False,
 ) -> list[Finding]:
-    """Every finding, in the order a join would meet them. Raises nothing that it can tell."""
+    """Every finding, in the order a join would meet them. Raises nothing that it can tell.
+
+    `servers` are auth or proxies; with `only_proxies` they must be proxies.
+    """
     findings = [_local_identity(identity, clock)]
     for address in servers:
-        findings += _server(address, pins, clock)
+        findings += _server(address, pins, clock, only_proxies)
     if not servers:
-        findings.append(Finding("auth server", "bad", "none is configured", "--auth-server=HOST"))
+        findings.append(
+            Finding(
+                "auth server", "bad", "none is configured", "--auth-server=HOST or --proxy=HOST"
+            )
+        )
     findings.append(_token(token))
     known = _known(identity)
-    answered = any(each.what.startswith("auth server") and each.state == "ok" for each in findings)
+    answered = any(each.what.startswith(SERVERS) and each.state == "ok" for each in findings)
     if known is not None and answered:
         findings.append(_membership(known, tuple(servers)))
     return findings
@@ -68,14 +77,19 @@ def _local_identity(identity: Callable[[], Identity | None], clock: Clock) -> Fi
     return Finding("identity", "ok", f"{known.host_id} of cluster {known.cluster} ({roles})")
 
 
-def _server(address: str, pins: tuple[str, ...], clock: Clock) -> list[Finding]:
+def _server(address: str, pins: tuple[str, ...], clock: Clock, only_proxies: bool) -> list[Finding]:
     try:
-        auth = find_auth(address, clock)
+        auth = find_auth(address, clock, only_proxies=only_proxies)
     except Error as why:
-        return [Finding(f"auth server {address}", "bad", why.message, why.hint)]
+        what = "proxy" if only_proxies else "auth server"
+        return [Finding(f"{what} {address}", "bad", why.message, why.hint)]
     cluster, version = plain(auth.bundle.cluster), plain(auth.bundle.version)
-    said = f"answers for cluster {cluster}, version {version}"
-    return [Finding(f"auth server {address}", "ok", said), _clock(auth), _pin(auth, pins)]
+    if auth.way.cluster:
+        said = f"leads to auth of cluster {cluster}, version {version}"
+    else:
+        said = f"answers for cluster {cluster}, version {version}"
+    what = "proxy" if auth.way.cluster else "auth server"
+    return [Finding(f"{what} {address}", "ok", said), _clock(auth), _pin(auth, pins)]
 
 
 def _clock(auth: Auth) -> Finding:

@@ -128,7 +128,7 @@ class Bot:
         check_leaf(current.tls_cert, current.user_cas, self._clock.now())
         settings = self._settings
         return self._cluster.renew(
-            current, settings.auth_server, node_name=settings.node_name, keys=Keys.single()
+            current, settings.server, node_name=settings.node_name, keys=Keys.single()
         )
 
     def _join(self) -> Identity:
@@ -138,7 +138,8 @@ class Bot:
         keeper = PendingKeys(settings.storage, token, make=Keys.single)
         joined = self._cluster.join(
             JoinRequest(
-                servers=(settings.auth_server,),
+                servers=(settings.server,),
+                only_proxies=settings.only_proxies,
                 token=token,
                 pins=settings.ca_pins,
                 roles=(BOT,),

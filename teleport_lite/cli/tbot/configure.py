@@ -67,7 +67,7 @@ def render(flags: Flags) -> str:
     settled = settle(flags)
     document = {
         "version": "v2",
-        "auth_server": settled.auth_server,
+        "proxy_server" if settled.only_proxies else "auth_server": settled.server,
         "onboarding": {
             "join_method": "token",
             "token": flags.token,

@@ -23,7 +23,10 @@ Token = Annotated[
 AuthServer = Annotated[
     str,
     typer.Option(
-        "--auth-server", "-a", envvar="TELEPORT_AUTH_SERVER", help="Auth to join: host[:port]."
+        "--auth-server",
+        "-a",
+        envvar="TELEPORT_AUTH_SERVER",
+        help="Auth, or a proxy, to join: host[:port].",
     ),
 ]
 ProxyServer = Annotated[

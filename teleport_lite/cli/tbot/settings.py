@@ -7,7 +7,7 @@ from typing import Any
 
 from teleport_lite.config.address import parse_address
 from teleport_lite.config.build import host_name
-from teleport_lite.config.model import AUTH_PORT
+from teleport_lite.config.model import AUTH_PORT, WEB_PORT
 from teleport_lite.config.section import Reader
 from teleport_lite.config.token_source import TokenSource
 from teleport_lite.config.yaml import load_yaml
@@ -95,7 +95,8 @@ class Flags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    auth_server: str
+    server: str  # host:port of auth or of a proxy
+    only_proxies: bool  # it was said to be a proxy
     token: TokenSource | None
     ca_pins: tuple[str, ...]
     storage: Path
@@ -131,7 +132,8 @@ def settle(flags: Flags, file: Flags | None = None) -> Settings:
     if not said.oneshot and interval >= min(ttl, GIVEN_TTL):
         raise _wrong("--renewal-interval", "must be shorter than the certificates live, 1h at most")
     return Settings(
-        auth_server=_server(said),
+        server=_server(said),
+        only_proxies=bool(said.proxy_server),
         token=TokenSource.parse(said.token) if said.token else None,
         ca_pins=parse_pins(said.ca_pins),
         storage=directory("--storage", said.storage or STORAGE),
@@ -148,8 +150,9 @@ def settle(flags: Flags, file: Flags | None = None) -> Settings:
 
 def merged(flags: Flags, file: Flags) -> Flags:
     said = {one.name: getattr(flags, one.name) or getattr(file, one.name) for one in fields(Flags)}
-    if flags.auth_server and not flags.proxy_server:
-        said["proxy_server"] = ""  # the flag replaces the file's address of either kind
+    for flag, other in (("auth_server", "proxy_server"), ("proxy_server", "auth_server")):
+        if getattr(flags, flag) and not getattr(flags, other):
+            said[other] = ""  # the flag replaces the file's address of either kind
     return Flags(**said)
 
 
@@ -185,17 +188,18 @@ def directory(flag: str, text: str) -> Path:
 
 
 def _server(said: Flags) -> str:
-    if said.proxy_server:
+    if said.proxy_server and said.auth_server:
+        raise _wrong("--proxy-server", "--auth-server is given too, one of them is enough")
+    if not said.proxy_server and not said.auth_server:
         raise Malformed(
-            "joining through a proxy is not part of this version",
-            hint="tbot start --auth-server=HOST:3025",
+            "the address of auth or of a proxy is missing",
+            hint="tbot start --auth-server=HOST:3025, or --proxy-server=HOST:3080",
         )
-    if not said.auth_server:
-        raise Malformed("the address of auth is missing", hint="tbot start --auth-server=HOST:3025")
+    flag, port = ("--proxy-server", WEB_PORT) if said.proxy_server else ("--auth-server", AUTH_PORT)
     try:
-        return parse_address(said.auth_server, AUTH_PORT)
+        return parse_address(said.proxy_server or said.auth_server, port)
     except Malformed as why:
-        raise _wrong("--auth-server", why.message) from None
+        raise _wrong(flag, why.message) from None
 
 
 def _length(flag: str, text: str) -> timedelta:

@@ -25,8 +25,10 @@ def doctor(
         typer.Option("-c", "--config", help="Config file. [default: /etc/teleport-lite.yaml]"),
     ] = None,
     auth_server: Annotated[
-        list[str] | None, typer.Option(help="Address of auth. May be repeated.")
+        list[str] | None,
+        typer.Option(help="Address of auth, or of a proxy. May be repeated."),
     ] = None,
+    proxy: Annotated[str, typer.Option(help="Address of a proxy.")] = "",
     token: Annotated[
         str, typer.Option(help="Join token to look at, as for start. It is not spent.")
     ] = "",
@@ -38,14 +40,17 @@ def doctor(
     flags = Flags(
         token=token,
         auth_servers=tuple(auth_server or ()),
+        proxy=proxy,
         ca_pins=tuple(ca_pin or ()),
         data_dir=data_dir,
     )
     invited = invited_by(config)
     guests = gather(directories=invited.directories, distributions=invited.distributions)
     wanted = for_start(config, flags, guests.book)
+    only_proxies = bool(wanted.proxy_server)
     findings = check_up(
-        servers=wanted.auth_servers,
+        servers=(wanted.proxy_server,) if only_proxies else wanted.auth_servers,
+        only_proxies=only_proxies,
         pins=parse_pins(wanted.ca_pins),
         token=None if wanted.token is None else wanted.token.read,
         identity=lambda: identities.load(wanted.data_dir),

@@ -18,10 +18,13 @@ EVERYTHING = Flags(
     destinations=("/opt/one", "/opt/two words"),
     oneshot=True,
 )
+THROUGH_PROXY = Flags(proxy_server="p.example.com", destinations=("/opt/one",))
 LITTLE = Flags(auth_server="auth.example.com", destinations=("/opt/one",))
 
 
-@pytest.mark.parametrize("flags", [EVERYTHING, LITTLE], ids=["everything", "little"])
+@pytest.mark.parametrize(
+    "flags", [EVERYTHING, LITTLE, THROUGH_PROXY], ids=["everything", "little", "proxy"]
+)
 def test_the_file_reads_back_as_what_was_asked_for(flags):
     assert settle(Flags(), read_file(render(flags), "tbot.yaml")) == settle(flags)
 

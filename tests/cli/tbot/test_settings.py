@@ -42,14 +42,14 @@ def test_defaults_are_an_hour_and_twenty_minutes():
         timedelta(hours=1),
         timedelta(minutes=20),
     )
-    assert told.auth_server == "auth.example.com:3025"
+    assert told.server == "auth.example.com:3025"
     assert told.storage == Path("/var/lib/teleport-lite/bot")
     assert (told.oneshot, told.token, told.ca_pins, told.pid_file) == (False, None, (), None)
 
 
 def test_the_file_says_all_that_flags_can():
     told = settle(Flags(), read_file(FILE, "tbot.yaml"))
-    assert told.auth_server == "file.example.com:4025"
+    assert told.server == "file.example.com:4025"
     assert told.token is not None
     assert told.token.read().reveal() == "file-token-0123456789"
     assert told.ca_pins == ("sha256:" + "a" * 64,)
@@ -70,16 +70,28 @@ def test_flags_win_over_the_file():
         renewal_interval="15m",
     )
     told = settle(flags, read_file(FILE, "tbot.yaml"))
-    assert told.auth_server == "flag.example.com:3025"
+    assert told.server == "flag.example.com:3025"
     assert told.destinations == (Path("/opt/flag"),)
     assert told.renewal_interval == timedelta(minutes=15)
     assert told.token is not None
     assert told.token.read().reveal() == "flag-token-0123456789"
 
 
+def test_a_proxy_may_be_given_in_place_of_auth():
+    told = settle(Flags(proxy_server="p.example.com", destinations=("/b",)))
+    assert (told.server, told.only_proxies) == ("p.example.com:3080", True)
+    assert not settle(GOOD).only_proxies
+
+
+def test_a_proxy_flag_replaces_the_auth_server_of_the_file():
+    flags = Flags(proxy_server="p.example.com", destinations=("/b",))
+    told = settle(flags, read_file("auth_server: a.example.com:3025\n", "tbot.yaml"))
+    assert (told.server, told.only_proxies) == ("p.example.com:3080", True)
+
+
 def test_an_auth_server_flag_replaces_the_proxy_of_the_file():
     told = settle(GOOD, read_file("proxy_server: p.example.com:3080\n", "tbot.yaml"))
-    assert told.auth_server == "auth.example.com:3025"
+    assert told.server == "auth.example.com:3025"
 
 
 @pytest.mark.parametrize(
@@ -106,9 +118,10 @@ def test_a_wrong_file_is_refused_with_line_and_key(text, cause):
 @pytest.mark.parametrize(
     ("flags", "cause"),
     [
-        ({"auth_server": ""}, "the address of auth is missing"),
+        ({"auth_server": ""}, "the address of auth or of a proxy is missing"),
         ({"auth_server": "a b"}, "--auth-server: 'a b' is not host:port"),
-        ({"proxy_server": "p:3080"}, "joining through a proxy is not part of this version"),
+        ({"proxy_server": "p:3080"}, "--proxy-server: --auth-server is given too"),
+        ({"auth_server": "", "proxy_server": "a b"}, "--proxy-server: 'a b' is not host:port"),
         ({"join_method": "iam"}, "--join-method: 'iam' is not known here, token is"),
         ({"destinations": ()}, "a destination for the certificates is missing"),
         ({"destinations": ("/a", "/b"), "storage": "/b"}, "storage and destination are both /b"),

@@ -137,7 +137,7 @@ def test_a_file_that_others_can_read_is_refused(run, auth, tmp_path):
 def test_what_is_not_there_says_so_before_a_token_is_spent(start, run, auth):
     cases = {
         ("--diag-addr=127.0.0.1:3001",): "tbot has no diagnostics in this version",
-        ("--proxy-server=p.example.com:3080",): "joining through a proxy is not part of this",
+        ("--proxy-server=p.example.com:3080",): "--auth-server is given too",
         ("--join-method=iam",): "'iam' is not known here, token is",
     }
     for words, said in cases.items():
