@@ -11,6 +11,7 @@ from teleport_lite.model.user import Condition, Role
 from teleport_lite.proto.resource import lock_doc, role_doc
 from teleport_lite.proto.stream import Knowledge, Route, Routes
 from teleport_lite.proxy.access import Caller, Judge
+from teleport_lite.proxy.paused import paused
 from teleport_lite.testing.fakes import T0, FakeClock
 from tests.net.serving import LOOPS
 
@@ -62,7 +63,8 @@ def a_judge(*locks: Lock, clock: FakeClock | None = None) -> Judge:
 
 
 class PaperTunnels:
-    """Tunnels to servers on loopback. Streams are made ahead, since `open` never waits."""
+    """Tunnels to servers on loopback that wait to be greeted: streams are made ahead, since `open`
+    never waits."""
 
     def __init__(self) -> None:
         self._ready: dict[str, list[asyncio.Transport]] = {}
@@ -70,8 +72,11 @@ class PaperTunnels:
 
     async def add(self, host_id: str, port: int, *, streams: int = 1) -> None:
         for _ in range(streams):
-            made = await asyncio.get_running_loop().create_connection(Paused, "127.0.0.1", port)
-            self._ready.setdefault(host_id, []).append(made[0])
+            sock = socket.create_connection(("127.0.0.1", port))
+            sock.setblocking(False)
+            transport, said = await paused(sock)
+            assert not said
+            self._ready.setdefault(host_id, []).append(transport)
 
     def get(self, host_id: str) -> "PaperTunnel | None":
         return PaperTunnel(self, self._ready[host_id]) if host_id in self._ready else None
@@ -86,11 +91,6 @@ class PaperTunnel:
         return self._ready.pop()
 
 
-class Paused(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.pause_reading()  # type: ignore[attr-defined]  # uvloop's is no subclass
-
-
 GREETING = b"SSH-2.0-paper\r\n"
 
 
@@ -102,9 +102,11 @@ class Node:
         self.met = 0
         self.heard = b""
         self.port = 0
+        self.open: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.met += 1
+        self.open.append(writer)
         try:
             writer.write(self._greeting)
             while data := await reader.read(65536):
@@ -116,6 +118,7 @@ class Node:
             pass  # cut off
         finally:
             writer.close()
+            self.open.remove(writer)
 
     @property
     def address(self) -> str:
@@ -131,6 +134,10 @@ async def a_node(greeting: bytes = GREETING) -> AsyncIterator[Node]:
         yield node
     finally:
         server.close()
+        for writer in node.open:
+            writer.transport.abort()
+        await until(lambda: not node.open, "the node to end")
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -138,7 +145,7 @@ async def a_pair() -> AsyncIterator[tuple[asyncio.Transport, socket.socket]]:
     """A transport and the socket at its other end."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    transport, _ = await asyncio.get_running_loop().create_connection(Paused, sock=ours)
+    transport, _ = await paused(ours)
     try:
         yield transport, theirs
     finally:

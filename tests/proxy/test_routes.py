@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.errors import Conflict, Error, Malformed, NotFound
+from teleport_lite.pki.keyfile import write_secret
 from teleport_lite.proto.stream import Route
 from teleport_lite.proxy import routes as module
 from teleport_lite.proxy.routes import FILE, RouteTable
@@ -225,11 +226,10 @@ def test_a_burst_of_changes_is_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str
 ) -> None:
     written: list[int] = []
-    real = module.write_secret
 
     def counted(path: Path, data: bytes) -> None:
         written.append(len(json.loads(data)["hosts"]))
-        real(path, data)
+        write_secret(path, data)
 
     monkeypatch.setattr(module, "write_secret", counted)
     monkeypatch.setattr(module, "_DEBOUNCE", 0.3)
