@@ -1,0 +1,325 @@
+"""The tunnels of this host to every live proxy, and what comes down them.
+
+Runs in the daemon's event loop. The proxies are not believed: whatever one asks for, it gets the
+SSH service of this host or nothing.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from teleport_lite import __version__
+from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.tunnels import Attempt, Dial, Tunnelling
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.daemon.health import Health, State
+from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.model.system_role import PROXY
+from teleport_lite.net.mux import Mux
+from teleport_lite.net.mux_heart import Heart, Pace
+from teleport_lite.net.mux_stream import MuxStream
+from teleport_lite.net.relay import Held, relay
+from teleport_lite.net.tunnel_wire import agent_context, dial
+from teleport_lite.pki.verify import peer_identity
+from teleport_lite.proto.alpn import TUNNEL
+from teleport_lite.proto.stream import ProxyPlace
+from teleport_lite.proto.tunnel import SSH, VERSION, Control, GoingAway, Open, TunnelHello
+
+log = logging.getLogger("teleport_lite.tunnel")
+
+Address = tuple[str, int]
+# Seconds for the last words when this process stops.
+GOODBYE = 1.0
+# The first failure of a proxy in a row is told, then every so many.
+TELL_EVERY = 20
+
+
+@dataclass(slots=True)
+class Counters:
+    """For /metrics; they only grow."""
+
+    connected: int = 0
+    failed: int = 0
+    lost: int = 0
+    streams: int = 0
+    violations: int = 0  # streams that a proxy asked for and may not have
+
+
+class TunnelRole:
+    """`start` it in the loop, `learn` the proxies, `close` it."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        clock: Clock,
+        chance: Chance,
+        take: Callable[[socket.socket, Address, Address], None],
+        shared: Sequence[str] = (),
+        on_change: Callable[[list[str]], None] = lambda _: None,
+        health: Health | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        """`take(socket, peer, local)` is our SSH listener's door. `shared` are addresses of
+        proxies that the agent was configured with. `on_change` is told what `held` says."""
+        self._clock, self._take, self._on_change = clock, take, on_change
+        self._health, self._heart = health, Heart(pace)
+        self._boot_id = chance.token(8)
+        self._plan = Tunnelling(chance=chance, shared=shared, me=identity.host_id)
+        self._lines: dict[str, _Line] = {}  # the tunnel that is in use, by proxy
+        self._all: set[_Line] = set()  # also those that only end
+        self._failed: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._told: list[str] = []
+        self.counters = Counters()
+        self.renewed(identity)
+
+    async def start(self) -> None:
+        self._spawn(self._run(), "tunnels")
+        self._show()
+
+    def learn(self, proxies: Sequence[ProxyPlace]) -> None:
+        """The proxies that are alive, as auth says. In the loop's thread, like all the rest."""
+        self._plan.learn(proxies, self._clock.monotonic())
+        self._wake.set()
+        self._show()
+
+    def renewed(self, identity: Identity) -> None:
+        """New tunnels show the new certificate; a proxy asks for one when the old one ends."""
+        self.identity = identity
+        self._context = agent_context(identity.tls_cert, identity.tls_private, identity.host_cas)
+
+    def held(self) -> list[str]:
+        """UUIDs of the proxies through which this host is reached now."""
+        return self._plan.held()
+
+    def words(self) -> str:
+        """For people: how many of how many."""
+        return f"{len(self.held())} of {len(self._plan.known())} proxies"
+
+    async def close(self) -> None:
+        """Tell the proxies, and end all streams."""
+        tasks, self._tasks = list(self._tasks), set()
+        for line in self._all:
+            line.mux.say(Control(going_away=GoingAway(reason="the host stops")))
+            line.mux.close("the host stops")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            async with asyncio.timeout(GOODBYE):
+                while self._all:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except TimeoutError:
+            for line in list(self._all):
+                line.mux.die("the host stops")
+
+    # --- dialling
+
+    async def _run(self) -> None:
+        while True:
+            now = self._clock.monotonic()
+            for proxy_id in self._plan.given_up(now):
+                self._give_up(proxy_id)
+            for each in self._plan.due(now):
+                self._spawn(self._dial(each), f"tunnel to {each.proxy_id}")
+            at = self._plan.next_at()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(None if at is None else max(0.0, at - now)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _dial(self, asked: Dial) -> None:
+        delay = 0.0
+        why: Error = Unavailable("it has no address that we know")
+        try:
+            for attempt in asked.attempts:
+                try:
+                    refusal = await self._try(asked.proxy_id, attempt)
+                except Error as failed:
+                    why = failed
+                    continue
+                if refusal is None:
+                    return
+                why, delay = Unavailable(ascii(refusal.reason)[1:-1]), refusal.delay
+                break
+            self._tell_failure(asked.proxy_id, why)
+            self._plan.failed(asked.proxy_id, self._clock.monotonic(), delay=delay)
+        finally:
+            self._wake.set()
+
+    async def _try(self, proxy_id: str, attempt: Attempt) -> GoingAway | None:
+        """None if there is a tunnel now, else what the proxy said. Raises Unavailable."""
+        line = _Line(self, proxy_id)
+        line.mux = await dial(
+            attempt.address,
+            self._context,
+            proxy_id=proxy_id,
+            timeout=attempt.timeout,
+            owner=line,
+            heart=self._heart,
+        )
+        try:
+            refusal = await line.greeted
+        except Error as why:
+            raise Unavailable(f"{attempt.address}: {why.message}") from why
+        except asyncio.CancelledError:
+            line.mux.die("the host stops")
+            raise
+        if refusal is not None:
+            return refusal
+        self._plan.connected(proxy_id, attempt, self._clock.monotonic())
+        self._lines[proxy_id] = line
+        self._failed.pop(proxy_id, None)
+        self.counters.connected += 1
+        log.info("tunnel to proxy %s through %s", proxy_id, attempt.address)
+        self._show()
+        return None
+
+    def _tell_failure(self, proxy_id: str, why: Error) -> None:
+        self.counters.failed += 1
+        count = self._failed[proxy_id] = self._failed.get(proxy_id, 0) + 1
+        if count % TELL_EVERY == 1:
+            log.warning("no tunnel to proxy %s: %s", proxy_id, why.message)
+
+    def _give_up(self, proxy_id: str) -> None:
+        line = self._lines.pop(proxy_id, None)
+        self._failed.pop(proxy_id, None)
+        if line is not None:
+            line.mux.say(Control(going_away=GoingAway(reason="auth knows this proxy no more")))
+            line.mux.retire()
+        self._show()
+
+    # --- what happens to tunnels
+
+    def line_going(self, line: "_Line", word: GoingAway) -> None:
+        line.mux.retire()
+        if self._lines.get(line.proxy_id) is line:
+            del self._lines[line.proxy_id]
+            log.info("proxy %s asks for another tunnel: %s", line.proxy_id, ascii(word.reason))
+            self._plan.going_away(line.proxy_id, word.delay, self._clock.monotonic())
+            self._changed()
+
+    def line_ended(self, line: "_Line", why: str) -> None:
+        self._all.discard(line)
+        if self._lines.get(line.proxy_id) is line:
+            del self._lines[line.proxy_id]
+            self.counters.lost += 1
+            log.warning("tunnel to proxy %s has ended: %s", line.proxy_id, why)
+            self._plan.lost(line.proxy_id, self._clock.monotonic())
+        self._changed()
+
+    def line_began(self, line: "_Line") -> None:
+        self._all.add(line)
+
+    def incoming(self, line: "_Line", stream: MuxStream, hello: Open) -> None:
+        """Somebody comes down a tunnel: to the SSH service, or not at all."""
+        if hello.service != SSH:
+            self.counters.violations += 1
+            log.warning("proxy %s asked for service %a, refused", line.proxy_id, hello.service)
+            stream.abort("this host serves ssh and nothing else")
+            return
+        self.counters.streams += 1
+        self._spawn(self._serve(stream, hello), f"session from {hello.client_ip}")
+
+    async def _serve(self, stream: MuxStream, hello: Open) -> None:
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as why:
+            log.warning("can not serve a session from a tunnel: %s", why.strerror)
+            stream.abort("the host is out of descriptors")
+            return
+        ours.setblocking(False)
+        name = stream.get_extra_info("sockname") or ("", 0)
+        try:
+            self._take(theirs, (hello.client_ip, hello.client_port), (name[0], name[1]))
+            near, _ = await asyncio.get_running_loop().connect_accepted_socket(Held, ours)
+        except BaseException:
+            ours.close()
+            stream.abort("the host can not serve it")
+            raise
+        await relay(stream, near)
+
+    def _changed(self) -> None:
+        self._wake.set()
+        self._show()
+
+    def _show(self) -> None:
+        held = self._plan.held()
+        if self._health is not None:
+            all_up = held and len(held) == len(self._plan.known())
+            self._health.set("tunnels", State.OK if all_up else State.RECOVERING, self.words())
+        if held != self._told:
+            self._told = held
+            self._on_change(held)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("internal error in %s", task.get_name(), exc_info=task.exception())
+
+    @property
+    def hello(self) -> Control:
+        return Control(
+            hello=TunnelHello(version=VERSION, program=__version__, boot_id=self._boot_id)
+        )
+
+    def check(self, mux: Mux, proxy_id: str) -> None:
+        """Is this really that proxy? TLS has checked its name already. Raises Denied."""
+        if mux.tls.alpn != TUNNEL:
+            raise Denied("it does not take tunnels")
+        me = self.identity
+        peer = peer_identity(
+            mux.tls.certificate, host_cas=me.host_cas, user_cas=(), now=self._clock.now()
+        )
+        if peer.name != proxy_id or peer.cluster != me.cluster or PROXY not in peer.roles:
+            raise Denied("it is not the proxy that was asked for")
+
+
+class _Line:
+    """One tunnel, from the dial on (net/mux.Owner)."""
+
+    __slots__ = ("_role", "greeted", "mux", "proxy_id")
+
+    def __init__(self, role: TunnelRole, proxy_id: str) -> None:
+        self._role, self.proxy_id = role, proxy_id
+        self.greeted: asyncio.Future[GoingAway | None] = asyncio.get_running_loop().create_future()
+        self.mux: Mux
+
+    def secured(self, mux: Mux) -> None:
+        self._role.check(mux, self.proxy_id)
+        mux.say(self._role.hello)
+
+    def told(self, mux: Mux, word: Control) -> None:
+        if word.hello is not None:
+            self._role.line_began(self)
+            if not self.greeted.done():
+                self.greeted.set_result(None)
+        elif word.going_away is None:
+            raise Malformed("a word of the proxy that says nothing")
+        elif mux.greeted:
+            self._role.line_going(self, word.going_away)
+        elif not self.greeted.done():
+            self.greeted.set_result(word.going_away)
+            mux.close("refused")
+
+    def opened(self, mux: Mux, stream: MuxStream, hello: Open) -> None:  # noqa: ARG002
+        self._role.incoming(self, stream, hello)
+
+    def ended(self, mux: Mux, why: str) -> None:  # noqa: ARG002
+        if not self.greeted.done():
+            self.greeted.set_exception(Unavailable(why))
+            self.greeted.exception()  # nobody may wait for it any more
+        self._role.line_ended(self, why)

@@ -1,0 +1,399 @@
+"""The tunnels that hosts hold to this proxy, by host.
+
+Who a host is, only its certificate says. A host has one tunnel here; when it brings another:
+
+- from the same process, or the old one is silent: the new one takes over, open sessions of the
+  old one go on;
+- from another process: the newest wins and the old one is cut. A machine that lost its power
+  comes back like this long before its old connection is known to be dead;
+- from a process that was here before and has been taken over: that is no restart. Two machines
+  use one identity and would throw each other out for ever, so the one that came back is sent
+  away, and the log and the counters say so.
+"""
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from teleport_lite import __version__
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.model.system_role import AUTH, BOT, NODE, PROXY
+from teleport_lite.net.mux import Mux
+from teleport_lite.net.mux_heart import Heart
+from teleport_lite.net.mux_stream import MuxStream
+from teleport_lite.net.mux_tls import Context
+from teleport_lite.net.tunnel_wire import accept
+from teleport_lite.pki.verify import Peer, peer_identity
+from teleport_lite.proto.stream import Knowledge
+from teleport_lite.proto.tunnel import (
+    MAX_REASON,
+    SSH,
+    VERSION,
+    Control,
+    GoingAway,
+    Open,
+    TunnelHello,
+)
+
+log = logging.getLogger("teleport_lite.tunnel")
+
+# Connections that have not said who they are. Each is given ten seconds; the oldest makes way.
+MAX_ARRIVING = 4096
+# Seconds until somebody who was refused may try again: locks and removals last.
+REFUSED_DELAY = 60.0
+# Processes of a host that are remembered, to tell a restart from a clone.
+MEMORY = 4
+# Seconds. Certificates are looked at this often, beside every change of locks.
+TIDY = 60.0
+# Roles that have nothing to be reached through a tunnel.
+_NOTHING_BEHIND = {AUTH, PROXY, BOT}
+
+
+@dataclass(slots=True)
+class Counters:
+    """For /metrics; they only grow. `up` is from people to hosts."""
+
+    accepted: int = 0
+    refused: int = 0
+    replaced: int = 0
+    lost: int = 0
+    clones: int = 0
+    streams: int = 0
+    violations: int = 0  # of hosts that asked for what only proxies may
+    up: int = 0  # bytes through tunnels that have ended; `Tunnels.moved` has all
+    down: int = 0
+
+
+class Tunnel:
+    """One host's way in."""
+
+    __slots__ = ("_counters", "_mux", "address", "boot_id", "going", "peer", "program", "since")
+
+    def __init__(
+        self,
+        mux: Mux,
+        peer: Peer,
+        address: tuple[str, int],
+        hello: TunnelHello,
+        *,
+        since: datetime,
+        counters: "Counters",
+    ) -> None:
+        self._mux, self.peer, self.address, self.since = mux, peer, address, since
+        self._counters = counters
+        self.boot_id, self.program = hello.boot_id, hello.program
+        self.going = False  # asked to come again, or said goodbye itself
+
+    @property
+    def host_id(self) -> str:
+        return self.peer.name
+
+    @property
+    def streams(self) -> int:
+        return len(self._mux)
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes to the host, and from it."""
+        return self._mux.sent, self._mux.received
+
+    @property
+    def alive(self) -> bool:
+        return self._mux.alive
+
+    def silent(self) -> float:
+        """Seconds since anything was heard from the host."""
+        return self._mux.silent()
+
+    def retire(self) -> None:
+        """Open sessions go on, and the tunnel ends with the last one."""
+        self.going = True
+        self._mux.retire()
+
+    def close(self, why: str) -> None:
+        self._mux.close(why)
+
+    def open(self, client: tuple[str, int]) -> MuxStream:
+        """A stream to the SSH service of the host, which is the only thing tunnels lead to.
+
+        At once and without waiting: a host that does not want it resets the stream. Raises
+        Denied for a host without such a service, Unavailable if the tunnel is going away.
+        """
+        if NODE not in self.peer.roles:
+            raise Denied("the host has no SSH service")
+        ip, port = client
+        stream = self._mux.open(Open(service=SSH, client_ip=ip, client_port=port))
+        self._counters.streams += 1
+        return stream
+
+
+@dataclass(slots=True)
+class _Arriving:
+    mux: Mux
+    address: tuple[str, int]
+    peer: Peer | None = None
+
+
+class Tunnels:
+    """Runs in the loop it is used in. It is the `Owner` of all its muxes."""
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        host_cas: Sequence[str],
+        clock: Clock,
+        chance: Chance,
+        refuse: Callable[[Peer], str] = lambda _: "",
+        on_change: Callable[[str, bool], None] = lambda _id, _up: None,
+        heart: Heart | None = None,
+    ) -> None:
+        """`refuse` says why a host may have no tunnel (locked, removed), "" if it may.
+
+        `on_change` is told a host's UUID and whether it is there now.
+        """
+        self._cluster, self._host_cas = cluster, tuple(host_cas)
+        self._clock, self._chance = clock, chance
+        self._refuse, self._on_change = refuse, on_change
+        self._heart = heart or Heart()
+        self._boot_id = chance.token(8)
+        self._arriving: dict[Mux, _Arriving] = {}  # oldest first
+        self._tunnels: dict[Mux, Tunnel] = {}  # all of them, also those that only end
+        self._by_host: dict[str, Tunnel] = {}
+        self._seen: dict[str, deque[str]] = {}  # processes of hosts that changed theirs
+        self._said: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing: GoingAway | None = None
+        self._empty = asyncio.Event()
+        self.counters = Counters()
+
+    def __len__(self) -> int:
+        """Hosts that can be reached."""
+        return len(self._by_host)
+
+    @property
+    def count(self) -> int:
+        return len(self._by_host)
+
+    @property
+    def streams(self) -> int:
+        """Open now."""
+        return sum(len(mux) for mux in self._tunnels)
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes to hosts and from hosts, ever."""
+        return (
+            self.counters.up + sum(mux.sent for mux in self._tunnels),
+            self.counters.down + sum(mux.received for mux in self._tunnels),
+        )
+
+    def get(self, host_id: str) -> Tunnel | None:
+        return self._by_host.get(host_id)
+
+    def all(self) -> list[Tunnel]:
+        """One for each host that can be reached."""
+        return list(self._by_host.values())
+
+    async def accept(self, wire: socket.socket, peer: tuple[str, int], context: Context) -> None:
+        """Take a connection meant to be a tunnel; `context` is `tunnel_wire.proxy_context`.
+
+        Returns as soon as it is under way: it has ten seconds to say who it is. Never raises.
+        """
+        if self._timer is None:
+            self._tidy()
+        while len(self._arriving) >= MAX_ARRIVING:
+            oldest = next(iter(self._arriving))
+            del self._arriving[oldest]
+            oldest.die("too many at once")
+        try:
+            mux = await accept(wire, context, owner=self, heart=self._heart)
+        except Unavailable as why:
+            log.debug("%s", why.message)
+            return
+        if mux.alive:
+            self._arriving[mux] = _Arriving(mux, peer)
+
+    def cut(self, host_id: str, why: str) -> int:
+        """End all tunnels of a host, with what is in them. Returns how many there were."""
+        found = [mux for mux, tunnel in self._tunnels.items() if tunnel.host_id == host_id]
+        for mux in found:
+            self._send_away(mux, why)
+        return len(found)
+
+    def recheck(self, knowledge: Knowledge | None = None) -> None:
+        """Locks, hosts or CAs have changed: every tunnel is judged again."""
+        distrust = False
+        if knowledge is not None and tuple(knowledge.host_cas) != self._host_cas:
+            self._host_cas, distrust = tuple(knowledge.host_cas), True
+        now = self._clock.now()
+        for mux, tunnel in list(self._tunnels.items()):
+            why = self._refuse(tunnel.peer) or (self._distrusted(mux) if distrust else "")
+            if why:
+                self.counters.refused += 1
+                self._send_away(mux, why)
+            elif now >= tunnel.peer.not_after and not tunnel.going:
+                # Its host has a new certificate by now. Sessions are checked by themselves.
+                self._ask_to_return(mux, tunnel, GoingAway(reason="the certificate has expired"))
+
+    async def close(self, delay: float = 0.0, *, drain: float = 0.0) -> None:
+        """Ask everybody to come back within `delay` seconds, and end.
+
+        Sessions are given `drain` seconds; no new ones are opened.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self._closing = GoingAway(delay=delay, reason="the proxy stops")
+        for arriving in list(self._arriving):
+            arriving.die("the proxy stops")
+        for mux, tunnel in list(self._tunnels.items()):
+            self._ask_to_return(mux, tunnel, self._closing)
+            mux.retire()
+        try:
+            async with asyncio.timeout(drain):
+                while self._tunnels:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            for mux in list(self._tunnels):
+                mux.close("the proxy stops")
+        # The last words need a turn of the loop.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    # --- what muxes tell (net/mux.Owner)
+
+    def secured(self, mux: Mux) -> None:
+        arriving = self._arriving.get(mux)
+        if arriving is None:  # the first packet can be read before `accept` has returned
+            name = mux.fact("peername", None) or ("", 0)
+            arriving = self._arriving[mux] = _Arriving(mux, name[:2])
+        try:
+            arriving.peer = self._who(mux)
+        except Denied as why:
+            self.counters.refused += 1
+            self._say("tunnel from %s refused: %s", arriving.address[0], why.log or why.message)
+            mux.say(_away(REFUSED_DELAY, why.message))
+            raise
+
+    def told(self, mux: Mux, word: Control) -> None:
+        tunnel = self._tunnels.get(mux)
+        if word.hello is not None:
+            arriving = self._arriving.pop(mux, None)
+            if arriving is None or arriving.peer is None:
+                raise Malformed("a hello from nobody")
+            self._admit(mux, arriving.peer, arriving.address, word.hello)
+        elif tunnel is not None:  # the host says goodbye; open sessions go on
+            tunnel.retire()
+            self._leave(tunnel)
+
+    def opened(self, mux: Mux, stream: MuxStream, hello: Open) -> None:
+        """A host can not ask us to reach anything."""
+        tunnel = self._tunnels[mux]
+        self.counters.violations += 1
+        self._say("host %s asked its proxy for service %a", tunnel.host_id, hello.service)
+        stream.abort("only proxies open streams")
+
+    def ended(self, mux: Mux, why: str) -> None:
+        self._arriving.pop(mux, None)
+        tunnel = self._tunnels.pop(mux, None)
+        if tunnel is not None:
+            self.counters.lost += 1
+            self.counters.up += mux.sent
+            self.counters.down += mux.received
+            log.info("tunnel of host %s has ended: %s", tunnel.host_id, why)
+            self._leave(tunnel)
+        if not self._tunnels:
+            self._empty.set()
+
+    # --- admission
+
+    def _who(self, mux: Mux) -> Peer:
+        peer = peer_identity(
+            mux.tls.certificate, host_cas=self._host_cas, user_cas=(), now=self._clock.now()
+        )
+        if peer.kind != "host" or peer.cluster != self._cluster:
+            raise Denied("only hosts of this cluster have tunnels", log=f"{peer.kind} {peer.name}")
+        if not set(peer.roles) - _NOTHING_BEHIND:
+            raise Denied("this host has nothing to reach", log=f"roles {peer.roles}")
+        if why := self._refuse(peer):
+            raise Denied(why, log=f"host {peer.name}: {why}")
+        return peer
+
+    def _admit(self, mux: Mux, peer: Peer, address: tuple[str, int], hello: TunnelHello) -> None:
+        if self._closing is not None:
+            mux.say(Control(going_away=self._closing))
+            raise Unavailable(self._closing.reason)
+        old = self._by_host.get(peer.name)
+        if old is not None:
+            self._take_over(mux, old, hello)
+        tunnel = Tunnel(mux, peer, address, hello, since=self._clock.now(), counters=self.counters)
+        self._tunnels[mux] = self._by_host[peer.name] = tunnel
+        self.counters.accepted += 1
+        mux.say(
+            Control(hello=TunnelHello(version=VERSION, program=__version__, boot_id=self._boot_id))
+        )
+        log.info("host %s has a tunnel from %s", peer.name, address[0])
+        if old is None:
+            self._on_change(peer.name, True)
+
+    def _take_over(self, mux: Mux, old: Tunnel, hello: TunnelHello) -> None:
+        """Raises Denied for the clone that comes back."""
+        patience = 1.5 * self._heart.pace.interval + 1
+        if hello.boot_id == old.boot_id or not old.alive or old.silent() > patience:
+            self.counters.replaced += 1
+            old.retire()
+            return
+        before = self._seen.setdefault(old.host_id, deque(maxlen=MEMORY))
+        if hello.boot_id in before:
+            self.counters.clones += 1
+            why = "another machine uses the identity of this host"
+            self._say("two machines use the identity of host %s", old.host_id)
+            mux.say(_away(REFUSED_DELAY, why))
+            raise Denied(why)
+        before.append(old.boot_id)
+        self.counters.replaced += 1
+        old.close("the host has brought another tunnel")
+
+    def _leave(self, tunnel: Tunnel) -> None:
+        if self._by_host.get(tunnel.host_id) is tunnel:
+            del self._by_host[tunnel.host_id]
+            self._on_change(tunnel.host_id, False)
+
+    # --- the end of tunnels
+
+    def _distrusted(self, mux: Mux) -> str:
+        try:
+            self._who(mux)
+        except Error as why:
+            return why.message
+        return ""
+
+    def _send_away(self, mux: Mux, why: str) -> None:
+        mux.say(_away(REFUSED_DELAY, why))
+        mux.close(why)
+
+    def _ask_to_return(self, mux: Mux, tunnel: Tunnel, word: GoingAway) -> None:
+        tunnel.going = True
+        mux.say(Control(going_away=word))
+
+    def _tidy(self) -> None:
+        self.recheck()
+        self._seen = {id: seen for id, seen in self._seen.items() if id in self._by_host}
+        self._timer = asyncio.get_running_loop().call_later(TIDY, self._tidy)
+
+    def _say(self, text: str, *values: object) -> None:
+        """One line a second of each kind: strangers must not fill our disk."""
+        now = self._clock.monotonic()
+        if now - self._said.get(text, -1.0) >= 1.0:
+            self._said[text] = now
+            log.warning(text, *values)
+
+
+def _away(delay: float, reason: str) -> Control:
+    return Control(going_away=GoingAway(delay=delay, reason=reason[:MAX_REASON]))
