@@ -48,7 +48,7 @@ def find_auth(address: str, clock: Clock, *, only_proxies: bool = False) -> Auth
         wire = Connection.tls(Way(address), stranger_context(), timeout=PROBE_TIMEOUT)
     except ssl.SSLError as why:
         # Some balancers refuse names they do not know; a proxy's own name may do better.
-        found = _through_proxy(address, clock) if "ALERT" in (why.reason or "") else None
+        found = _through_proxy(address, clock)
         if found is None:
             raise _not_tls(address, why, wanted) from why
         return found
