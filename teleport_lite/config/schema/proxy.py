@@ -199,7 +199,7 @@ PROXY = (
         name="proxy_protocol",
         kind=Kind.TEXT,
         help="a balancer in front says who connects (PROXY protocol v1, v2): on takes nothing "
-        "else, off refuses it; if absent it is taken, and the address does not count",
+        "else, off refuses it; if absent it is refused too, and the log says what to do",
         choices=("on", "off", "unspecified"),
         default="unspecified",
     ),

@@ -1,0 +1,298 @@
+"""The proxy role in this process: its ports, and where everything that arrives is sent.
+
+`_route` is the whole story; docs/proxy.md tells it to operators.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from teleport_lite import __version__
+from teleport_lite.agent.identity import Identity
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.config.address import join_address, split_address
+from teleport_lite.config.model import Config
+from teleport_lite.daemon.proxy_place import place_of
+from teleport_lite.errors import Error, Malformed
+from teleport_lite.net.listen import listen
+from teleport_lite.net.peek import Kind
+from teleport_lite.net.port import Arrival, Port
+from teleport_lite.net.tunnel_wire import proxy_context
+from teleport_lite.net.way import Way
+from teleport_lite.pki.pin import pin_of
+from teleport_lite.proto.stream import AgentEvent, Knowledge, ProxyPlace, Routes
+from teleport_lite.proxy.access import Judge
+from teleport_lite.proxy.auth_door import AuthDoor
+from teleport_lite.proxy.certificates import Certificates
+from teleport_lite.proxy.errand import Errand, Found, errand
+from teleport_lite.proxy.find import Facts
+from teleport_lite.proxy.invite_page import InvitePage
+from teleport_lite.proxy.meter import CODE, KIND, MINUTE, Meter
+from teleport_lite.proxy.passing import Passing
+from teleport_lite.proxy.plain_http import send_to_https
+from teleport_lite.proxy.reach import Reach
+from teleport_lite.proxy.routes import RouteTable
+from teleport_lite.proxy.sessions import Sessions
+from teleport_lite.proxy.ssh_gate import SshGate
+from teleport_lite.proxy.throttle import Throttle
+from teleport_lite.proxy.tunnels import Tunnels
+from teleport_lite.proxy.web import WebPages
+from teleport_lite.proxy.web_door import WebDoor
+
+log = logging.getLogger("teleport_lite.proxy")
+
+# Agents that lose their tunnel by our end come back within so many seconds, not all at once.
+RETURN = 5.0
+
+
+class ProxyRole:
+    """Made before the event loop runs; `serve` starts it. Everything but `place` is for the loop.
+
+    `auth_addresses` is how this host itself gets to auth, and where it passes on those who want
+    to: auth listens there, and no other proxy.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock,
+        chance: Chance,
+        auth_addresses: Sequence[str],
+    ) -> None:
+        self._config, self._auth_addresses = config, tuple(auth_addresses)
+        self._clock, self._chance = clock, chance
+        self.place = place_of(config, self._auth_addresses[0])
+        self.certificates = Certificates(config.proxy.https_keypairs, clock)
+        self.certificates.load()
+        self.meter = Meter()
+        self._ports: list[Port] = []
+        self._chores: list[asyncio.Task[None]] = []
+        self._on_event: Callable[[AgentEvent], None] = lambda _: None
+        self._others: dict[str, ProxyPlace] = {}
+        self._pins: tuple[str, ...] = ()
+
+    async def serve(self, identity: Identity, *, on_event: Callable[[AgentEvent], None]) -> None:
+        """Raises Unavailable for an address that can not be had."""
+        self._on_event = on_event
+        self._build(identity)
+        self.renewed(identity)
+        await self._web.start()
+        self._listen()
+        self._every(MINUTE, self._report, "relayed bytes", in_thread=False)
+        reload = self._config.proxy.https_keypairs_reload
+        if self._config.proxy.https_keypairs and reload is not None:
+            self._every(reload.total_seconds(), self.certificates.reload, "web certificates")
+
+    def _build(self, identity: Identity) -> None:
+        """Every part of the role, wired."""
+        self._identity, self._host_cas = identity, identity.host_cas
+        cluster, clock = identity.cluster, self._clock
+        self.passing = Passing(
+            identity=lambda: self._identity,
+            host_cas=lambda: self._host_cas,
+            clock=clock,
+            meter=self.meter,
+        )
+        self.judge = Judge(clock)
+        self.tunnels = Tunnels(
+            cluster=cluster, host_cas=identity.host_cas, clock=clock, chance=self._chance
+        )
+        self.routes_table = RouteTable(self._config.data_dir, clock=clock, cluster=cluster)
+        self.reach = Reach(
+            routes=self.routes_table,
+            judge=self.judge,
+            tunnels=self.tunnels,
+            cluster=cluster,
+            host_id=identity.host_id,
+        )
+        self.sessions = Sessions(
+            reach=self.reach, judge=self.judge, clock=clock, on_event=self._tell
+        )
+        self.gate = SshGate(sessions=self.sessions, clock=clock, cluster=cluster)
+        self._auth = AuthDoor([Way(each) for each in self._auth_addresses], lambda: self._identity)
+        self.pages = WebPages(
+            facts=self.facts,
+            invites=InvitePage(self._auth, Throttle(clock), proxy=lambda: self.facts().proxy),
+            source=lambda request: self._web.source_of(request),
+            trusted=lambda: self.certificates.trusted,
+            trace=lambda: self._chance.token(6),
+        )
+        self._web = WebDoor(self.pages.application())
+
+    # --- what is told from outside
+
+    def renewed(self, identity: Identity) -> None:
+        """This host has a new certificate; the next connections see it."""
+        self._identity = identity
+        self.certificates.use_own(identity.tls_cert, identity.tls_private)
+        self._tunnel_context = proxy_context(
+            identity.tls_cert, identity.tls_private, self._host_cas
+        )
+        self.gate.show(identity)
+
+    def learn(self, known: Knowledge) -> None:
+        """CAs, roles, locks or proxies have changed."""
+        if tuple(known.host_cas) != self._host_cas:
+            self._host_cas = tuple(known.host_cas)
+            self.renewed(self._identity)
+        self._pins = _pins(self._host_cas)
+        own = self._identity.host_id
+        self._others = {each.id: each for each in known.proxies if each.id != own}
+        self.judge.learn(known)
+        self.reach.learn(known)
+        self.gate.learn(known)
+        self.tunnels.recheck(known)
+        self.sessions.recheck()
+
+    def routes(self, routes: Routes) -> None:
+        """Nodes have come, changed or gone."""
+        self.routes_table.apply(routes)
+
+    def facts(self) -> Facts:
+        """What is told to everybody who asks."""
+        proxy, place = self._config.proxy, self.place
+        return Facts(
+            cluster=self._identity.cluster,
+            version=__version__,
+            public=tuple(place.public),
+            web_listen=proxy.web_listen_addr,
+            ssh_listen=proxy.listen_addr or proxy.web_listen_addr,
+            tunnel_listen=proxy.tunnel_listen_addr or proxy.web_listen_addr,
+            ssh_public=tuple(place.ssh_public),
+            tunnel_public=tuple(place.tunnel_public or place.public),
+            ca_pins=self._pins or _pins(self._identity.host_cas),
+            channels=proxy.channels,
+        )
+
+    async def close(self) -> None:
+        """Stop accepting, ask agents to come back later, end what is open."""
+        for port in self._ports:
+            port.stop_accepting()
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        if self._ports:
+            self._report()
+            await self.tunnels.close(RETURN)
+            await self.sessions.close()
+            await self.gate.close()
+            await self._web.close()
+            await self.routes_table.close()
+        for port in self._ports:
+            await port.close()
+        if self._ports:
+            self._auth.close()
+
+    # --- ports
+
+    def _listen(self) -> None:
+        proxy = self._config.proxy
+        if proxy.multiplexed:
+            log.debug(
+                "Setup Proxy: Reverse tunnel proxy and web proxy listen on the same port, "
+                "multiplexing is on."
+            )
+        ssh_here = proxy.listen_addr in ("", proxy.web_listen_addr)
+        every = frozenset(Kind) if ssh_here else frozenset({Kind.TLS, Kind.HTTP})
+        web = self._open("web_listen_addr", every, self._route)
+        ssh = tunnel = ""
+        if not ssh_here:
+            ssh = self._open("listen_addr", frozenset({Kind.SSH}), self._route)
+        if not proxy.multiplexed:
+            tunnel = self._open("tunnel_listen_addr", frozenset({Kind.TLS}), self._route_tunnel)
+        proxy = replace(proxy, web_listen_addr=web, listen_addr=ssh, tunnel_listen_addr=tunnel)
+        self._config = replace(self._config, proxy=proxy)
+        self.place = place_of(self._config, self._auth_addresses[0])
+        log.info("proxy listens on %s, ssh on %s, tunnels on %s", web, ssh or web, tunnel or web)
+
+    def _open(
+        self, key: str, kinds: frozenset[Kind], route: Callable[[Arrival], Awaitable[None]]
+    ) -> str:
+        """Listen there. Returns the address, with the port that it has become."""
+        address: str = getattr(self._config.proxy, key)
+        wire = listen(address, f"proxy_service.{key}")
+        port = Port(
+            route=route,
+            kinds=kinds,
+            proxy_protocol=self._config.proxy.proxy_protocol,
+            attested=self.passing.attested,
+        )
+        bound = join_address(split_address(address)[0], wire.getsockname()[1])
+        port.listen(wire)
+        self._ports.append(port)
+        return bound
+
+    async def _route(self, arrival: Arrival) -> None:
+        """Where this connection goes. Owns its socket."""
+        me = self._identity
+        found = errand(arrival.opening, cluster=me.cluster, own_id=me.host_id)
+        match found.errand:
+            case Errand.AUTH:
+                await self.passing.on(arrival, self._auth_addresses, "auth")
+            case Errand.PROXY:
+                await self._to_proxy(arrival, found)
+            case Errand.TUNNEL:
+                await self.tunnels.accept(arrival.socket, arrival.peer, self._tunnel_context)
+            case Errand.GATE:
+                await self.gate.serve(arrival.socket, arrival.peer)
+            case Errand.WEB:
+                shown = self.certificates.show(arrival.opening.sni)
+                await self._web.serve(arrival.socket, arrival.peer[0], shown.context)
+            case Errand.PLAIN:
+                await send_to_https(arrival.socket, self.facts().proxy)
+            case Errand.ACME | Errand.JUMP:
+                raise Malformed(f"{found.errand} is not served here")
+
+    async def _route_tunnel(self, arrival: Arrival) -> None:
+        """On a port of their own: tunnels, and agents on their way to auth."""
+        me = self._identity
+        found = errand(arrival.opening, cluster=me.cluster, own_id=me.host_id)
+        if found.errand not in (Errand.AUTH, Errand.PROXY, Errand.TUNNEL):
+            raise Malformed(f"{found.errand} is not served on the tunnel port")
+        await self._route(arrival)
+
+    async def _to_proxy(self, arrival: Arrival, found: Found) -> None:
+        via = self.passing.via(arrival)
+        other = self._others.get(found.proxy)
+        if other is None or not other.address:
+            raise Malformed(f"proxy {found.proxy[:64]!a} is not known here, or not alive")
+        if via:
+            raise Malformed(f"proxy {via} takes us for {found.proxy[:64]!a}")
+        await self.passing.on(arrival, [other.address], found.proxy)
+
+    # --- chores
+
+    def _tell(self, event: AgentEvent) -> None:
+        self._on_event(event)
+
+    def _report(self) -> None:
+        """What was passed on since the last time, to the audit trail."""
+        now = self._clock.now().timestamp()
+        for facts in self.meter.take():
+            self._tell(AgentEvent(kind=KIND, code=CODE, at=now, outcome="ok", facts=facts))
+
+    def _every(
+        self, seconds: float, chore: Callable[[], object], name: str, *, in_thread: bool = True
+    ) -> None:
+        async def run() -> None:
+            while True:
+                await asyncio.sleep(seconds)
+                try:
+                    await asyncio.to_thread(chore) if in_thread else chore()
+                except Error as why:
+                    log.warning("%s: %s", name, why.message)
+                except Exception:
+                    log.exception("internal error in a chore of the proxy: %s", name)
+
+        self._chores.append(asyncio.get_running_loop().create_task(run(), name=name))
+
+
+def _pins(host_cas: Sequence[str]) -> tuple[str, ...]:
+    found = []
+    for ca in host_cas:
+        with suppress(Error):
+            found.append(pin_of(ca))
+    return tuple(found)

@@ -1,0 +1,56 @@
+"""Asking auth something in the name of this proxy: its own certificate, one call at a time."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from teleport_lite.agent.identity import Identity
+from teleport_lite.errors import Unavailable
+from teleport_lite.net.http import Connection
+from teleport_lite.net.tls import client_context
+from teleport_lite.net.way import Way
+from teleport_lite.proto.codec import Message
+
+# Invitations are opened now and then; auth takes half a second of argon2 for each.
+THREADS = 4
+WAITING = 64
+TIMEOUT = 15.0
+
+
+class AuthDoor:
+    """Calls run in threads: a connection to auth blocks."""
+
+    def __init__(self, ways: Sequence[Way], identity: Callable[[], Identity]) -> None:
+        self._ways, self._identity = tuple(ways), identity
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="ask-auth")
+        self._asking = 0
+
+    async def ask(self, path: str, message: Message) -> Any:
+        """Raises what auth said, or Unavailable."""
+        if self._asking >= WAITING:
+            raise Unavailable("too many people are asking at the same time")
+        self._asking += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, self._ask, path, message)
+        finally:
+            self._asking -= 1
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, path: str, message: Message) -> Any:
+        """The first auth server that can be reached answers."""
+        me = self._identity()
+        causes = []
+        for way in self._ways:
+            context = client_context(me.tls_cert, me.tls_private, me.host_cas)
+            try:
+                connection = Connection.tls(way, context, timeout=TIMEOUT)
+            except (Unavailable, OSError) as why:  # ssl.SSLError is one
+                causes.append(f"{way.name}: {why}")
+                continue
+            with connection:
+                return connection.ask(path, message)
+        raise Unavailable("auth can not be reached right now", log="; ".join(causes))

@@ -1,0 +1,51 @@
+"""What a connection is here for, from what it said first. Pure.
+
+Names of ours in ALPN win over those of browsers, because only our own programs know them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from teleport_lite.errors import NotFound
+from teleport_lite.net.peek import Kind, Opening
+from teleport_lite.proto.alpn import ACME, AUTH, SSH, TUNNEL, proxy_of
+
+
+class Errand(StrEnum):
+    AUTH = "auth"  # passed on unopened
+    PROXY = "proxy"  # a tunnel to another proxy, passed on unopened
+    TUNNEL = "tunnel"  # to us
+    GATE = "gate"  # SSH of a node, over TLS
+    JUMP = "jump"  # SSH, with us as the jump host
+    ACME = "acme"
+    WEB = "web"
+    PLAIN = "plain"  # HTTP without TLS
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    errand: Errand
+    proxy: str = ""  # UUID of the proxy that is meant
+
+
+def errand(opening: Opening, *, cluster: str, own_id: str) -> Found:
+    """Raises NotFound for a cluster that is not ours."""
+    if opening.kind is Kind.SSH:
+        return Found(Errand.JUMP)
+    if opening.kind is Kind.HTTP:
+        return Found(Errand.PLAIN)
+    for name in opening.alpn:
+        if name.startswith(AUTH):
+            if name != f"{AUTH}{cluster}":
+                raise NotFound(f"cluster {name.removeprefix(AUTH)[:64]!a} is not known here")
+            return Found(Errand.AUTH)
+        if name == TUNNEL:
+            meant = proxy_of(opening.sni)
+            if meant in ("", own_id):
+                return Found(Errand.TUNNEL, own_id)
+            return Found(Errand.PROXY, meant)
+        if name == SSH:
+            return Found(Errand.GATE)
+        if name == ACME:
+            return Found(Errand.ACME)
+    return Found(Errand.WEB)

@@ -1,0 +1,106 @@
+"""Passing connections on unopened: to auth, and to other proxies that are meant.
+
+What goes ahead of the bytes is a PROXY header with the real client's address, signed by this
+host (pki/attest.py). The proxy sees nothing but how many bytes there were.
+"""
+
+import logging
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from teleport_lite.agent.identity import Identity
+from teleport_lite.ambient import Clock
+from teleport_lite.errors import Unavailable
+from teleport_lite.net.head import Seldom
+from teleport_lite.net.port import Arrival
+from teleport_lite.net.proxy_header import Address, plain_address, write_header
+from teleport_lite.net.splice import connect, splice
+from teleport_lite.pki.attest import TLV, attest, attested
+from teleport_lite.proxy.meter import Meter
+
+log = logging.getLogger("teleport_lite.proxy")
+
+# Streams of agents beat every 5 to 15 s and tunnels every 5, so five minutes of silence is death.
+IDLE = 300.0
+# Of the way on: to auth or to a proxy of the same cluster.
+CONNECT = 5.0
+# Connections that came by way of another proxy and were not routed yet.
+MOST_VIA = 4096
+
+
+class Passing:
+    def __init__(
+        self,
+        *,
+        identity: Callable[[], Identity],
+        host_cas: Callable[[], Sequence[str]],
+        clock: Clock,
+        meter: Meter,
+        idle: float = IDLE,
+    ) -> None:
+        self._identity, self._host_cas = identity, host_cas
+        self._clock, self._meter, self._idle = clock, meter, idle
+        self._via: OrderedDict[Address, str] = OrderedDict()
+        self._seldom = Seldom(log)
+        self.open = self.failed = 0  # for /metrics
+
+    def attested(self, value: bytes, source: Address, target: Address) -> str:
+        """For the Port: the UUID of the proxy that vouches for `source`. Raises Denied."""
+        me = self._identity()
+        host_id = attested(
+            value,
+            source=source,
+            target=target,
+            host_cas=self._host_cas(),
+            cluster=me.cluster,
+            now=self._clock.now(),
+        )
+        self._via[source] = host_id
+        if len(self._via) > MOST_VIA:
+            self._via.popitem(last=False)
+        return host_id
+
+    def via(self, arrival: Arrival) -> str:
+        """The proxy that has passed this one on to us, "" if none has. Asked once.
+
+        Such a one is never passed on to a proxy again: two that are set up to lead to each
+        other would pass it round for ever.
+        """
+        return self._via.pop(arrival.peer, "")
+
+    async def on(self, arrival: Arrival, addresses: Sequence[str], to: str) -> None:
+        """Pass it on to the first of `addresses` that answers, until it ends. Never raises.
+
+        `to` is what the audit trail calls the other end.
+        """
+        source = arrival.peer
+        try:
+            server = await connect(addresses, timeout=CONNECT)
+        except Unavailable as why:
+            self.failed += 1
+            self._seldom.warning(to, "a connection to %s can not be passed on: %s", to, why)
+            arrival.socket.close()
+            return
+        except BaseException:
+            arrival.socket.close()
+            raise
+        self.open += 1
+        try:
+            head = self._header(source, server)
+            moved = await splice(arrival.socket, server, idle=self._idle, first=head)
+        except Unavailable as why:
+            self.failed += 1
+            self._seldom.warning("splice", "%s", why)
+            return
+        finally:
+            self.open -= 1
+        self._meter.add(source[0], to, moved.up, moved.down)
+
+    def _header(self, source: Address, server: socket.socket) -> bytes:
+        host, port = server.getpeername()[:2]
+        target, me = (plain_address(host), port), self._identity()
+        word = attest(
+            me.tls_cert, me.tls_private, source=source, target=target, now=self._clock.now()
+        )
+        return write_header(source, target, [(TLV, word)])

@@ -1,0 +1,138 @@
+"""From a TCP connection to the web application: TLS, limits on who holds it, and who it is from."""
+
+import asyncio
+import logging
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from teleport_lite.net.tls import Context
+
+log = logging.getLogger("teleport_lite.proxy.web")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebLimits:
+    """Seconds and counts."""
+
+    handshake: float = 10.0
+    first_request: float = 15.0
+    idle: float = 60.0  # between two requests
+    linger: float = 2.0
+    connections: int = 2048
+
+
+@dataclass(slots=True, eq=False)
+class _Visit:
+    source: str
+    transport: Any = None  # asyncio's, or uvloop's which is no subclass
+    asked: bool = False
+
+
+class WebDoor:
+    """Serves connections that somebody else has accepted. `start` comes first."""
+
+    def __init__(self, app: web.Application, limits: WebLimits | None = None) -> None:
+        self._limits = limits or WebLimits()
+        self._visits: dict[asyncio.BaseProtocol, _Visit] = {}  # oldest first
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,  # a path may hold the token of an invitation
+            handle_signals=False,
+            shutdown_timeout=self._limits.linger,
+            keepalive_timeout=self._limits.idle,
+            lingering_time=self._limits.linger,
+            logger=_log_of_aiohttp(),
+            auto_decompress=False,
+            max_line_size=4096,
+            max_field_size=8190,
+        )
+
+    async def start(self) -> None:
+        await self._runner.setup()
+
+    def __len__(self) -> int:
+        """Open connections."""
+        self._tidy()
+        return len(self._visits)
+
+    def source_of(self, request: web.BaseRequest) -> str:
+        """The address a request comes from; a balancer's own only if it does not tell."""
+        visit = self._visits.get(request.protocol)
+        if visit is None:
+            return ""
+        visit.asked = True
+        return visit.source
+
+    async def serve(self, wire: socket.socket, source: str, context: Context) -> None:
+        """Returns when the TLS handshake is over, well or not. Owns `wire`."""
+        assert self._runner.server is not None
+        self._make_room()
+        protocol = self._runner.server()
+        visit = self._visits[protocol] = _Visit(source)
+        loop = asyncio.get_running_loop()
+        try:
+            visit.transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol,
+                wire,
+                ssl=context,
+                ssl_handshake_timeout=self._limits.handshake,
+                ssl_shutdown_timeout=self._limits.linger,
+            )
+        except OSError as why:  # also ssl.SSLError and TimeoutError
+            log.debug("TLS handshake with %s failed: %s", source, why)
+        finally:
+            if visit.transport is None:
+                wire.close()
+                self._visits.pop(protocol, None)
+        if visit.transport is not None:
+            loop.call_later(self._limits.first_request, self._shed, protocol, visit)
+
+    async def close(self) -> None:
+        """Let answers finish for a moment; then everything is cut."""
+        await self._runner.cleanup()
+        for visit in self._visits.values():
+            _drop(visit)
+        self._visits.clear()
+
+    def _make_room(self) -> None:
+        if len(self._visits) < self._limits.connections:
+            return
+        self._tidy()
+        if len(self._visits) >= self._limits.connections:
+            oldest = next(iter(self._visits))
+            _drop(self._visits.pop(oldest))
+
+    def _tidy(self) -> None:
+        assert self._runner.server is not None
+        open_ = set(self._runner.server.connections)
+        over = [p for p, visit in self._visits.items() if visit.transport and p not in open_]
+        for protocol in over:
+            del self._visits[protocol]
+
+    def _shed(self, protocol: asyncio.BaseProtocol, visit: _Visit) -> None:
+        """Slow headers, or none."""
+        if not visit.asked and self._visits.pop(protocol, None) is not None:
+            _drop(visit)
+
+
+def _drop(visit: _Visit) -> None:
+    if visit.transport is not None:
+        # Python 3.11.2 (Debian 12): the transport of a TLS connection that has ended raises it.
+        with suppress(AttributeError):
+            visit.transport.abort()
+
+
+def _log_of_aiohttp() -> logging.Logger:
+    """Without a traceback for everybody who says something that is not HTTP."""
+    logger = logging.getLogger("teleport_lite.proxy.http")
+    logger.addFilter(_is_about_us)
+    return logger
+
+
+def _is_about_us(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
