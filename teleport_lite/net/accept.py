@@ -184,6 +184,7 @@ class Doorway:
             protocol = self._protocol()
             link = self._links[protocol] = Link(name)
             link.task = self._spawn(serve(wire, protocol, link), f"connection {name}")
+            link.task.add_done_callback(lambda _, wire=wire, link=link: _close(wire, link))
 
     def _make_room(self) -> bool:
         """False if there are as many connections as there may be, and all of them in use.
@@ -225,7 +226,6 @@ class Doorway:
             log.debug("TLS handshake with %s failed: %s", link.address, why)
         finally:
             if link.transport is None:
-                wire.close()
                 self._links.pop(protocol, None)
         self._expect_a_request(protocol, link)
 
@@ -271,3 +271,9 @@ class Doorway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _close(wire: socket.socket, link: Link) -> None:
+    """What nobody serves. A task that is cancelled before it began could not do it by itself."""
+    if link.transport is None:
+        wire.close()

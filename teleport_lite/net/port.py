@@ -58,6 +58,7 @@ class _Pending:
     wire: socket.socket
     source: str
     wanted: int = 1
+    kept: bool = False  # by the route, for good
     task: "asyncio.Task[None] | None" = None
 
 
@@ -169,7 +170,14 @@ class Port:
             self._serve(pending, peer), name=f"port {peer[0]}"
         )
         self._tasks.add(pending.task)
-        pending.task.add_done_callback(self._tasks.discard)
+        pending.task.add_done_callback(lambda task: self._over(pending, task))
+
+    def _over(self, pending: _Pending, task: "asyncio.Task[None]") -> None:
+        """Here and not in the task: one that is cancelled before it began runs no line of it."""
+        self._tasks.discard(task)
+        self._forget(pending)
+        if not pending.kept:
+            pending.wire.close()
 
     def _make_room(self, source: str) -> None:
         same = self._by_source.get(source, {})
@@ -204,15 +212,14 @@ class Port:
     # --- one connection
 
     async def _serve(self, pending: _Pending, peer: Address) -> None:
-        wire, done = pending.wire, False
         try:
-            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pending.wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with asyncio.timeout(self._limits.deadline):
                 arrival = await self._arrive(pending, peer)
             self._forget(pending)
             self.counts[arrival.opening.kind] += 1
             await self._route(arrival)
-            done = True
+            pending.kept = True
         except TimeoutError:
             self._count(pending, "silent")
         except (Error, OSError) as why:
@@ -220,10 +227,6 @@ class Port:
             log.debug("connection from %s: %s", peer[0], why)
         except Exception:
             log.exception("internal error in a connection from %s", peer[0])
-        finally:
-            self._forget(pending)
-            if not done:
-                wire.close()
 
     def _count(self, pending: _Pending, how: str) -> None:
         """Only what ends here: once handed on, a failure is the route's."""
