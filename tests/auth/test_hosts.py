@@ -5,14 +5,23 @@ from datetime import timedelta
 
 import pytest
 
-from teleport_lite.auth.hosts import SURELY_ALIVE, Live, Presence
+from teleport_lite.auth.hosts import GRACE, MAX_ADDRESSES, MAX_TUNNELS, SURELY_ALIVE, Live, Presence
 from teleport_lite.errors import Malformed
 from teleport_lite.model.host import LOCAL, Host, presence
-from teleport_lite.proto.stream import Announced, Beat
+from teleport_lite.proto.stream import Announced, Beat, ProxyPlace
 from teleport_lite.store.memory import MemoryStore
 from teleport_lite.testing.fakes import T0, FakeClock
 
 KINDS = frozenset({"node", "app_server"})
+PROXY_ID = "aaaaaaaa-2222-4333-8444-555555555555"
+PLACE = ProxyPlace(
+    id="of another",
+    name="of another",
+    address="10.0.0.7:3080",
+    public=["proxy.example:443"],
+    tunnel_public=["proxy.example:3024"],
+    ssh_public=["proxy.example:3023"],
+)
 
 
 class Hall:
@@ -45,9 +54,19 @@ class Hall:
             last_beat=self.clock.now(),
         )
 
-    def beat(self, live: Live, **said) -> float:
+    def beat(self, live: Live, *, is_proxy: bool = False, **said) -> float:
         beat = Beat(**{"time": self.clock.now().timestamp(), **said})
-        return self.presence.beat(live, beat, KINDS)
+        return self.presence.beat(live, beat, KINDS, is_proxy=is_proxy)
+
+    def proxy(self, host_id: str = "h1", boot: str = "boot-1") -> Live:
+        """A proxy that is there."""
+        live = self.live(host_id, boot)
+        self.presence.arrive(live)
+        self.beat(live, is_proxy=True, proxy=PLACE)
+        return live
+
+    def proxies(self) -> list[str]:
+        return [place.id for place in self.presence.proxies()]
 
     def state(self, host_id: str = "h1") -> str:
         [report] = [report for host, report in self.presence.hosts() if host.id == host_id]
@@ -228,3 +247,158 @@ def test_a_host_that_is_gone_is_not_written_again() -> None:
     hall.beat(live)
     hall.presence.flush()
     assert hall.store.host("h1") is None
+
+
+# Tunnels and proxies
+
+
+def test_tunnels_are_kept_until_the_next_beat() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    hall.beat(live, tunnels=[PROXY_ID, PROXY_ID])
+    hall.presence.flush()
+    assert hall.store.host("h1")[1].tunnels == (PROXY_ID,)  # type: ignore[index]
+    hall.beat(live)
+    hall.presence.flush()
+    assert hall.store.host("h1")[1].tunnels == ()  # type: ignore[index]
+
+
+def test_who_a_proxy_is_comes_from_what_auth_knows() -> None:
+    hall = Hall()
+    hall.proxy()
+    [place] = hall.presence.proxies()
+    assert (place.id, place.name) == ("h1", "h1")
+    assert (place.address, place.public) == (PLACE.address, PLACE.public)
+    assert (place.tunnel_public, place.ssh_public) == (PLACE.tunnel_public, PLACE.ssh_public)
+
+
+def test_a_host_without_the_role_can_not_be_a_proxy() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    with pytest.raises(Malformed, match="without role Proxy"):
+        hall.beat(live, proxy=PLACE)
+    assert hall.proxies() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ({"tunnels": ["not an id"]}, "proxy id 'not an id' is not valid"),
+        ({"tunnels": ["\x1b[2J"]}, "proxy id"),
+        ({"tunnels": [PROXY_ID] * (MAX_TUNNELS + 1)}, "257 tunnels of a host, the most is 256"),
+        ({"proxy": ProxyPlace(address="\x1b")}, "address"),
+        ({"proxy": ProxyPlace(public=["a b"])}, "address"),
+        ({"proxy": ProxyPlace(tunnel_public=["a/b"])}, "address"),
+        ({"proxy": ProxyPlace(ssh_public=["a:1\n"])}, "address"),
+        ({"proxy": ProxyPlace(public=["a:1"] * (MAX_ADDRESSES + 1))}, "33 addresses of a proxy"),
+    ],
+)
+def test_what_a_proxy_says_of_itself_is_checked(said, cause: str) -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    with pytest.raises(Malformed, match=cause) as why:
+        hall.beat(live, is_proxy=True, **said)
+    assert why.value.message.isprintable()
+
+
+def test_a_proxy_leaves_with_its_goodbye_and_thirty_seconds_after_silence() -> None:
+    hall = Hall()
+    first, second = hall.proxy("h1"), hall.proxy("h2", "boot-2")
+    assert hall.proxies() == ["h1", "h2"]
+    hall.presence.leave(first, said_goodbye=True)
+    assert hall.proxies() == ["h2"]
+    hall.presence.leave(second, said_goodbye=False)
+    hall.clock.tick(seconds=29.9)
+    assert hall.proxies() == ["h2"]
+    hall.clock.tick(seconds=0.1)
+    assert hall.proxies() == []
+    hall.proxy("h1", "boot-3")
+    assert hall.proxies() == ["h1"]
+
+
+def test_a_stream_that_is_open_and_silent_is_no_proxy() -> None:
+    hall = Hall()
+    hall.proxy()
+    hall.clock.tick(seconds=30)
+    assert hall.proxies() == []
+
+
+def test_a_proxy_that_stops_being_one_or_is_cut_or_removed_is_none() -> None:
+    for end in ("beat", "cut", "remove"):
+        hall = Hall()
+        live = hall.proxy()
+        if end == "beat":
+            hall.beat(live, is_proxy=True)
+        elif end == "cut":
+            hall.presence.cut("h1", "this host is locked")
+        else:
+            hall.store.write(lambda tx: tx.remove_host("h1"))
+            hall.presence.forget("h1")
+        assert hall.proxies() == [], end
+
+
+def test_a_restart_of_auth_takes_no_proxy_down() -> None:
+    """Agents come back before the proxies do, and must not hear that there are none."""
+    hall = Hall()
+    hall.proxy("h1")
+    gone = hall.proxy("h2", "boot-2")
+    hall.presence.leave(gone, said_goodbye=True)
+    hall.presence.flush()
+    hall.clock.tick(hours=1)
+    hall.presence = Presence(clock=hall.clock, store=hall.store)
+    assert hall.proxies() == ["h1"]
+    hall.clock.tick(seconds=GRACE.total_seconds() - 1)
+    assert hall.proxies() == ["h1"]
+    hall.clock.tick(seconds=1)
+    assert hall.proxies() == []
+
+
+def test_after_a_restart_a_proxy_that_was_away_for_longer_is_not_waited_for() -> None:
+    hall = Hall()
+    hall.proxy("h1")
+    hall.clock.tick(seconds=40)
+    hall.proxy("h2", "boot-2")
+    hall.presence.flush()
+    again = Presence(clock=hall.clock, store=hall.store)
+    assert [place.id for place in again.proxies()] == ["h2"]
+
+
+def test_who_came_back_after_a_restart_is_not_waited_for_again() -> None:
+    hall = Hall()
+    hall.proxy("h1")
+    hall.presence.flush()
+    hall.presence = Presence(clock=hall.clock, store=hall.store)
+    hall.proxy("h1", "boot-2")
+    hall.clock.tick(seconds=30)
+    assert hall.proxies() == []
+
+
+def test_what_moved_is_told_once() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    assert hall.presence.moved() == {"h1"}
+    hall.beat(live)
+    assert hall.presence.moved() == set()
+    for said in ({"address": "10.0.0.1:1"}, {"labels": {"a": "b"}}, {"tunnels": [PROXY_ID]}):
+        hall.beat(live, **said)
+        assert hall.presence.moved() == {"h1"}
+    hall.presence.leave(live, said_goodbye=True)
+    assert hall.presence.moved() == {"h1"}
+    hall.presence.forget("h1")
+    assert hall.presence.moved() == {"h1"}
+
+
+def test_one_host_with_the_freshest_report() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    hall.beat(live, labels={"env": "prod"})
+    found = hall.presence.host("h1")
+    assert found is not None
+    assert (found[0].id, found[1].labels) == ("h1", {"env": "prod"})
+    assert hall.presence.host("nobody") is None
+    assert set(hall.presence.reports()) == {"h1"}

@@ -16,12 +16,13 @@ from teleport_lite.proto.stream import (
     Beat,
     FromAgent,
     Goodbye,
+    ProxyPlace,
     Refusal,
     StreamHello,
     ToAgent,
 )
 from teleport_lite.testing.makers import TOKEN
-from tests.auth.bench import Applicant, Bench, the_host
+from tests.auth.bench import ROOT, Applicant, Bench, the_host
 
 HELLO = FromAgent(hello=StreamHello(version="1.0", roles=["Node"], boot_id="boot-1"))
 
@@ -194,6 +195,125 @@ def test_a_stream_that_breaks_is_no_goodbye() -> None:
     [(_, report)] = wire.bench.desks.presence.hosts()
     assert not report.gone
     assert wire.bench.desks.presence.connected() == 0
+
+
+# Proxies and routes
+
+
+def a_proxy(bench: Bench, name: str = "proxy-1") -> Wire:
+    """Connected, told everything, and reached at an address of its own."""
+    bench.token("node,proxy", text=f"token-of-{name}")
+    who = Applicant(name=name, text=f"token-of-{name}", roles=("Proxy",))
+    host_id = bench.join(who).host_id
+    wire = Wire(bench, host_id, the_host(host_id, "Proxy"))
+    wire.say(FromAgent(hello=StreamHello(version="1", roles=["Proxy"], boot_id=name)))
+    place = ProxyPlace(id="x", name="x", address="10.0.0.7:3080")
+    wire.say(FromAgent(beat=Beat(time=0, proxy=place)))
+    return wire
+
+
+def said(wire: Wire) -> list[ToAgent]:
+    found = [read(ToAgent, raw, limit=MAX_FRAME) for raw in wire.heard if raw is not None]
+    wire.heard.clear()
+    return found
+
+
+def test_a_proxy_that_comes_or_goes_is_told_to_everybody_once() -> None:
+    bench = Bench()
+    node = Wire(bench).hello()
+    proxy = a_proxy(bench)
+    assert said(node) == []
+    bench.desks.spread()
+    [told] = said(node)
+    assert told.knowledge is not None
+    assert told.knowledge.proxies == [
+        ProxyPlace(id=proxy.host_id, name="proxy-1", address="10.0.0.7:3080")
+    ]
+    bench.desks.spread()
+    assert said(node) == []
+    proxy.say(FromAgent(goodbye=Goodbye()))
+    proxy.stream.closed()
+    bench.desks.spread()
+    [told] = said(node)
+    assert told.knowledge is not None
+    assert told.knowledge.proxies == []
+
+
+def test_ten_proxies_that_start_together_are_one_lesson() -> None:
+    bench = Bench()
+    node = Wire(bench).hello()
+    for number in range(10):
+        a_proxy(bench, f"proxy-{number}")
+    bench.desks.spread()
+    [told] = said(node)
+    assert told.knowledge is not None
+    assert len(told.knowledge.proxies) == 10
+
+
+def test_who_says_hello_later_learns_of_proxies_at_once() -> None:
+    bench = Bench()
+    a_proxy(bench)
+    bench.desks.spread()
+    node = Wire(bench)
+    node.say(HELLO)
+    [told] = said(node)
+    assert told.knowledge is not None
+    assert len(told.knowledge.proxies) == 1
+
+
+def test_a_proxy_is_told_of_nodes_and_of_what_changes_and_a_node_is_not() -> None:
+    bench = Bench()
+    node, proxy = Wire(bench).hello(), a_proxy(bench)
+    routes = [each.routes for each in said(proxy) if each.routes is not None]
+    assert [[route.id for route in each.hosts] for each in routes] == [[node.host_id]]
+    assert routes[0].first
+    node.say(FromAgent(beat=Beat(time=0, tunnels=[proxy.host_id])))
+    bench.desks.spread()
+    changes = [each.routes for each in said(proxy) if each.routes is not None]
+    assert [(each.first, each.hosts[0].tunnels) for each in changes] == [(False, [proxy.host_id])]
+    assert all(each.routes is None for each in said(node))
+    bench.desks.resources.remove(ROOT, "node", node.host_id)
+    bench.desks.spread()
+    assert [each.routes.gone for each in said(proxy) if each.routes is not None] == [[node.host_id]]
+
+
+def test_a_proxy_that_left_is_told_no_more() -> None:
+    bench = Bench()
+    node, proxy = Wire(bench).hello(), a_proxy(bench)
+    proxy.stream.closed()
+    assert bench.desks.board.readers() == 0
+    proxy.heard.clear()
+    node.say(FromAgent(beat=Beat(time=0, labels={"env": "prod"})))
+    bench.desks.spread()
+    assert all(each.routes is None for each in said(proxy))
+
+
+def test_a_node_that_says_it_is_a_proxy_is_sent_away() -> None:
+    wire = Wire(Bench()).hello()
+    wire.say(FromAgent(beat=Beat(time=0, proxy=ProxyPlace(address="10.0.0.7:3080"))))
+    assert "without role Proxy" in wire.refusal().message
+    assert wire.bench.desks.presence.proxies() == []
+
+
+def test_a_locked_proxy_is_named_no_more() -> None:
+    bench = Bench()
+    node, proxy = Wire(bench).hello(), a_proxy(bench)
+    bench.desks.spread()
+    said(node)
+    bench.ask("/v1/locks/add", target="node", value=proxy.host_id)
+    bench.desks.spread()
+    last = said(node)[-1].knowledge
+    assert last is not None
+    assert last.proxies == []
+
+
+def test_a_listing_shows_who_holds_the_tunnels_of_a_node() -> None:
+    bench = Bench()
+    node, proxy = Wire(bench).hello(), a_proxy(bench)
+    node.say(FromAgent(beat=Beat(time=0, tunnels=[proxy.host_id])))
+    [shown] = bench.ask("/v1/nodes/list")["nodes"]
+    assert (shown["id"], shown["address"]) == (node.host_id, "")
+    assert shown["tunnels"] == [proxy.host_id]
 
 
 # Clones
