@@ -12,7 +12,6 @@ side that does not keep to its credit is broken or hostile.
 import asyncio
 import logging
 import socket
-import threading
 from collections import deque
 from contextlib import suppress
 from typing import Any, Protocol, cast
@@ -33,7 +32,7 @@ from teleport_lite.net.mux_frames import (
 )
 from teleport_lite.net.mux_heart import Heart
 from teleport_lite.net.mux_stream import MuxStream
-from teleport_lite.net.mux_tls import CIPHERTEXT, PLAIN, TlsEnd
+from teleport_lite.net.mux_tls import CIPHERTEXT, SCRATCH, TlsEnd
 from teleport_lite.proto.codec import write
 from teleport_lite.proto.tunnel import Control, Open, read_control, read_open
 
@@ -68,18 +67,6 @@ class Owner(Protocol):
 
     def ended(self, mux: "Mux", why: str) -> None:
         """Exactly once, for every tunnel whose connection was made."""
-
-
-class _Scratch(threading.local):
-    """Memory for what is being read or written right now; an event loop is one thread."""
-
-    def __init__(self) -> None:
-        self.cipher = memoryview(bytearray(CIPHERTEXT))
-        self.plain = memoryview(bytearray(PLAIN))
-        self.out = memoryview(bytearray(HEADER_SIZE + MAX_DATA))
-
-
-_SCRATCH = _Scratch()
 
 
 class Mux(asyncio.BufferedProtocol):
@@ -129,7 +116,7 @@ class Mux(asyncio.BufferedProtocol):
         self._max_streams = max_streams
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._scratch = _SCRATCH
+        self._scratch = SCRATCH
         self._deframer = Deframer()
         self._streams: dict[int, MuxStream] = {}
         self._ready: deque[MuxStream] = deque()
@@ -214,10 +201,8 @@ class Mux(asyncio.BufferedProtocol):
     @property
     def window(self) -> int:
         """Bytes that each stream may have under way to us, or waiting here for its reader."""
-        count = len(self._streams)
-        if count < 2:
-            return LARGE_WINDOW
-        return max(INITIAL_WINDOW, min(SMALL_WINDOW, WINDOW_BUDGET // count))
+        share = WINDOW_BUDGET // max(1, len(self._streams))
+        return LARGE_WINDOW if self._few else max(INITIAL_WINDOW, min(SMALL_WINDOW, share))
 
     def fact(self, name: str, default: Any) -> Any:
         if name == "socket" or self._transport is None:
@@ -411,6 +396,5 @@ class Mux(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=high)
         wire = self._transport.get_extra_info("socket")
         with suppress(OSError):  # it has ended; 0 is the system's own setting
-            wire.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0 if few else SMALL_NOTSENT
-            )
+            most = 0 if few else SMALL_NOTSENT
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most)

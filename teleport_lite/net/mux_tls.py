@@ -7,9 +7,11 @@ plain asyncio behave alike.
 """
 
 import ssl
+import threading
 from contextlib import suppress
 
 from teleport_lite.errors import Denied
+from teleport_lite.net.mux_frames import HEADER_SIZE, MAX_DATA
 
 # So that other packages can name what they pass on without touching ssl themselves.
 Context = ssl.SSLContext
@@ -18,6 +20,18 @@ Context = ssl.SSLContext
 CIPHERTEXT = 64 * 1024
 # Plain bytes of so much ciphertext always fit.
 PLAIN = 64 * 1024
+
+
+class _Scratch(threading.local):
+    """Memory for what is being read or written right now; an event loop is one thread."""
+
+    def __init__(self) -> None:
+        self.cipher = memoryview(bytearray(CIPHERTEXT))
+        self.plain = memoryview(bytearray(PLAIN))
+        self.out = memoryview(bytearray(HEADER_SIZE + MAX_DATA))
+
+
+SCRATCH = _Scratch()
 
 
 class TlsEnd:
