@@ -17,7 +17,16 @@ from teleport_lite.agent.join import join
 from teleport_lite.agent.link import MAX_EVENTS, Link, Outbox
 from teleport_lite.model.host import presence
 from teleport_lite.proto.codec import write
-from teleport_lite.proto.stream import AgentEvent, Beat, BeatReply, Knowledge, ToAgent
+from teleport_lite.proto.stream import (
+    AgentEvent,
+    Beat,
+    BeatReply,
+    Knowledge,
+    ProxyPlace,
+    Routes,
+    ToAgent,
+)
+from teleport_lite.secret import Secret
 from teleport_lite.testing.certs import PaperCluster
 from teleport_lite.testing.fakes import FakeChance, FakeClock
 from tests.agent.rig import Auth, an_identity
@@ -177,6 +186,25 @@ def test_both_sides_hear_of_clocks_that_are_apart(
         eventually(lambda: report(auth, me).skew == 45)
         eventually(lambda: "45 s off the auth server's" in caplog.text)
         assert running.lessons
+
+
+def test_a_proxy_hears_of_routes_and_tells_of_itself(auth: Auth) -> None:
+    auth.bench.token("proxy,node", text="a-token-for-proxies")
+    me = join(auth.wish(roles=("Proxy", "Node"), token=Secret("a-token-for-proxies")))
+    routes: list[Routes] = []
+    place = ProxyPlace(address="10.0.0.7:3080")
+    beat = Beat(time=auth.bench.clock.now().timestamp(), proxy=place, tunnels=[me.host_id])
+    with agent(auth, me, on_routes=routes.append, report=lambda: beat) as running:
+        eventually(lambda: running.lessons)
+        eventually(lambda: routes)
+        assert (routes[0].first, [each.id for each in routes[0].hosts]) == (True, [me.host_id])
+        eventually(auth.bench.desks.presence.proxies)
+        auth.bench.desks.spread()
+        eventually(lambda: len(running.lessons) == 2)
+        [told] = running.lessons[1].proxies
+        assert (told.id, told.address) == (me.host_id, "10.0.0.7:3080")
+        eventually(lambda: len(routes) == 2)
+        assert routes[1].hosts[0].tunnels == [me.host_id]
 
 
 # Away and back

@@ -17,6 +17,7 @@ from teleport_lite.model.names import UUID
 from teleport_lite.pki.keys import csr, new_tls_key
 from teleport_lite.pki.ssh_cert import read_ssh_cert
 from teleport_lite.pki.verify import ssh_blob
+from teleport_lite.proto.alpn import PROXY_SERVER_NAME, proxy_name
 from teleport_lite.proto.join import JoinFinish, JoinStart, Welcome, server_end_point, token_name
 from teleport_lite.secret import Secret
 from teleport_lite.store.protocols import REPLAY_WINDOW
@@ -115,6 +116,36 @@ def test_only_an_auth_host_gets_the_name_of_auth() -> None:
 
 
 # Tokens
+
+
+def test_only_a_proxy_gets_the_names_of_a_proxy_and_no_other_proxys() -> None:
+    bench = Bench()
+    bench.token("node,proxy")
+    found = {}
+    for role in ("Proxy", "Node"):
+        welcome = bench.join(Applicant(name=f"a-{role}", roles=(role,)))
+        leaf = x509.load_pem_x509_certificate(welcome.tls_cert.encode())
+        alt = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found[role] = welcome.host_id, set(alt.get_values_for_type(x509.DNSName))
+        assert not any("internal" in each for each in principals(welcome)), "not for SSH"
+    host_id, names = found["Proxy"]
+    assert {n for n in names if n.endswith(".internal")} == {
+        PROXY_SERVER_NAME,
+        proxy_name(host_id),
+    }
+    assert not any(n.endswith(".internal") for n in found["Node"][1])
+
+
+def test_a_host_that_becomes_a_proxy_gets_its_name_with_the_role() -> None:
+    bench = Bench()
+    bench.token("node,proxy")
+    me = Applicant()
+    host_id = bench.join(me).host_id
+    me.roles, me.host_id = ("Proxy",), host_id
+    welcome = bench.join(me, the_host(host_id, "Node"))
+    assert proxy_name(host_id).encode() in x509.load_pem_x509_certificate(
+        welcome.tls_cert.encode()
+    ).public_bytes(Encoding.DER)
 
 
 def test_a_node_token_is_shared_until_it_expires() -> None:

@@ -56,6 +56,16 @@ def test_a_cluster_does_not_change_its_name() -> None:
     assert "set auth_service.cluster_name to test.example" in why.value.hint
 
 
+@pytest.mark.parametrize(
+    "name", ["teleport-lite.internal", "proxy.teleport-lite.internal", "A.Teleport-Lite.Internal"]
+)
+def test_a_cluster_is_not_called_like_a_role(name: str) -> None:
+    store = MemoryStore()
+    with pytest.raises(Malformed, match="is reserved"):
+        found(store, name)
+    assert store.cas() == []
+
+
 @pytest.mark.parametrize("name", ["", "a b", "*.example", "x" * 129, "a\n"])
 def test_a_cluster_needs_a_name_that_fits_into_dns(name: str) -> None:
     store = MemoryStore()

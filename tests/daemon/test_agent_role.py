@@ -34,6 +34,7 @@ class Running:
         identities.save(self.home, me)
         self.me, self.health = me, Health()
         self.changes, self.identities = [], []  # type: ignore[var-annotated]
+        self.lessons, self.tunnels = [], []  # type: ignore[var-annotated]
         self.role = AgentRole(
             replace(config, node=replace(config.node, **node)),
             me,
@@ -45,6 +46,8 @@ class Running:
             health=self.health,
             on_change=lambda: self.changes.append(1),
             on_identity=self.identities.append,
+            on_knowledge=self.lessons.append,
+            tunnels=lambda: list(self.tunnels),
         )
 
     def __enter__(self) -> "Running":
@@ -79,6 +82,21 @@ def test_what_it_learns_is_on_disk_and_told(auth: Auth, tmp_path: Path) -> None:
         assert knowledge.load_labels(running.home) == {"env": "prod"}
         auth.bench.ask("/v1/locks/add", target="user", value="mallory")
         eventually(lambda: knowledge.load(running.home).locks)  # type: ignore[union-attr]
+
+
+def test_what_it_learns_is_on_disk_before_others_hear_of_it(auth: Auth, tmp_path: Path) -> None:
+    with Running(auth, tmp_path) as running:
+        lesson = eventually(lambda: running.lessons)[0]
+        assert knowledge.load(running.home) == lesson
+
+
+def test_a_tunnel_is_told_as_soon_as_somebody_says_so(auth: Auth, tmp_path: Path) -> None:
+    proxy = "aaaaaaaa-2222-4333-8444-555555555555"
+    with Running(auth, tmp_path, labels={"env": "prod"}) as running:
+        eventually(lambda: report(auth, running).labels)
+        running.tunnels.append(proxy)
+        running.role.nudge()
+        eventually(lambda: report(auth, running).tunnels == (proxy,))
 
 
 def test_labels_of_commands_are_told_when_they_change(

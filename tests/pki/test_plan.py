@@ -20,6 +20,7 @@ from teleport_lite.pki.plan import (
     is_address,
     is_dns_name,
 )
+from teleport_lite.proto.alpn import PROXY_SERVER_NAME, proxy_name, proxy_of
 from tests.pki.forgeries import ec_key, ed_key, rsa_key
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -153,6 +154,14 @@ BAD_HOSTS: dict[str, dict[str, object]] = {
     "DNS name of a role it has not": {"dns_names": ("auth.teleport-lite.internal",)},
     "DNS name of a role it has not, in capitals": {"dns_names": ("AUTH.Teleport-Lite.INTERNAL",)},
     "DNS name below that of a role": {"dns_names": ("x.node.teleport-lite.internal",)},
+    "UUID of its own below a role it has not": {
+        "dns_names": (f"{ID}.proxy.teleport-lite.internal",),
+    },
+    "UUID of another below a role it has": {
+        "roles": ("Proxy",),
+        "dns_names": (f"{OTHER}.proxy.teleport-lite.internal",),
+    },
+    "principal of a proxy": {"principals": (FIRST, f"{ID}.proxy.teleport-lite.internal")},
     "31 days": {"ends": NOW + timedelta(days=31)},
     "a second too long": {"ends": NOW + timedelta(days=30, seconds=1)},
     "no life": {"ends": HOST.starts},
@@ -228,6 +237,31 @@ def test_the_limits_themselves_are_fine() -> None:
     replace(USER, options=Options(pin_source_ip=True), source_address="192.0.2.0/24,2001:db8::1")
     replace(HOST, principals=(FIRST, *(f"h{n}" for n in range(255))))
     replace(HOST, roles=("Auth", "Proxy"), dns_names=("auth.teleport-lite.internal", "x.org"))
+
+
+@pytest.mark.parametrize(
+    "cluster", ["example.com", "c" * 128, "PROXY.example", "1.2.3.4", "lite.internal"]
+)
+def test_a_proxy_is_called_by_its_uuid_in_any_cluster(cluster: str) -> None:
+    names = host_principals(ID, cluster, "proxy-1")
+    plan = replace(
+        HOST,
+        cluster=cluster,
+        roles=("Proxy", "Node"),
+        principals=names,
+        dns_names=(PROXY_SERVER_NAME, proxy_name(ID)),
+    )
+    assert proxy_of(plan.dns_names[1]) == ID
+
+
+@pytest.mark.parametrize(
+    "name", [PROXY_SERVER_NAME, proxy_name(ID), proxy_name(OTHER), proxy_name(ID).upper()]
+)
+def test_a_name_of_a_proxy_can_not_be_asked_for(name: str) -> None:
+    with pytest.raises(Malformed, match="can not be used"):
+        host_principals(ID, "example.com", "web1", [name])
+    with pytest.raises(Malformed, match="can not be used"):
+        host_principals(ID, "example.com", name)
 
 
 def test_a_user_without_logins_has_a_principal_nobody_has() -> None:
