@@ -2,13 +2,13 @@
 
     agent                                    auth
      | -- {"hello": Hello} ----------------->  |   who is in the certificate, never in the words
-     | <-- {"knowledge": Knowledge} ---------  |   and again whenever a CA, role or lock changes
+     | <-- {"knowledge": Knowledge} ---------  |   and again when a CA, role, lock or proxy changes
      | -- {"beat": Beat} ------------------->  |   every 5 to 15 s, or at once on a change
      | <-- {"beat": {"time": ...}} ----------  |   so that both sides see the skew
      | -- {"events": [...]} ---------------->  |   audit events of the node
      | -- {"renew": Renew} ----------------->  |
      | <-- {"welcome": Welcome} -------------  |
-     | <-- {"routes": Routes} --------------  |   to proxies: which nodes there are, and where
+     | <-- {"routes": Routes} ---------------  |   to proxies: which nodes there are, and where
      | -- {"goodbye": {}} ------------------>  |
 
 Every frame is one JSON object with exactly one key.
@@ -98,7 +98,7 @@ class Route(Message, frozen=True):
     labels: dict[str, str] = {}
     tunnels: list[str] = []  # UUIDs of proxies
     state: str = "online"  # of model/host.py: online, stale or offline
-    last_seen: str = ""  # RFC 3339
+    last_seen: str = ""  # RFC 3339; "" while it is online
 
 
 class Routes(Message, frozen=True):
