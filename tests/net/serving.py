@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import uvloop
 
 from teleport_lite.net.accept import Limits, Shown
+from teleport_lite.net.head import Attested
 from teleport_lite.net.https import ApiServer, Application
 from teleport_lite.net.tls import client_context, server_context
 from teleport_lite.proto.join import AUTH_SERVER_NAME
@@ -53,10 +54,11 @@ class Serving:
         limits: Limits | None = None,
         loop: str = "uvloop",
         stream_path: str = STREAM,
+        attested: Attested | None = None,
     ) -> None:
         self._loop = LOOPS[loop]()
         self._application, self._limits = application, limits
-        self._stream_path, self._show = stream_path, show
+        self._stream_path, self._show, self._attested = stream_path, show, attested
         self._thread = threading.Thread(target=self._loop.run_forever, name="serving", daemon=True)
         self.address = ""
 
@@ -71,6 +73,7 @@ class Serving:
             stream_path=self._stream_path,
             trace=lambda: "trace-1",
             limits=self._limits,
+            attested=self._attested,
         )
         self.server.show = self._show
         await self.server.start()
