@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from teleport_lite.access.decide import locked, may_do
-from teleport_lite.access.verdict import Refused
+from teleport_lite.access.verdict import Allowed, Refused, Verdict
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import Desks
 from teleport_lite.errors import Denied, NotFound, Unauthenticated
-from teleport_lite.proto import admin, join
+from teleport_lite.model.system_role import PROXY
+from teleport_lite.proto import admin, join, login
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message, read
 
 ANYONE = frozenset(Kind)
 HOSTS = frozenset({Kind.HOST, Kind.BOT})
+MACHINES = frozenset({Kind.HOST})
+PERSONS = frozenset({Kind.USER})
 # People and the local socket; a user also needs a role that allows the verb.
 PEOPLE = frozenset({Kind.ADMIN, Kind.USER, Kind.BOT})
 
@@ -29,6 +32,7 @@ class Route:
     who: frozenset[Kind]
     reads: type[Message]
     answer: Callable[[Desks, Caller, Any], Any]
+    host_role: str = ""  # that has to be in the certificate of a host
     resource: str = ""  # what a user's role has to allow; "" for routes that are not for people
     verb: str = ""
     limit: int = MAX_JOIN
@@ -37,26 +41,39 @@ class Route:
 def _people(
     reads: type[Message], resource: str, verb: str, answer: Callable[[Desks, Caller, Any], Any]
 ) -> Route:
-    return Route(PEOPLE, reads, answer, resource, verb, limit=MAX_ADMIN)
+    return Route(PEOPLE, reads, answer, resource=resource, verb=verb, limit=MAX_ADMIN)
 
 
 ROUTES: dict[str, Route] = {
     "/v1/ca": Route(ANYONE, admin.Nothing, lambda d, c, m: d.joins.bundle()),
     "/v1/join/start": Route(ANYONE, join.JoinStart, lambda d, c, m: d.joins.start(c, m)),
     "/v1/join/finish": Route(ANYONE, join.JoinFinish, lambda d, c, m: d.joins.finish(c, m)),
+    "/v1/login/start": Route(ANYONE, login.LoginStart, lambda d, c, m: d.logins.start(c, m)),
+    "/v1/login/finish": Route(ANYONE, login.LoginFinish, lambda d, c, m: d.logins.finish(c, m)),
+    "/v1/invite/look": Route(
+        MACHINES, login.InviteLook, lambda d, c, m: d.signup.look(c, m), host_role=PROXY
+    ),
+    "/v1/invite/accept": Route(
+        MACHINES, login.InviteAccept, lambda d, c, m: d.signup.accept(c, m), host_role=PROXY
+    ),
+    "/v1/me": Route(PERSONS, admin.Nothing, lambda d, c, m: d.me.me(c)),
+    "/v1/me/nodes": Route(PERSONS, login.MyNodes, lambda d, c, m: d.me.nodes(c, m)),
     "/v1/host/renew": Route(HOSTS, join.Renew, lambda d, c, m: d.renewals.renew(c, m)),
     "/v1/status": _people(admin.Nothing, "status", "read", lambda d, c, m: d.status()),
     "/v1/tokens/add": _people(
         admin.TokenAdd, "token", "create", lambda d, c, m: d.invites.add_token(c, m)
     ),
     "/v1/tokens/list": _people(
-        admin.Nothing, "token", "list", lambda d, c, m: d.invites.list_tokens()
+        admin.Nothing,
+        "token",
+        "list",
+        lambda d, c, m: d.invites.list_tokens(signups=_makes_links(d, c)),
     ),
     "/v1/tokens/remove": _people(
         admin.TokenRemove,
         "token",
         "delete",
-        lambda d, c, m: {"token": d.tokens.remove(m.token, c).text.reveal()},
+        lambda d, c, m: d.invites.remove_token(c, m.token, signups=_makes_links(d, c)),
     ),
     "/v1/nodes/list": _people(
         admin.Nothing, "node", "list", lambda d, c, m: {"nodes": d.resources.nodes()}
@@ -75,8 +92,14 @@ ROUTES: dict[str, Route] = {
         lambda d, c, m: d.resources.remove(c, d.resources.kind(m.kind), m.name),
     ),
     "/v1/users/add": _people(admin.UserAdd, "user", "create", lambda d, c, m: d.people.add(c, m)),
+    "/v1/users/reset": _people(
+        admin.UserReset, "user", "update", lambda d, c, m: d.people.reset(c, m)
+    ),
+    "/v1/users/unlock": _people(
+        admin.Named, "user", "update", lambda d, c, m: d.people.unlock(c, m.name)
+    ),
     "/v1/users/list": _people(
-        admin.Nothing, "user", "list", lambda d, c, m: {"users": d.people.listing(bots=False)}
+        admin.Nothing, "user", "list", lambda d, c, m: {"users": d.people.listing()}
     ),
     "/v1/users/update": _people(
         admin.UserUpdate, "user", "update", lambda d, c, m: d.people.update(c, m)
@@ -86,7 +109,7 @@ ROUTES: dict[str, Route] = {
     ),
     "/v1/bots/add": _people(admin.BotAdd, "bot", "create", lambda d, c, m: d.invites.add_bot(c, m)),
     "/v1/bots/list": _people(
-        admin.Nothing, "bot", "list", lambda d, c, m: {"bots": d.people.listing(bots=True)}
+        admin.Nothing, "bot", "list", lambda d, c, m: {"bots": d.people.bots()}
     ),
     "/v1/bots/remove": _people(
         admin.Named, "bot", "delete", lambda d, c, m: d.people.remove_bot(c, m.name)
@@ -136,6 +159,8 @@ def authorise(desks: Desks, route: Route, caller: Caller) -> None:
         if caller.kind is Kind.ANYONE:
             raise Unauthenticated("this needs a client certificate", hint="tctl auth sign")
         raise Denied(f"a {caller.kind.value} may not do this")
+    if caller.kind is Kind.HOST and route.host_role and route.host_role not in caller.roles:
+        raise Denied(f"only a host with role {route.host_role} may do this")
     if caller.kind is Kind.HOST and desks.store.host(caller.name) is None:
         raise NotFound(
             f"host {caller.name} is not part of this cluster any more",
@@ -154,14 +179,25 @@ def authorise(desks: Desks, route: Route, caller: Caller) -> None:
 
 
 def _allowed(desks: Desks, route: Route, caller: Caller, message: Any) -> None:
-    """A person needs a role for it. Roles as they are now, and only those in the certificate."""
-    if caller.kind is Kind.ADMIN:
-        return
-    user = desks.store.user(caller.name)
-    if user is None:
-        raise Denied(f"user {caller.name} does not exist any more")
-    names = [name for name in user.roles if name in caller.roles]
-    roles = [role for name in names if (role := desks.store.role(name)) is not None]
-    verdict = may_do(roles, route.resource or desks.resource_kind(message), route.verb)
+    """Raises Denied."""
+    resource = route.resource or desks.resource_kind(message)
+    verdict = _may(desks, caller, resource, route.verb)
     if isinstance(verdict, Refused):
         raise Denied(verdict.reason, hint="tctl get roles shows what each allows")
+
+
+def _makes_links(desks: Desks, caller: Caller) -> bool:
+    """Whoever sees the link of a user can become that user; join tokens are less."""
+    return isinstance(_may(desks, caller, "user", "update"), Allowed)
+
+
+def _may(desks: Desks, caller: Caller, resource: str, verb: str) -> Verdict:
+    """A person needs a role for it. Roles as they are now, and only those in the certificate."""
+    if caller.kind is Kind.ADMIN:
+        return Allowed(by="the socket")
+    user = desks.store.user(caller.name)
+    if user is None:
+        return Refused(f"user {caller.name} does not exist any more")
+    names = [name for name in user.roles if name in caller.roles]
+    roles = [role for name in names if (role := desks.store.role(name)) is not None]
+    return may_do(roles, resource, verb)

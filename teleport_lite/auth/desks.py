@@ -12,11 +12,18 @@ from teleport_lite.auth.issue import Issuer
 from teleport_lite.auth.join import JoinDesk
 from teleport_lite.auth.knowledge import Teacher
 from teleport_lite.auth.local import LocalDesk
+from teleport_lite.auth.lockout import Lockout
+from teleport_lite.auth.login import LoginDesk
+from teleport_lite.auth.me import MeDesk
+from teleport_lite.auth.passwords import PasswordBook
 from teleport_lite.auth.people import PeopleDesk
 from teleport_lite.auth.renew import RenewDesk
 from teleport_lite.auth.resources import ResourceDesk
 from teleport_lite.auth.routes import Board
+from teleport_lite.auth.scram import Decoys
 from teleport_lite.auth.signatures import SignatureDesk
+from teleport_lite.auth.signup import SignupDesk
+from teleport_lite.auth.start import names_key
 from teleport_lite.auth.stream import StreamDesk
 from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.model.authority import CaType
@@ -43,6 +50,9 @@ class Desks:
     renewals: RenewDesk
     local: LocalDesk
     people: PeopleDesk
+    logins: LoginDesk
+    signup: SignupDesk
+    me: MeDesk
     resources: ResourceDesk
     signatures: SignatureDesk
     invites: InviteDesk
@@ -114,7 +124,6 @@ def build(
     cluster: str,
     version: str,
     auth_address: str,
-    proxy_address: str = "",
 ) -> Desks:
     """Connect everything. `cluster` exists already (`auth/start.py`)."""
     trail = Trail(clock, store)
@@ -129,8 +138,44 @@ def build(
         teacher.forget()
         presence.tell_everybody()
 
+    def door() -> str:
+        """Where people and hosts find a proxy: the first public name of the first that has one."""
+        return next((name for place in presence.proxies() for name in place.public), "")
+
+    key = names_key(store, chance)
+    lockout = Lockout(clock, store.login_sources)
+    passwords = PasswordBook(clock=clock, store=store, decoys=Decoys(key))
+    signup = SignupDesk(
+        clock=clock,
+        chance=chance,
+        store=store,
+        trail=trail,
+        cluster=cluster,
+        key=key,
+        passwords=passwords,
+        lockout=lockout,
+        door=door,
+    )
     people = PeopleDesk(
-        clock=clock, chance=chance, store=store, trail=trail, issuer=issuer, changed=changed
+        clock=clock,
+        chance=chance,
+        store=store,
+        trail=trail,
+        issuer=issuer,
+        signup=signup,
+        lockout=lockout,
+        changed=changed,
+    )
+    resources = ResourceDesk(
+        clock=clock,
+        chance=chance,
+        store=store,
+        trail=trail,
+        cas=cas,
+        tokens=tokens,
+        presence=presence,
+        book=book,
+        changed=changed,
     )
     renewals = RenewDesk(clock=clock, store=store, trail=trail, issuer=issuer)
     return Desks(
@@ -154,17 +199,19 @@ def build(
         renewals=renewals,
         local=LocalDesk(clock=clock, chance=chance, store=store, issuer=issuer),
         people=people,
-        resources=ResourceDesk(
+        logins=LoginDesk(
             clock=clock,
             chance=chance,
             store=store,
             trail=trail,
             cas=cas,
-            tokens=tokens,
-            presence=presence,
-            book=book,
-            changed=changed,
+            issuer=issuer,
+            passwords=passwords,
+            lockout=lockout,
         ),
+        signup=signup,
+        me=MeDesk(store=store, cluster=cluster, nodes=resources.nodes),
+        resources=resources,
         signatures=SignatureDesk(
             clock=clock, chance=chance, trail=trail, cas=cas, people=people, issuer=issuer
         ),
@@ -172,10 +219,11 @@ def build(
             clock=clock,
             tokens=tokens,
             people=people,
+            signup=signup,
             cas=cas,
             book=book,
             auth_address=auth_address,
-            proxy_address=proxy_address,
+            door=door,
         ),
         presence=presence,
         teacher=teacher,

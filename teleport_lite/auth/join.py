@@ -14,7 +14,7 @@ from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.issue import Issuer
 from teleport_lite.auth.limits import GuessLimit
-from teleport_lite.auth.scram import Talks
+from teleport_lite.auth.scram import Decoys, Talks
 from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.errors import Conflict, Denied, Malformed
 from teleport_lite.model.authority import CaType
@@ -72,8 +72,9 @@ class JoinDesk:
         self._store, self._trail, self._cas = store, trail, cas
         self._tokens, self._issuer, self._book = tokens, issuer, book
         self._version = version
-        self._limit = GuessLimit(clock)
-        self._talks = Talks(clock, chance, self._verifier)
+        self._limit = GuessLimit(clock, "joins")
+        self._decoys = Decoys(chance.bytes(32))
+        self._talks = Talks(clock, chance, self._verifier, "join")
 
     def bundle(self) -> Bundle:
         """Public words: who we claim to be. A host believes what its pin, or the proof, covers."""
@@ -90,8 +91,10 @@ class JoinDesk:
         skew = asked.time - self._clock.now().timestamp()
         if abs(skew) > MAX_SKEW.total_seconds():
             self._refuse_clock(caller, asked, skew)
-        session, server_first = self._talks.begin(asked.client_first, caller.our_certificate)
-        return JoinChallenge(session=session, server_first=server_first)
+        session, talk = self._talks.begin(
+            asked.client_first, caller.our_certificate, caller.address
+        )
+        return JoinChallenge(session=session, server_first=talk.server_first)
 
     def finish(self, caller: Caller, asked: JoinFinish) -> Welcome:
         """Let a host in and hand it its first certificates.
@@ -124,13 +127,14 @@ class JoinDesk:
         """
         refused = f"{cannot}, token expired or not found"
         try:
-            name, server_final = self._talks.prove(asked.session, asked.client_final)
+            talk = self._talks.take(asked.session)
+            server_final = talk.prove(asked.client_final)
         except Denied as why:
             self._limit.failed(caller.address)
             if why.log == "no session":
                 raise
             raise Denied(refused, hint=ASK_FOR_ANOTHER, log="wrong or unknown token") from why
-        token = self._tokens.find(name)
+        token = self._tokens.find(talk.name)
         if token is None or token.expired(self._clock.now()):
             why_not = "expired" if token else "removed a moment ago"
             raise Denied(refused, hint=ASK_FOR_ANOTHER, log=why_not)
@@ -239,9 +243,9 @@ class JoinDesk:
                 hint="set the clock, for example: timedatectl set-ntp true",
             )
 
-    def _verifier(self, name: str) -> Verifier | None:
+    def _verifier(self, name: str) -> Verifier:
         token = self._tokens.find(name)
-        return token.verifier if token else None
+        return token.verifier if token else self._decoys.verifier(name)
 
 
 def skew_text(seconds: float) -> str:

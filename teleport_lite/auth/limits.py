@@ -18,10 +18,11 @@ class GuessLimit:
     """Counts failures by source address (an IPv6 /64 is one source). Successes cost nothing,
 
     so that three hundred hosts behind one NAT can join at once. Safe from several threads.
+    `what` was tried, for the message: "joins".
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, what: str) -> None:
+        self._clock, self._what = clock, what
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._guard = Lock()  # guards _left
 
@@ -32,7 +33,7 @@ class GuessLimit:
         if left < 1:
             wait = round((1 - left) * 60 / PER_MINUTE) + 1
             raise Unavailable(
-                f"too many failed joins from {address}",
+                f"too many failed {self._what} from {address}",
                 hint=f"try again in {wait} s",
                 log="rate limit",
             )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 from teleport_lite.access.decide import locked, session_ttl
@@ -11,14 +12,17 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.issue import Issuer, bot_user
+from teleport_lite.auth.lockout import Lockout
 from teleport_lite.auth.record import write_recorded
+from teleport_lite.auth.signup import SignupDesk
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound
 from teleport_lite.model.duration import parse_duration
+from teleport_lite.model.invite import InviteKind
 from teleport_lite.model.names import LOGIN, RESOURCE_NAME, USER_NAME, checked
 from teleport_lite.model.user import User
 from teleport_lite.pki.authority import Signed
 from teleport_lite.pki.keys import check_ssh_public, public_of_csr
-from teleport_lite.proto.admin import BotAdd, SignUser, UserAdd, UserUpdate
+from teleport_lite.proto.admin import BotAdd, SignUser, UserAdd, UserReset, UserUpdate
 from teleport_lite.proto.resource import moment, user_doc
 from teleport_lite.store.protocols import Store, Tx
 
@@ -34,19 +38,43 @@ class PeopleDesk:
         store: Store,
         trail: Trail,
         issuer: Issuer,
+        signup: SignupDesk,
+        lockout: Lockout,
         changed: Callable[[], None],
     ) -> None:
         self._clock, self._chance = clock, chance
         self._store, self._trail, self._issuer = store, trail, issuer
+        self._signup, self._lockout = signup, lockout
         self._changed = changed
 
     def add(self, caller: Caller, asked: UserAdd) -> dict[str, Any]:
-        """Raises Conflict if the name is taken, NotFound for a role that does not exist."""
+        """A user, and the link to set a password with, in one transaction.
+
+        Raises Conflict if the name is taken, NotFound for a role that does not exist.
+        """
         user = self._user(asked.name, asked.roles, asked.logins)
         if user.name.startswith(bot_user("")):
             raise Malformed("user names beginning with bot- are for bots", hint="tctl bots add")
-        self._create(caller, user)
-        return {"user": user_doc(user)}
+        invite = self._signup.draft(user.name, InviteKind.INVITE, asked.ttl, caller)
+        self._create(caller, user, lambda tx: tx.put_invite(invite))
+        return {"user": user_doc(user), "invite": self._signup.shown(invite)}
+
+    def reset(self, caller: Caller, asked: UserReset) -> dict[str, Any]:
+        """A link for a new password. Raises NotFound, or Malformed for a bot."""
+        user = self._known(asked.name)
+        if user.bot:
+            raise Malformed(f"{user.name} is a bot and has no password", hint="tctl bots add")
+        return {"invite": self._signup.shown(self._signup.reset(caller, user, asked.ttl))}
+
+    def unlock(self, caller: Caller, name: str) -> dict[str, Any]:
+        """Forget wrong passwords, so that the user may try again. Raises NotFound."""
+        user = self._known(name)
+        with self._trail.attempt(
+            "user.unlock", ok="T1007I", refused="T1007E", **_facts(caller, user)
+        ) as entry:
+            locked = self._lockout.lift(user.name)
+            entry.facts["locked"] = "yes" if locked else "no"
+        return {"name": user.name, "locked": locked}
 
     def update(self, caller: Caller, asked: UserUpdate) -> dict[str, Any]:
         user = self._known(asked.name)
@@ -56,15 +84,10 @@ class PeopleDesk:
         traits = {**user.traits, **checked.traits}
         changed = replace(user, roles=checked.roles, traits=traits)
 
-        def put(tx: Tx) -> bool:
-            if not tx.remove_user(changed.name):  # whoever was removed meanwhile stays removed
-                return False
-            tx.put_user(changed)
-            return True
-
         facts = _facts(caller, changed)
         with self._trail.attempt("user.update", ok="T1003I", refused="T1003E", **facts) as entry:
-            if not write_recorded(self._store, entry, put):
+            # Whoever was removed meanwhile stays removed.
+            if not write_recorded(self._store, entry, lambda tx: tx.change_user(changed)):
                 raise _removed(changed)
         return {"user": user_doc(changed)}
 
@@ -74,19 +97,26 @@ class PeopleDesk:
         with self._trail.attempt("user.delete", ok="T1004I", refused="T1004E", **facts) as entry:
             if not write_recorded(self._store, entry, lambda tx: tx.remove_user(name)):
                 raise _removed(user)
+        self._lockout.lift(name)
         return {"name": name}
 
-    def listing(self, *, bots: bool) -> list[dict[str, Any]]:
+    def listing(self) -> list[dict[str, Any]]:
+        """People, and whether they can log in."""
+        have = self._store.with_password()
+        invited = {invite.user: moment(invite.expires_at) for invite in self._signup.live()}
         return [
-            {
-                "name": user.name,
-                "roles": list(user.roles),
-                "logins": list(user.logins),
-                "created_at": moment(user.created_at),
+            _listed(user)
+            | {
+                "password": user.name in have,
+                "invited_until": invited.get(user.name),
+                "locked_seconds": ceil(self._lockout.left(user.name)),
             }
             for user in self._store.users()
-            if user.bot is bots
+            if not user.bot
         ]
+
+    def bots(self) -> list[dict[str, Any]]:
+        return [_listed(user) for user in self._store.users() if user.bot]
 
     def add_bot(self, caller: Caller, asked: BotAdd) -> User:
         checked(RESOURCE_NAME, asked.name, "bot name", example="deploy")
@@ -122,11 +152,20 @@ class PeopleDesk:
             return self._issuer.sign(plan), plan.ends
 
     def _create(
-        self, caller: Caller, user: User, *, event: str = "user.create", code: str = "T1002I"
+        self,
+        caller: Caller,
+        user: User,
+        also: Callable[[Tx], bool] | None = None,
+        *,
+        event: str = "user.create",
+        code: str = "T1002I",
     ) -> None:
+        def create(tx: Tx) -> bool:
+            return tx.add_user(user) and (also is None or also(tx))
+
         facts = _facts(caller, user)
         with self._trail.attempt(event, ok=code, refused=f"{code[:-1]}E", **facts) as entry:
-            if not write_recorded(self._store, entry, lambda tx: tx.add_user(user)):
+            if not write_recorded(self._store, entry, create):
                 raise Conflict(f"user {user.name} already exists", hint="tctl users ls")
         self._changed()
 
@@ -149,6 +188,15 @@ class PeopleDesk:
         if user is None:
             raise NotFound(f"user {name[:64]!a} does not exist", hint="tctl users ls")
         return user
+
+
+def _listed(user: User) -> dict[str, Any]:
+    return {
+        "name": user.name,
+        "roles": list(user.roles),
+        "logins": list(user.logins),
+        "created_at": moment(user.created_at),
+    }
 
 
 def _removed(user: User) -> NotFound:

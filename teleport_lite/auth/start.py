@@ -10,6 +10,7 @@ from teleport_lite.pki.authority import new_ca
 from teleport_lite.store.protocols import Store, Tx
 
 NAME = "cluster_name"
+NAMES_KEY = "names_key"
 
 
 def found_cluster(store: Store, *, name: str, clock: Clock, chance: Chance) -> str:
@@ -50,3 +51,14 @@ def _found(tx: Tx, name: str, cas: list[CaKeys], born: Event) -> None:
     for role in PRESETS:
         tx.add_role(role)
     tx.record(born)
+
+
+def names_key(store: Store, chance: Chance) -> bytes:
+    """Key of the hashes that strangers meet: salts of names at login, tokens of invites.
+
+    Made once, so that they stay the same when auth starts again. It is no secret to whoever
+    has the database: the users stand in it.
+    """
+    fresh = chance.token(32)
+    store.write(lambda tx: tx.add_meta(NAMES_KEY, fresh))
+    return bytes.fromhex(store.meta(NAMES_KEY) or fresh)

@@ -40,7 +40,14 @@ class UserAdd(Message, frozen=True):
     name: str
     roles: list[str]
     logins: list[str] = []
-    ttl: str = ""  # of the invite link, once the web pages are there
+    ttl: str = ""  # of the invite link; "" is an hour
+
+
+class UserReset(Message, frozen=True):
+    """A link for a new password."""
+
+    name: str
+    ttl: str = ""  # "" is eight hours
 
 
 class UserUpdate(Message, frozen=True):

@@ -81,3 +81,10 @@ class InviteAccept(Message, frozen=True):
     token: str
     password: str
     source: str
+
+
+class MyNodes(Message, frozen=True):
+    """POST /v1/me/nodes, from a person: where may I go?"""
+
+    labels: dict[str, str] = {}
+    search: str = ""

@@ -12,7 +12,9 @@ from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import build
 from teleport_lite.auth.start import found_cluster
 from teleport_lite.model.event import Event
+from teleport_lite.model.host import Host
 from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
+from teleport_lite.pki.passwords import stretch
 from teleport_lite.plugin.builtin import builtin_book
 from teleport_lite.proto.codec import write
 from teleport_lite.proto.join import (
@@ -25,6 +27,13 @@ from teleport_lite.proto.join import (
     server_end_point,
     token_name,
 )
+from teleport_lite.proto.login import (
+    LoginChallenge,
+    LoginFinish,
+    LoginStart,
+    LoginWelcome,
+    Stretch,
+)
 from teleport_lite.secret import Secret
 from teleport_lite.store.memory import MemoryStore
 from teleport_lite.store.protocols import Store
@@ -33,6 +42,9 @@ from teleport_lite.testing.makers import TOKEN
 
 CLUSTER = "test.example"
 OURS = b"DER of the certificate that auth shows"
+PASSWORD = "correct horse staple"
+PROXY_ID = "f52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+SSH_KEY, TLS_CSR = new_ssh_key()[1], csr(new_tls_key(), "alice")
 ROOT = Caller(kind=Kind.ADMIN, name="root", address="local")
 
 
@@ -45,6 +57,13 @@ def the_host(host_id: str, *roles: str) -> Caller:
     return Caller(
         kind=Kind.HOST, name=host_id, address="192.0.2.7", roles=roles, our_certificate=OURS
     )
+
+
+@functools.cache
+def key_of(password: str, salt: str, time: int, memory: int, lanes: int) -> str:
+    """Slow on purpose, too: a tenth of a second for each password of each user."""
+    by = Stretch(salt=salt, time=time, memory=memory, lanes=lanes)
+    return stretch(Secret(password), by).reveal()
 
 
 @functools.cache
@@ -101,6 +120,55 @@ class Applicant:
         self.scram.set_server_final(welcome.server_final)
 
 
+@dataclass
+class Visitor:
+    """A person at `tsh login`, with keys of her own."""
+
+    name: str = "alice"
+    password: str = PASSWORD
+    address: str = "192.0.2.7"
+    sees: bytes = OURS  # the server certificate at her end of the connection
+    ttl: str = ""
+    changes: dict[str, Any] = field(default_factory=dict)  # of LoginFinish
+
+    def __post_init__(self) -> None:
+        self.ssh_key = SSH_KEY
+        self.tls_csr = TLS_CSR
+        self.scram: ScramClient | None = None
+
+    @property
+    def caller(self) -> Caller:
+        return stranger(self.address)
+
+    def _scram(self, key: str, nonce: str | None) -> ScramClient:
+        binding = (BINDING, server_end_point(self.sees))
+        return ScramClient([MECHANISM], self.name, key, binding, nonce)
+
+    def first(self, time: float) -> LoginStart:
+        opening = self._scram("unused", None)
+        self._nonce = str(opening.c_nonce)
+        return LoginStart(client_first=opening.get_client_first(), time=time)
+
+    def last(self, challenge: LoginChallenge) -> LoginFinish:
+        by = challenge.stretch
+        key = key_of(self.password, by.salt, by.time, by.memory, by.lanes)
+        self.scram = self._scram(key, self._nonce)
+        self.scram.get_client_first()
+        self.scram.set_server_first(challenge.server_first)
+        words = {
+            "session": challenge.session,
+            "client_final": self.scram.get_client_final(),
+            "ssh_key": self.ssh_key,
+            "tls_csr": self.tls_csr,
+            "ttl": self.ttl,
+        }
+        return LoginFinish(**(words | self.changes))
+
+    def believe(self, welcome: LoginWelcome) -> None:
+        assert self.scram is not None
+        self.scram.set_server_final(welcome.server_final)
+
+
 class Bench:
     """`bench.desks` is the auth role; nothing of it is faked but time, chance and the disk."""
 
@@ -144,6 +212,47 @@ class Bench:
         """The whole conversation, both sides for real. Raises what auth raises."""
         who = who or Applicant()
         return self.finish(who, self.begin(who, caller), caller)
+
+    # --- people
+
+    def user(self, name: str = "alice", password: str = PASSWORD, **words: Any) -> None:
+        """A user who has set a password, by the link and all."""
+        asked = {"name": name, "roles": ["access"], "logins": ["root"], **words}
+        made = self.ask("/v1/users/add", **asked)
+        self.accept(made["invite"]["token"], password)
+
+    def accept(self, token: str, password: str = PASSWORD, source: str = "198.51.100.5") -> Any:
+        """What a proxy asks when somebody has sent the page of a link."""
+        return self.ask(
+            "/v1/invite/accept", self.proxy(), token=token, password=password, source=source
+        )
+
+    def proxy(self) -> Caller:
+        """One that has joined."""
+        if self.store.host(PROXY_ID) is None:
+            host = Host(
+                id=PROXY_ID,
+                name="proxy-1",
+                roles=("Proxy",),
+                joined_at=self.clock.now(),
+                token_id="t",
+                ssh_key="key of proxy-1",
+                tls_key="PEM",
+            )
+            self.store.write(lambda tx: tx.put_host(host))
+        return the_host(PROXY_ID, "Proxy")
+
+    def challenge(self, who: Visitor) -> LoginChallenge:
+        asked = who.first(self.clock.now().timestamp())
+        return self.desks.logins.start(who.caller, asked)
+
+    def login(self, who: Visitor | None = None) -> LoginWelcome:
+        """The whole conversation, both sides for real. Raises what auth raises."""
+        who = who or Visitor()
+        last = who.last(self.challenge(who))
+        welcome = self.desks.logins.finish(who.caller, last)
+        who.believe(welcome)
+        return welcome
 
     # --- what is left behind
 

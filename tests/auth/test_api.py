@@ -2,12 +2,12 @@
 
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from teleport_lite.auth import api
 from teleport_lite.auth.api import ROUTES, answer
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.daemon.auth_role import Doorman
@@ -29,6 +29,12 @@ WORDS: dict[str, dict[str, Any]] = {
     "/v1/ca": {},
     "/v1/join/start": {"client_first": "x", "node_name": "w", "time": 0},
     "/v1/join/finish": {"session": "x", "client_final": "x", "hello": HELLO},
+    "/v1/login/start": {"client_first": "x", "time": 0},
+    "/v1/login/finish": {"session": "x", "client_final": "x", "ssh_key": SSH, "tls_csr": CSR},
+    "/v1/invite/look": {"token": "x", "source": "192.0.2.9"},
+    "/v1/invite/accept": {"token": "x", "password": "x", "source": "192.0.2.9"},
+    "/v1/me": {},
+    "/v1/me/nodes": {},
     "/v1/host/renew": {"hello": HELLO},
     "/v1/status": {},
     "/v1/tokens/add": {"types": "node"},
@@ -39,6 +45,8 @@ WORDS: dict[str, dict[str, Any]] = {
     "/v1/resources/create": {"resource": {"kind": "role", "metadata": {"name": "r"}, "spec": {}}},
     "/v1/resources/remove": {"kind": "user", "name": "nosuch"},
     "/v1/users/add": {"name": "new", "roles": []},
+    "/v1/users/reset": {"name": "nosuch"},
+    "/v1/users/unlock": {"name": "nosuch"},
     "/v1/users/list": {},
     "/v1/users/update": {"name": "nosuch"},
     "/v1/users/remove": {"name": "nosuch"},
@@ -54,14 +62,32 @@ WORDS: dict[str, dict[str, Any]] = {
 }
 # Who gets as far as the desk. Everybody else is turned away at the door.
 EVERYBODY = frozenset(
-    {"anyone", "admin", "host", "bot", "no roles", "access", "editor", "auditor", "removed user"}
+    {
+        "anyone",
+        "admin",
+        "host",
+        "proxy",
+        "bot",
+        "no roles",
+        "access",
+        "editor",
+        "auditor",
+        "removed user",
+    }
 )
 CONFIG = frozenset({"admin", "editor"})
 MAY: dict[str, frozenset[str]] = {
     "/v1/ca": EVERYBODY,
     "/v1/join/start": EVERYBODY,
     "/v1/join/finish": EVERYBODY,
-    "/v1/host/renew": frozenset({"host", "bot"}),
+    "/v1/login/start": EVERYBODY,
+    "/v1/login/finish": EVERYBODY,
+    "/v1/invite/look": frozenset({"proxy"}),
+    "/v1/invite/accept": frozenset({"proxy"}),
+    # Who may ask about herself is decided by the desk, which knows whether she is still there.
+    "/v1/me": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
+    "/v1/me/nodes": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
+    "/v1/host/renew": frozenset({"host", "proxy", "bot"}),
     "/v1/status": CONFIG | {"access", "auditor"},
     "/v1/tokens/add": CONFIG,
     "/v1/tokens/list": CONFIG,
@@ -71,6 +97,8 @@ MAY: dict[str, frozenset[str]] = {
     "/v1/resources/create": CONFIG,
     "/v1/resources/remove": CONFIG,
     "/v1/users/add": CONFIG,
+    "/v1/users/reset": CONFIG,
+    "/v1/users/unlock": CONFIG,
     "/v1/users/list": CONFIG,
     "/v1/users/update": CONFIG,
     "/v1/users/remove": CONFIG,
@@ -87,6 +115,7 @@ MAY: dict[str, frozenset[str]] = {
 NOBODY = frozenset({"locked user", "locked role", "locked host", "locked bot", "removed host"})
 
 HOST_ID = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+PROXY_ID = "f52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 BOT_ID = "e52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 
 
@@ -98,6 +127,7 @@ CALLERS: dict[str, Caller] = {
     "anyone": stranger(),
     "admin": ROOT,
     "host": the_host(HOST_ID, "Node"),
+    "proxy": the_host(PROXY_ID, "Node", "Proxy"),
     "bot": Caller(
         kind=Kind.BOT, name="bot-deploy", address="192.0.2.7", bot_instance=BOT_ID, roles=()
     ),
@@ -116,6 +146,16 @@ CALLERS: dict[str, Caller] = {
 }
 
 
+# Where the socket's own administrator is turned away, somebody who is not.
+WELCOME_AT = {
+    "/v1/host/renew": CALLERS["bot"],
+    "/v1/invite/look": CALLERS["proxy"],
+    "/v1/invite/accept": CALLERS["proxy"],
+    "/v1/me": CALLERS["access"],
+    "/v1/me/nodes": CALLERS["access"],
+}
+
+
 @pytest.fixture(scope="module")
 def crowd() -> Bench:
     """A cluster in which every caller of the table is known, and some are locked."""
@@ -125,7 +165,7 @@ def crowd() -> Bench:
     bench.ask("/v1/users/add", name="none", roles=[])
     bench.ask("/v1/users/add", name="locked", roles=["editor"])
     bench.ask("/v1/bots/add", name="deploy")
-    for host_id in (HOST_ID, "99999999-b260-41d0-bb5a-e23b0cfe0f8f"):
+    for host_id in (HOST_ID, PROXY_ID, "99999999-b260-41d0-bb5a-e23b0cfe0f8f"):
         host = Host(
             id=host_id,
             name="web-1",
@@ -150,14 +190,7 @@ def comes_through(bench: Bench, path: str, caller: Caller, monkeypatch) -> bool:
     """Whether the desk is asked at all; what it would answer is tested elsewhere."""
     asked: list[str] = []
     route = ROUTES[path]
-    stand_in = api.Route(
-        who=route.who,
-        reads=route.reads,
-        answer=lambda d, c, m: asked.append(path) or {},
-        resource=route.resource,
-        verb=route.verb,
-        limit=route.limit,
-    )
+    stand_in = replace(route, answer=lambda d, c, m: asked.append(path) or {})
     monkeypatch.setitem(ROUTES, path, stand_in)
     try:
         answer(bench.desks, path, caller, write(WORDS[path]))
@@ -190,20 +223,18 @@ def test_an_administrator_gets_an_answer_or_an_error_we_mean(path: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(ROUTES))
 @pytest.mark.parametrize("raw", [b"x", b"[]", b'{"surprise": 1}', b"\xff"])
-def test_words_that_cannot_be_read_are_malformed(path: str, raw: bytes) -> None:
-    callers = {"/v1/host/renew": CALLERS["bot"]}
+def test_words_that_cannot_be_read_are_malformed(crowd: Bench, path: str, raw: bytes) -> None:
     with pytest.raises(Malformed):
-        answer(Bench().desks, path, callers.get(path, ROOT), raw)
+        answer(crowd.desks, path, WELCOME_AT.get(path, ROOT), raw)
 
 
 @pytest.mark.parametrize("path", sorted(ROUTES))
-def test_a_route_reads_no_more_than_its_limit(path: str) -> None:
+def test_a_route_reads_no_more_than_its_limit(crowd: Bench, path: str) -> None:
     limit = ROUTES[path].limit
     for_people = "admin" in MAY[path] and "anyone" not in MAY[path]
     assert limit == (MAX_ADMIN if for_people else MAX_JOIN)
-    callers = {"/v1/host/renew": CALLERS["bot"]}
     with pytest.raises(Malformed, match="the most we read is"):
-        answer(Bench().desks, path, callers.get(path, ROOT), b" " * (limit + 1))
+        answer(crowd.desks, path, WELCOME_AT.get(path, ROOT), b" " * (limit + 1))
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/tokens", "/v2/ca", "/v1/ca/", "\x1b[2J"])
@@ -225,7 +256,23 @@ def test_a_role_counts_while_it_is_both_given_and_in_the_certificate() -> None:
     bench.ask("/v1/users/update", name="alice", roles=["auditor", "editor"])
     with pytest.raises(Denied):
         bench.ask("/v1/tokens/list", person("alice", "auditor"))
-    assert bench.ask("/v1/tokens/list", person("alice", "auditor", "editor")) == {"tokens": []}
+    assert bench.ask("/v1/tokens/list", person("alice", "auditor", "editor"))["tokens"]
+
+
+def test_links_of_users_are_shown_to_those_who_could_make_them() -> None:
+    """Whoever has the link of a user can become that user."""
+    bench = Bench()
+    tokens = Role(name="tokens", allow=Condition(rules=(Rule(resources=("token",), verbs=("*",)),)))
+    bench.store.write(lambda tx: tx.add_role(tokens))
+    bench.ask("/v1/users/add", name="alice", roles=["tokens"])
+    link = bench.ask("/v1/users/add", name="bob", roles=["editor"])["invite"]["token"]
+    join = bench.ask("/v1/tokens/add", types="node")["token"]
+    alice, bob = person("alice", "tokens"), person("bob", "editor")
+    assert [each["token"] for each in bench.ask("/v1/tokens/list", alice)["tokens"]] == [join]
+    with pytest.raises(NotFound, match="token not found"):
+        bench.ask("/v1/tokens/remove", alice, token=link)
+    assert link in {each["token"] for each in bench.ask("/v1/tokens/list", bob)["tokens"]}
+    assert bench.ask("/v1/tokens/remove", bob, token=link) == {"token": link}
 
 
 def test_a_deny_in_one_role_wins() -> None:

@@ -21,7 +21,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def limit(clock: FakeClock) -> GuessLimit:
-    return GuessLimit(clock)
+    return GuessLimit(clock, "joins")
 
 
 def test_twenty_failures_and_then_ten_a_minute(limit: GuessLimit, clock: FakeClock) -> None:

@@ -59,6 +59,9 @@ def test_a_user_is_added_listed_changed_and_removed() -> None:
         "roles": ["access"],
         "logins": ["root"],
         "created_at": "2026-03-02T12:00:00Z",
+        "password": False,
+        "invited_until": "2026-03-02T13:00:00Z",
+        "locked_seconds": 0,
     }
     bench.later(hours=1)
     bench.ask("/v1/users/update", name="alice", roles=["auditor"])

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from teleport_lite.auth import scram
-from teleport_lite.auth.scram import TALK_LIFE, Talks, make_verifier
+from teleport_lite.auth.scram import TALK_LIFE, Decoys, Talks, make_verifier
 from teleport_lite.errors import Denied, Malformed, Unavailable
 from teleport_lite.secret import Secret
 from teleport_lite.testing.fakes import FakeChance, FakeClock
@@ -18,8 +18,8 @@ from tests.auth.bench import OURS, Applicant
 VERIFIER = make_verifier(Secret(TOKEN), b"sixteen of bytes")
 
 
-def talks(find: Callable[[str], scram.Verifier | None] = lambda name: VERIFIER) -> Talks:
-    return Talks(FakeClock(), FakeChance(), find)
+def talks(find: Callable[[str], scram.Verifier] = lambda name: VERIFIER) -> Talks:
+    return Talks(FakeClock(), FakeChance(), find, "join")
 
 
 def a_first() -> str:
@@ -61,19 +61,19 @@ def test_a_stranger_proves_nothing(final: str) -> None:
     open_talks = talks()
     session, _ = open_talks.begin(a_first(), OURS)
     with pytest.raises(Denied, match="the proof does not fit"):
-        open_talks.prove(session, final)
+        open_talks.take(session).prove(final)
 
 
 @given(st.text())
 def test_a_session_that_was_never_opened_is_not_there(session: str) -> None:
     with pytest.raises(Denied, match="not finished in time, or begun elsewhere"):
-        talks().prove(session, "")
+        talks().take(session)
 
 
 def test_there_are_only_so_many_talks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scram, "MAX_TALKS", 3)
     clock = FakeClock()
-    open_talks = Talks(clock, FakeChance(), lambda name: VERIFIER)
+    open_talks = Talks(clock, FakeChance(), lambda name: VERIFIER, "join")
     for _ in range(3):
         open_talks.begin(a_first(), OURS)
     with pytest.raises(Unavailable, match="too many joins at once") as full:
@@ -89,19 +89,59 @@ def test_a_talk_that_is_over_makes_room(monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(5):
         session, _ = open_talks.begin(a_first(), OURS)
         with pytest.raises(Denied):
-            open_talks.prove(session, "c=x,r=x,p=x")
+            open_talks.take(session).prove("c=x,r=x,p=x")
 
 
 def test_sessions_cannot_be_mixed_up() -> None:
     open_talks = talks()
     one, other = Applicant(), Applicant()
-    first, final = open_talks.begin(one.first(0).client_first, OURS)
+    first, talk = open_talks.begin(one.first(0).client_first, OURS)
     second, _ = open_talks.begin(other.first(0).client_first, OURS)
-    proof = one.last(first, final).client_final
+    proof = one.last(first, talk.server_first).client_final
     with pytest.raises(Denied, match="the proof does not fit"):
-        open_talks.prove(second, proof)
-    name, _ = open_talks.prove(first, proof)
-    assert len(name) == 64
+        open_talks.take(second).prove(proof)
+    taken = open_talks.take(first)
+    assert len(taken.name) == 64
+    assert taken.prove(proof).startswith("v=")
+
+
+def test_a_talk_is_taken_once() -> None:
+    open_talks = talks()
+    session, _ = open_talks.begin(a_first(), OURS)
+    open_talks.take(session)
+    with pytest.raises(Denied, match="not finished in time"):
+        open_talks.take(session)
+
+
+def test_one_source_cannot_take_all_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scram, "MAX_OF_SOURCE", 2)
+    clock = FakeClock()
+    open_talks = Talks(clock, FakeChance(), lambda name: VERIFIER, "login")
+    session, _ = open_talks.begin(a_first(), OURS, "192.0.2.1")
+    open_talks.begin(a_first(), OURS, "192.0.2.1")
+    with pytest.raises(Unavailable, match="too many logins at once"):
+        open_talks.begin(a_first(), OURS, "192.0.2.1")
+    open_talks.begin(a_first(), OURS, "192.0.2.2")
+    open_talks.take(session)
+    open_talks.begin(a_first(), OURS, "192.0.2.1")
+    clock.tick(seconds=TALK_LIFE + 0.1)
+    for _ in range(2):
+        open_talks.begin(a_first(), OURS, "192.0.2.1")
+
+
+# Decoys
+
+
+def test_a_name_nobody_has_gets_the_same_answer_every_time_and_its_own() -> None:
+    decoys = Decoys(b"key")
+    assert decoys.verifier("eve") == Decoys(b"key").verifier("eve")
+    others = [decoys.verifier("mallory"), Decoys(b"another").verifier("eve")]
+    for other in others:
+        assert not {other.salt, other.stored_key} & {
+            decoys.verifier("eve").salt,
+            decoys.verifier("eve").stored_key,
+        }
+    assert decoys.salt("eve", "one use") != decoys.salt("eve", "another")
 
 
 def test_what_the_store_keeps_is_not_the_token() -> None:

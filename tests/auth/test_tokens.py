@@ -53,6 +53,7 @@ def test_an_invitation_has_all_that_its_holder_needs() -> None:
         "ca_pins": bench.desks.cas.pins(),
         "auth_server": "auth.example:3025",
         "proxy_server": "",
+        "door": "auth_server",
         "warnings": [],
     }
 

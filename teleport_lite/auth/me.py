@@ -1,0 +1,68 @@
+"""What a person may ask about herself: who she is here, and which nodes are hers to enter."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from teleport_lite.access.decide import logins_of, may_open_shell
+from teleport_lite.access.verdict import Allowed
+from teleport_lite.auth.caller import Caller
+from teleport_lite.errors import Denied
+from teleport_lite.model.user import Role, User
+from teleport_lite.proto.login import MyNodes
+from teleport_lite.store.protocols import Store
+
+Doc = dict[str, Any]
+
+
+class MeDesk:
+    def __init__(self, *, store: Store, cluster: str, nodes: Callable[[], list[Doc]]) -> None:
+        self._store, self._cluster, self._nodes = store, cluster, nodes
+
+    def me(self, caller: Caller) -> Doc:
+        """Roles and logins as they are now, as far as the certificate has them."""
+        user, roles = self._person(caller)
+        return {
+            "user": user.name,
+            "roles": [role.name for role in roles],
+            "logins": list(logins_of(user, roles)),
+            "traits": {key: list(values) for key, values in user.traits.items()},
+            "cluster": self._cluster,
+        }
+
+    def nodes(self, caller: Caller, asked: MyNodes) -> Doc:
+        """Nodes on which a role of the caller allows some login, with those logins.
+
+        `labels` have to be there as they are; each word of `search` in a name, a label or the
+        UUID. The node decides again when somebody comes.
+        """
+        user, roles = self._person(caller)
+        words = asked.search.lower().split()
+        found = []
+        for node in self._nodes():
+            if not (asked.labels.items() <= node["labels"].items() and _has(node, words)):
+                continue
+            logins = _logins_at(user, roles, node)
+            if logins:
+                found.append(node | {"logins": logins})
+        return {"nodes": found}
+
+    def _person(self, caller: Caller) -> tuple[User, list[Role]]:
+        user = self._store.user(caller.name)
+        if user is None:
+            raise Denied(f"user {caller.name} does not exist any more")
+        names = [name for name in user.roles if name in caller.roles]
+        return user, [role for name in names if (role := self._store.role(name)) is not None]
+
+
+def _logins_at(user: User, roles: Sequence[Role], node: Doc) -> list[str]:
+    return [
+        login
+        for login in logins_of(user, roles)
+        if isinstance(may_open_shell(roles, user.traits, login, node["labels"]), Allowed)
+    ]
+
+
+def _has(node: Doc, words: Sequence[str]) -> bool:
+    labels = (f"{key}={value}" for key, value in node["labels"].items())
+    text = "\n".join((node["hostname"], node["id"], node["address"], *labels)).lower()
+    return all(word in text for word in words)
