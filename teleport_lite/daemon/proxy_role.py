@@ -8,12 +8,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.address import join_address, split_address
 from teleport_lite.config.model import Config
+from teleport_lite.config.proxy_service import dns_name
 from teleport_lite.daemon.proxy_place import place_of
 from teleport_lite.errors import Error, Malformed
 from teleport_lite.net.listen import listen
@@ -39,7 +41,10 @@ from teleport_lite.proxy.ssh_gate import SshGate
 from teleport_lite.proxy.throttle import Throttle
 from teleport_lite.proxy.tunnels import Tunnels
 from teleport_lite.proxy.web import WebPages
-from teleport_lite.proxy.web_door import WebDoor
+from teleport_lite.proxy.web_door import WebDoor, shake_hands
+
+if TYPE_CHECKING:  # its libraries take a quarter of a second, and few need them
+    from teleport_lite.net.acme import Acme
 
 log = logging.getLogger("teleport_lite.proxy")
 
@@ -68,6 +73,7 @@ class ProxyRole:
         self.certificates = Certificates(config.proxy.https_keypairs, clock)
         self.certificates.load()
         self.meter = Meter()
+        self._acme: Acme | None = None
         self._ports: list[Port] = []
         self._chores: list[asyncio.Task[None]] = []
         self._on_event: Callable[[AgentEvent], None] = lambda _: None
@@ -81,6 +87,7 @@ class ProxyRole:
         self.renewed(identity)
         await self._web.start()
         self._listen()
+        self._certify()
         self._every(MINUTE, self._report, "relayed bytes", in_thread=False)
         reload = self._config.proxy.https_keypairs_reload
         if self._config.proxy.https_keypairs and reload is not None:
@@ -171,6 +178,8 @@ class ProxyRole:
         """Stop accepting, ask agents to come back later, end what is open."""
         for port in self._ports:
             port.stop_accepting()
+        if self._acme is not None:
+            self._acme.stop()
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
@@ -208,6 +217,25 @@ class ProxyRole:
         self.place = place_of(self._config, self._auth_addresses[0])
         log.info("proxy listens on %s, ssh on %s, tunnels on %s", web, ssh or web, tunnel or web)
 
+    def _certify(self) -> None:
+        """Certificates by ACME, if they are wanted."""
+        wish = self._config.proxy.acme
+        if not wish.enabled:
+            return
+        from teleport_lite.net.acme import Acme
+
+        names = [dns_name(each) for each in self._config.proxy.public_addrs]
+        self._acme = Acme(
+            names=list(dict.fromkeys(name for name in names if name)),
+            data_dir=self._config.data_dir,
+            directory=wish.uri,
+            email=wish.email,
+            clock=self._clock,
+            chance=self._chance,
+            on_certificate=self.certificates.use_acme,
+        )
+        self._acme.start()
+
     def _open(
         self, key: str, kinds: frozenset[Kind], route: Callable[[Arrival], Awaitable[None]]
     ) -> str:
@@ -243,7 +271,9 @@ class ProxyRole:
                 await self._web.serve(arrival.socket, arrival.peer[0], shown.context)
             case Errand.PLAIN:
                 await send_to_https(arrival.socket, self.facts().proxy)
-            case Errand.ACME | Errand.JUMP:
+            case Errand.ACME:
+                await self._answer_authority(arrival)
+            case Errand.JUMP:
                 raise Malformed(f"{found.errand} is not served here")
 
     async def _route_tunnel(self, arrival: Arrival) -> None:
@@ -262,6 +292,14 @@ class ProxyRole:
         if via:
             raise Malformed(f"proxy {via} takes us for {found.proxy[:64]!a}")
         await self.passing.on(arrival, [other.address], found.proxy)
+
+    async def _answer_authority(self, arrival: Arrival) -> None:
+        """A handshake is all it wants to see (RFC 8737 §3)."""
+        name = arrival.opening.sni
+        context = self._acme.responder(name) if self._acme is not None else None
+        if context is None:
+            raise Malformed(f"no certificate for {name[:64]!a} is being ordered here")
+        await shake_hands(arrival.socket, context)
 
     # --- chores
 

@@ -120,6 +120,22 @@ class WebDoor:
             _drop(visit)
 
 
+async def shake_hands(wire: socket.socket, context: Context, *, timeout: float = 10.0) -> None:
+    """TLS, and then goodbye. Owns `wire`; never raises."""
+    transport = None
+    try:
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+            asyncio.Protocol, wire, ssl=context, ssl_handshake_timeout=timeout
+        )
+    except OSError as why:
+        log.debug("TLS handshake failed: %s", why)
+    finally:
+        if transport is None:
+            wire.close()
+        else:
+            transport.close()
+
+
 def _drop(visit: _Visit) -> None:
     if visit.transport is not None:
         # Python 3.11.2 (Debian 12): the transport of a TLS connection that has ended raises it.
