@@ -9,7 +9,8 @@ from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import JoinRequest, join
 from teleport_lite.agent.pending import PendingKeys
-from teleport_lite.agent.renew import certificate_refused, untrusted, way_of
+from teleport_lite.agent.probe import untrusted
+from teleport_lite.agent.renew import certificate_refused, way_of
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.net.http import Connection

@@ -13,7 +13,7 @@ from scramp import ScramClient, ScramException
 
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
-from teleport_lite.agent.probe import Auth, check_clock, find_auth, trusted_cas
+from teleport_lite.agent.probe import Auth, check_clock, find_auth, trusted_cas, untrusted
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.net.http import Connection
@@ -159,6 +159,8 @@ def _talk(auth: Auth, cas: list[str], request: JoinRequest, keys: Keys) -> Welco
         with Connection.tls(auth.way, context) as wire:
             return _prove(wire, request, keys)
     except ssl.SSLError as why:
+        if not isinstance(why, ssl.SSLCertVerificationError):
+            raise untrusted(auth.way.name, why) from why
         raise Denied(
             f"{auth.way.name} shows a CA but holds no certificate of it "
             f"({(why.reason or str(why)).lower().replace('_', ' ')}); something may be "

@@ -10,8 +10,8 @@ from typing import Protocol
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, identity_of
-from teleport_lite.agent.probe import cut_off_at
-from teleport_lite.agent.renew import certificate_refused, renewal, untrusted, way_of
+from teleport_lite.agent.probe import cut_off_at, untrusted
+from teleport_lite.agent.renew import certificate_refused, renewal, way_of
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import KINDS, Error, Unavailable
 from teleport_lite.net.stream import StreamClient

@@ -103,6 +103,24 @@ def cut_off_at(address: str, *, timeout: float) -> Unavailable | None:
     return None
 
 
+def untrusted(address: str, why: ssl.SSLError) -> Error:
+    """We hold an identity, and TLS to auth fails all the same: who does not trust whom?"""
+    reason = (why.reason or str(why)).lower().replace("_", " ")
+    if isinstance(why, ssl.SSLCertVerificationError):
+        return Denied(
+            f"{address} is not the auth server this host joined: {why.verify_message}",
+            hint="if the cluster was rebuilt, start with a new token; else check the address",
+            log="server untrusted",
+        )
+    if "alert" in reason and ("unknown ca" in reason or "certificate" in reason):
+        return Denied(
+            f"{address} does not accept this host's certificate ({reason})",
+            hint="start with a new token to join again",
+            log="client untrusted",
+        )
+    return Unavailable(f"{address}: TLS handshake failed ({reason})")
+
+
 def _auth(way: Way, bundle: Bundle, clock: Clock) -> Auth:
     return Auth(way, bundle, clock.now().timestamp() - bundle.time)
 

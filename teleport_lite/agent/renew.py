@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, hello_of, identity_of
+from teleport_lite.agent.probe import cut_off_at, untrusted
 from teleport_lite.errors import Denied, Error, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
@@ -16,6 +17,7 @@ from teleport_lite.proto.join import Renew, Welcome
 # Certificates last 30 days; twice a day keeps a host a month away from trouble at any time.
 EVERY = timedelta(hours=12)
 JITTER = 0.2
+PROBE_TIMEOUT = 5.0
 
 
 def renewal(identity: Identity, keys: Keys, node_name: str) -> Renew:
@@ -44,7 +46,9 @@ def renew(
             return _renew_at(identity, address, node_name, keys)
         except Unavailable as why:
             failures.append(why)
-    raise failures[0] if failures else Unavailable("no auth server is configured")
+    if not failures:
+        raise Unavailable("no auth server is configured")
+    raise cut_off_at(servers[0], timeout=PROBE_TIMEOUT) or failures[0]
 
 
 def _renew_at(identity: Identity, address: str, node_name: str, keys: Keys) -> Identity:
@@ -64,24 +68,6 @@ def way_of(identity: Identity, address: str) -> Way:
     address that was auth yesterday may be a proxy today.
     """
     return Way(address, identity.cluster)
-
-
-def untrusted(address: str, why: ssl.SSLError) -> Error:
-    """We hold an identity, and TLS to auth fails all the same: who does not trust whom?"""
-    reason = (why.reason or str(why)).lower().replace("_", " ")
-    if isinstance(why, ssl.SSLCertVerificationError):
-        return Denied(
-            f"{address} is not the auth server this host joined: {why.verify_message}",
-            hint="if the cluster was rebuilt, start with a new token; else check the address",
-            log="server untrusted",
-        )
-    if "alert" in reason and ("unknown ca" in reason or "certificate" in reason):
-        return Denied(
-            f"{address} does not accept this host's certificate ({reason})",
-            hint="start with a new token to join again",
-            log="client untrusted",
-        )
-    return Unavailable(f"{address}: TLS handshake failed ({reason})")
 
 
 def certificate_refused(identity: Identity, address: str, *, timeout: float) -> Denied | None:

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from teleport_lite.agent.join import join
-from teleport_lite.agent.renew import EVERY, certificate_refused, due, renew, untrusted
+from teleport_lite.agent.probe import untrusted
+from teleport_lite.agent.renew import EVERY, certificate_refused, due, renew
 from teleport_lite.errors import Denied, NotFound, Unavailable
 from teleport_lite.pki.verify import check_leaf
 from teleport_lite.testing.fakes import T0

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.net.way import Way
 from teleport_lite.secret import Secret
 from teleport_lite.testing.certs import PaperCluster
+from teleport_lite.testing.fakes import FakeClock
 from teleport_lite.testing.makers import TOKEN
 from tests.agent.rig import Auth, Hijacker, an_identity, off_by
 from tests.agent.test_link import Agent
@@ -109,8 +111,9 @@ def _refusal(auth: Auth, **changes: object) -> Error:
     return why.value
 
 
-def test_a_proxy_that_can_not_reach_auth_says_so(auth: Auth, proxy: Relay) -> None:
-    proxy.cut_off = True
+@pytest.mark.parametrize("polite", [True, False])
+def test_a_proxy_that_can_not_reach_auth_says_so(auth: Auth, proxy: Relay, polite: bool) -> None:
+    proxy.cut_off, proxy.polite = True, polite
     why = _refusal(auth, servers=(proxy.address,))
     assert isinstance(why, Unavailable)
     assert why.message == (
@@ -157,6 +160,25 @@ def test_a_proxy_whose_balancer_wants_its_own_name(auth: Auth, proxy: Relay) -> 
     proxy.web.sni_callback = refuse
     found = find_auth(proxy.address, auth.bench.clock)
     assert found.way == Way(proxy.address, "test.example")
+
+
+@pytest.mark.parametrize("polite", [True, False])
+def test_a_proxy_that_dies_in_the_middle_is_no_attack(
+    auth: Auth, proxy: Relay, polite: bool
+) -> None:
+    """Auth was found through it, and gone when the proof was to be made."""
+    auth.bench.token()
+    proxy.polite = polite
+    clock = auth.bench.clock
+
+    class Fickle(FakeClock):
+        def now(self) -> datetime:
+            proxy.cut_off = True
+            return clock.now()
+
+    why = _refusal(auth, servers=(proxy.address,), clock=Fickle(clock.now()))
+    assert isinstance(why, Unavailable)
+    join(auth.wish(servers=(auth.address,)))
 
 
 # A proxy that is not what it says
@@ -261,7 +283,7 @@ def test_it_renews_and_is_refused_through_a_proxy_as_if_straight(
     assert "is not the auth server this host joined" in why.message
     proxy.cut_off = True
     assert rejected(renewed, (proxy.address,)) is None, "auth is away, no more"
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match=r"is a proxy of cluster test\.example and answers"):
         renew(renewed, [proxy.address], node_name="web-1")
 
 

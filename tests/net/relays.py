@@ -27,6 +27,7 @@ class Relay(Little):
         self.asked: list[str] = []  # paths of the web
         self.find: dict[str, Any] = {"cluster_name": cluster, "proxy": {}, "server_version": "1"}
         self.cut_off = False  # auth can not be reached from here
+        self.polite = False  # then ends what it can not pass on; else resets it
 
     def _serve_one(self, wire: socket.socket) -> None:
         hello = wire.recv(65536, socket.MSG_PEEK)
@@ -34,6 +35,8 @@ class Relay(Little):
             self.passed += 1
             if not self.cut_off:
                 self._pass_on(wire)
+            elif self.polite:
+                wire.recv(65536)
             return
         assert AUTH.encode() not in hello, "a name of a cluster that is not ours"
         with self.web.wrap_socket(wire, server_side=True) as tls:
