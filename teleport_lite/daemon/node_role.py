@@ -1,5 +1,6 @@
 """The SSH service in this process: the zygote is started first, the listener comes last."""
 
+import socket
 from collections.abc import Callable
 
 from teleport_lite.ambient import Chance, Clock
@@ -26,11 +27,15 @@ class NodeRole:
         chance: Chance,
         on_event: Callable[[AgentEvent], None],
         on_lost: Callable[[], None],
+        listens: bool,
     ) -> None:
-        """Raises Unavailable when the address can not be had."""
-        wire = listen(self._config.node.listen_addr, "ssh_service.listen_addr")
+        """Raises Unavailable when the address can not be had. A node that does not listen is
+        given its connections by `take`."""
+        sockets = []
+        if listens:
+            sockets.append(listen(self._config.node.listen_addr, "ssh_service.listen_addr"))
         self._listener = SshListener(
-            sockets=[wire],
+            sockets=sockets,
             zygote=self._zygote,
             clock=clock,
             chance=chance,
@@ -38,6 +43,13 @@ class NodeRole:
             on_lost=on_lost,
         )
         await self._listener.start()
+
+    def take(self, sock: socket.socket, peer: tuple[str, int], local: tuple[str, int]) -> None:
+        """A connection that came through a tunnel. `peer` is the client, as the proxy saw it."""
+        if self._listener is None:
+            sock.close()
+        else:
+            self._listener.take(sock, peer=peer, local=local)
 
     def recheck(self) -> None:
         """Locks or roles have changed: live sessions are judged again."""
