@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ class Doorway:
             protocol = self._protocol()
             link = self._links[protocol] = Link(name)
             link.task = self._spawn(serve(wire, protocol, link), f"connection {name}")
-            link.task.add_done_callback(lambda _, wire=wire, link=link: _close(wire, link))
+            link.task.add_done_callback(partial(_close, wire, link))
 
     def _make_room(self) -> bool:
         """False if there are as many connections as there may be, and all of them in use.
@@ -236,7 +237,7 @@ class Doorway:
         if header is None:
             return
         try:
-            link.address = check_attested(header, self._attested)[0]
+            (link.address, _), _ = check_attested(header, self._attested)
         except Error as why:
             self.unattested += 1
             self._seldom.warning(
@@ -273,7 +274,7 @@ class Doorway:
         return task
 
 
-def _close(wire: socket.socket, link: Link) -> None:
+def _close(wire: socket.socket, link: Link, _: asyncio.Task[None]) -> None:
     """What nobody serves. A task that is cancelled before it began could not do it by itself."""
     if link.transport is None:
         wire.close()

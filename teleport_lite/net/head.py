@@ -60,13 +60,15 @@ async def take_header(wire: socket.socket) -> ProxyHeader | None:
         wanted = found
 
 
-def check_attested(header: ProxyHeader, attested: Attested | None) -> Address:
-    """The source of a header that a proxy of this cluster has signed. Raises Denied for others."""
+def check_attested(header: ProxyHeader, attested: Attested | None) -> tuple[Address, str]:
+    """The source that a header names, and the UUID of the proxy of this cluster that vouches.
+
+    Raises Denied if none does.
+    """
     signed = header.tlv(TLV)
     if signed is None or attested is None or header.source is None or header.target is None:
         raise Denied("a PROXY header that no proxy of this cluster has signed is not believed")
-    attested(signed, header.source, header.target)
-    return header.source
+    return header.source, attested(signed, header.source, header.target)
 
 
 def ready(wire: socket.socket, wanted: int) -> bool:

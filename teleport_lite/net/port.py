@@ -51,6 +51,7 @@ class Arrival:
     peer: Address  # the real client, if a PROXY header we believe names it
     local: Address  # where the client believes it has connected to
     socket: socket.socket  # non-blocking, of no event loop yet
+    proxy: str = ""  # UUID of the proxy of this cluster that has passed it on and vouches for peer
 
 
 @dataclass(slots=True, eq=False)
@@ -237,11 +238,14 @@ class Port:
         wire = pending.wire
         local = wire.getsockname()
         local = (plain_address(local[0]), local[1])
-        header = await take_header(wire)
-        if header is not None or self._mode == ON:
-            peer, local = self._believe(header, peer, local)
+        header, proxy = await take_header(wire), ""
+        if header is not None:
+            proxy = self._vouched(header, peer)
+            peer, local = header.source or peer, header.target or local
             self._move(pending, source_of(peer[0]))
-        return Arrival(await self._opening(pending), peer, local, wire)
+        elif self._mode == ON:
+            raise Malformed("there is no PROXY header, and this port wants one")
+        return Arrival(await self._opening(pending), peer, local, wire, proxy)
 
     async def _opening(self, pending: _Pending) -> Opening:
         """Raises Malformed as soon as it is clear that it can not become one."""
@@ -257,29 +261,26 @@ class Port:
             raise Malformed(f"this port does not speak {found.kind.upper()}")
         return found
 
-    def _believe(
-        self, header: ProxyHeader | None, peer: Address, local: Address
-    ) -> tuple[Address, Address]:
-        """The real ends. Raises Malformed and Denied."""
-        if header is None:
-            raise Malformed("there is no PROXY header, and this port wants one")
-        if self._mode != ON:
-            self._check(header, peer)
-        self.counts["relayed"] += 1
-        return header.source or peer, header.target or local
-
-    def _check(self, header: ProxyHeader, peer: Address) -> None:
+    def _vouched(self, header: ProxyHeader, peer: Address) -> str:
+        """Who vouches for a header that is believed. Raises Denied for one that is not."""
         try:
-            check_attested(header, self._attested)
+            _, proxy = check_attested(header, self._attested)
         except Denied as why:
-            self.counts["unattested"] += 1
-            if header.tlv(TLV) is not None:
-                self._seldom.warning(
-                    "signature", "%s relays a connection: %s: %s", peer[0], why.message, why.log
-                )
-            elif self._mode == UNSPECIFIED:
-                self._seldom.warning("header", UNASKED_FOR, peer[0])
-            raise
+            if self._mode != ON:
+                self._tell(header, peer, why)
+                raise
+            proxy = ""
+        self.counts["relayed"] += 1
+        return proxy
+
+    def _tell(self, header: ProxyHeader, peer: Address, why: Denied) -> None:
+        self.counts["unattested"] += 1
+        if header.tlv(TLV) is not None:
+            self._seldom.warning(
+                "signature", "%s relays a connection: %s: %s", peer[0], why.message, why.log
+            )
+        elif self._mode == UNSPECIFIED:
+            self._seldom.warning("header", UNASKED_FOR, peer[0])
 
     def _move(self, pending: _Pending, source: str) -> None:
         """Count it for whom it really is, and make it the youngest of those."""

@@ -6,7 +6,6 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 
@@ -20,6 +19,7 @@ from tests.net.serving import LOOPS, Serving, shown, trusting
 from tests.support import eventually
 
 PROXY = CLUSTER.host("proxy1", roles=("Proxy",))
+NOW = CLUSTER.now  # stands still: headers are made when tests are collected
 SOURCE, TARGET = ("203.0.113.7", 40000), ("192.0.2.1", 443)
 LINE = b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n"
 PLAIN = write_header(SOURCE, TARGET)
@@ -29,7 +29,7 @@ LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
 def signed(papers: Papers = PROXY, source: Address = SOURCE, said: Address = SOURCE) -> bytes:
     """A header that says `said`, with the signature for `source`."""
     cert, key = papers.tls_cert, papers.tls_private
-    tlv = attest(cert, key, source=source, target=TARGET, now=datetime.now(UTC))
+    tlv = attest(cert, key, source=source, target=TARGET, now=NOW)
     return write_header(said, TARGET, [(TLV, tlv)])
 
 
@@ -40,7 +40,7 @@ def check(tlv: bytes, source: Address, target: Address) -> str:
         target=target,
         host_cas=CLUSTER.host_cas,
         cluster=CLUSTER.name,
-        now=datetime.now(UTC),
+        now=NOW,
     )
 
 

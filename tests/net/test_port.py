@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +30,7 @@ from tests.support import eventually
 
 CLUSTER = PaperCluster()
 PROXY = CLUSTER.host("proxy1", roles=("Proxy",))
+NOW = CLUSTER.now  # stands still: headers are made when tests are collected
 HELLO = real_hello(alpn=("teleport-auth@test.example",), sni="auth.example")
 TLS = Opening(Kind.TLS, ("teleport-auth@test.example",), "auth.example")
 SSH, HTTP = b"SSH-2.0-OpenSSH_9.2\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -49,7 +49,7 @@ def sign(source: Address = SOURCE, target: Address = TARGET) -> bytes:
 
 def signature(source: Address = SOURCE, target: Address = TARGET) -> bytes:
     cert, key = PROXY.tls_cert, PROXY.tls_private
-    return attest(cert, key, source=source, target=target, now=datetime.now(UTC))
+    return attest(cert, key, source=source, target=target, now=NOW)
 
 
 def check(tlv: bytes, source: Address, target: Address) -> str:
@@ -59,8 +59,11 @@ def check(tlv: bytes, source: Address, target: Address) -> str:
         target=target,
         host_cas=CLUSTER.host_cas,
         cluster=CLUSTER.name,
-        now=datetime.now(UTC),
+        now=NOW,
     )
+
+
+SIGNED = sign()
 
 
 class Ported:
@@ -313,13 +316,22 @@ def test_the_deadline_is_one_for_header_and_hello() -> None:
 
 
 @both
-@pytest.mark.parametrize("header", [LINE, PLAIN, sign()], ids=["v1", "v2", "signed"])
+@pytest.mark.parametrize("header", [LINE, PLAIN, SIGNED], ids=["v1", "v2", "signed"])
 def test_told_to_believe_headers_it_does(loop: str, header: bytes) -> None:
     with Ported(loop=loop, proxy_protocol="on") as port:
         for first in SSH, HELLO, HTTP:
             arrival = port.serves(header + first, less=len(header))
             assert (arrival.peer, arrival.local) == (SOURCE, TARGET)
+            assert arrival.proxy == (PROXY.id if header == SIGNED else "")
         assert port.port.counts["relayed"] == 3
+
+
+def test_told_to_believe_headers_it_does_not_mind_a_bad_signature() -> None:
+    """Other makers use the same numbers for their own fields."""
+    header = write_header(SOURCE, TARGET, [(TLV, b"of somebody else")])
+    with Ported(proxy_protocol="on") as port:
+        arrival = port.serves(header + SSH, less=len(header))
+        assert (arrival.peer, arrival.proxy) == (SOURCE, "")
 
 
 @both
@@ -362,7 +374,8 @@ def test_not_told_to_it_believes_proxies_of_the_cluster_alone(loop: str, mode: s
         signed = sign()
         arrival = port.serves(signed + HELLO, less=len(signed))
         assert (arrival.opening, arrival.peer, arrival.local) == (TLS, SOURCE, TARGET)
-        port.serves(SSH)
+        assert arrival.proxy == PROXY.id
+        assert port.serves(SSH).proxy == ""
         other = write_header(("203.0.113.8", 1), TARGET, [(TLV, signature())])
         bad = [LINE, PLAIN, LOCAL, b"PROXY UNKNOWN\r\n", other]
         for header in bad:
