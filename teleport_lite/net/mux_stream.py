@@ -126,10 +126,10 @@ class MuxStream(asyncio.Transport):
 
     def write(self, data: Buffer) -> None:
         """Nothing of `data` is kept by reference."""
-        if self._eof_asked:
-            raise RuntimeError("can not write after write_eof()")
         if self._closing or not data:
             return
+        if self._eof_asked:
+            raise RuntimeError("can not write after write_eof()")
         sent = 0 if self._out else self._carrier.send(self, data)
         if sent < len(data):
             self._out += memoryview(data)[sent:] if sent else data
