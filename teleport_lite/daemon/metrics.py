@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from teleport_lite import __version__
 
 if TYPE_CHECKING:
-    from teleport_lite.daemon.run import Process
+    from teleport_lite.daemon.process import Process
 
 
 def render(process: "Process") -> bytes:

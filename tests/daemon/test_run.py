@@ -15,7 +15,8 @@ import pytest
 
 from teleport_lite.config.token_source import TokenSource
 from teleport_lite.daemon import logs
-from teleport_lite.daemon.run import Process, _own_server, _systemd, _wanted, run
+from teleport_lite.daemon.process import Process, own_server
+from teleport_lite.daemon.run import _systemd, _wanted, run
 from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.net.http import Connection, dial
 from teleport_lite.plugin.builtin import seat_builtin
@@ -69,8 +70,10 @@ def test_a_pin_that_is_none_is_told_before_anything_else(tmp_path: Path) -> None
         assert server.met == 0
 
 
-def test_joining_through_a_proxy_is_not_part_of_this_version(tmp_path: Path) -> None:
-    why = refused(tmp_path, roles=frozenset({"App"}), auth_servers=())
+def test_without_any_address_nobody_is_joined(tmp_path: Path) -> None:
+    token = TokenSource.parse("secret-value-of-ours")
+    why = refused(tmp_path, roles=frozenset({"App"}), auth_servers=(), token=token)
+    assert "no auth server is configured" in why.message
     assert "--auth-server" in why.hint
 
 
@@ -144,7 +147,7 @@ def opened(config: Any) -> Process:
     ],
 )
 def test_its_own_agent_finds_auth_where_it_listens(listens: str, reached: str) -> None:
-    assert _own_server(listens) == reached
+    assert own_server(listens) == reached
 
 
 def a_node(tmp_path: Path, **node: Any) -> Process:

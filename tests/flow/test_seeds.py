@@ -163,8 +163,8 @@ def test_a_node_joins_with_a_token_and_is_listed_within_two_seconds(cluster: Clu
     header = cluster.tctl("nodes", "ls").splitlines()[0]
     assert re.split(r"\s{2,}", header) == ["Host", "UUID", "Public Address", "Labels", "Version"]
     assert "WARN" not in running.said()
-    [row] = [r for r in cluster.tctl("nodes", "ls").splitlines() if r.startswith("turing")]
-    assert re.search(r"[0-9a-f-]{36}\s+127\.0\.0\.1:\d+\s+distro=ubuntu", row)
+    row = re.compile(r"^turing\s+[0-9a-f-]{36}\s+127\.0\.0\.1:\d+\s+distro=ubuntu", re.M)
+    eventually(lambda: row.search(cluster.tctl("nodes", "ls")), what="what turing says of itself")
     assert "hostname: turing" in cluster.tctl("get", "nodes")
     running.stop()
 
