@@ -62,7 +62,9 @@ class InvitePage:
             await self._auth.ask(ACCEPT, message)
         except Malformed as why:
             return _form(view, f"{why.message[:1].upper()}{why.message[1:]}.")
-        except (NotFound, Denied, Conflict):
+        except Conflict:
+            return _form(view, "This link is being used just now. Try again in a moment.")
+        except (NotFound, Denied):
             return self._gone(source)
         return Shown(200, page("done", title="Done", user=view.user, proxy=self._proxy()))
 
@@ -74,7 +76,7 @@ class InvitePage:
         try:
             answer = await self._auth.ask(LOOK, InviteLook(token=token, source=source))
             return read(InviteView, write(answer), limit=MAX_JOIN)
-        except (NotFound, Denied, Conflict):
+        except (NotFound, Denied):
             return self._gone(source)
 
     def _gone(self, source: str) -> Shown:

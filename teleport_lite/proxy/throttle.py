@@ -4,10 +4,10 @@ Links of invitations hold 128 random bits, so this is not what keeps guessers ou
 them from making auth work for every guess, and from filling its audit trail.
 """
 
-import ipaddress
 from collections import OrderedDict
 
 from teleport_lite.ambient import Clock
+from teleport_lite.model.source import source_of
 
 # A page costs 1 and a refusal 15 more: an office of a hundred people gets its passwords set,
 # somebody who guesses has 18 tries in ten minutes.
@@ -27,7 +27,7 @@ class Throttle:
 
     def take(self, source: str, cost: float = 1.0) -> bool:
         """Spend `cost`; False when that much is not left, and then nothing is spent."""
-        name, now = network_of(source), self._clock.monotonic()
+        name, now = source_of(source), self._clock.monotonic()
         amount, when = self._spent.pop(name, (0.0, now))
         amount = max(0.0, amount - (now - when) * BUDGET / PERIOD)
         fits = amount + cost <= BUDGET
@@ -38,19 +38,6 @@ class Throttle:
 
     def refused(self, source: str) -> None:
         """Whatever it asked for, it was not right. Empties what is left if need be."""
-        name = network_of(source)
+        name = source_of(source)
         if not self.take(source, REFUSAL):
             self._spent[name] = (BUDGET, self._clock.monotonic())
-
-
-def network_of(source: str) -> str:
-    """An IPv6 customer owns a /64 (RFC 6177), so that is who counts; an IPv4 address itself."""
-    try:
-        address = ipaddress.ip_address(source)
-    except ValueError:
-        return source
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)

@@ -1,0 +1,56 @@
+"""What a proxy says of itself."""
+
+from dataclasses import replace
+
+from teleport_lite.config.model import Channel
+from teleport_lite.proxy.find import Facts, channel_of, found, pinged
+
+FACTS = Facts(
+    cluster="test.example",
+    version="1.2.3",
+    public=("proxy.example.com:443", "other.example.com:443"),
+    web_listen="0.0.0.0:3080",
+    ssh_listen="0.0.0.0:3023",
+    tunnel_listen="0.0.0.0:3024",
+    ssh_public=("proxy.example.com:3023",),
+    tunnel_public=("proxy.example.com:3024",),
+    ca_pins=("sha256:aa",),
+)
+
+
+def test_clients_learn_where_the_ports_are():
+    said = found(FACTS)
+    assert said["proxy"] == {
+        "ssh": {
+            "listen_addr": "0.0.0.0:3023",
+            "tunnel_listen_addr": "0.0.0.0:3024",
+            "web_listen_addr": "0.0.0.0:3080",
+            "public_addr": "proxy.example.com:443",
+            "ssh_public_addr": "proxy.example.com:3023",
+            "ssh_tunnel_public_addr": "proxy.example.com:3024",
+        },
+        "tls_routing_enabled": True,
+    }
+    assert (said["cluster_name"], said["server_version"]) == ("test.example", "1.2.3")
+    assert said["ca_pins"] == ["sha256:aa"]
+    assert (said["edition"], said["fips"]) == ("oss", False)
+
+
+def test_a_ping_also_says_how_people_log_in():
+    said = pinged(FACTS)
+    assert found(FACTS).items() <= said.items()
+    assert said["auth"]["type"] == "local"
+    assert said["auth"]["second_factor"] == "off"
+
+
+def test_the_default_channel_is_our_own_version_unless_configured():
+    assert channel_of(FACTS, "default") == Channel(version="v1.2.3")
+    other = replace(FACTS, channels={"default": Channel(version="v1.3.0", critical=True)})
+    assert channel_of(other, "default") == Channel(version="v1.3.0", critical=True)
+    assert found(other)["auto_update"]["agent_version"] == "1.3.0"
+    assert channel_of(other, "stable") is None
+
+
+def test_what_people_type_is_the_first_public_address():
+    assert FACTS.proxy == "proxy.example.com:443"
+    assert replace(FACTS, public=()).proxy == "0.0.0.0:3080"
