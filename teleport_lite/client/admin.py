@@ -85,6 +85,14 @@ class AdminClient:
             "/v1/users/add", name=name, roles=list(roles), logins=list(logins), ttl=ttl
         )
 
+    def reset_user(self, name: str, *, ttl: str = "") -> Facts:
+        """A link with which the user sets a new password; the old one works until then."""
+        return self._ask("/v1/users/reset", name=name, ttl=ttl)
+
+    def unlock_user(self, name: str) -> bool:
+        """False if the user was not locked out."""
+        return self._ask("/v1/users/unlock", name=name).flag("locked")
+
     def list_users(self) -> list[Facts]:
         return self._ask("/v1/users/list").each("users")
 

@@ -173,7 +173,12 @@ class Bench:
     """`bench.desks` is the auth role; nothing of it is faked but time, chance and the disk."""
 
     def __init__(
-        self, *, store: Store | None = None, clock: FakeClock | None = None, seed: str = ""
+        self,
+        *,
+        store: Store | None = None,
+        clock: FakeClock | None = None,
+        seed: str = "",
+        auth_address: str = "auth.example:3025",
     ) -> None:
         self.clock, self.chance = clock or FakeClock(), FakeChance(seed)
         self.store = store or MemoryStore()
@@ -185,7 +190,7 @@ class Bench:
             book=builtin_book(),
             cluster=CLUSTER,
             version="1.2.3",
-            auth_address="auth.example:3025",
+            auth_address=auth_address,
         )
 
     def token(self, types: str = "node", *, text: str = TOKEN, ttl: str = "30m") -> str:

@@ -76,6 +76,19 @@ class TestPeople:
         assert tctl("users", "rm", "alice").out == 'User "alice" has been deleted\n'
         assert tctl("users", "rm", "alice").code == 3
 
+    def test_the_link_of_a_user_is_a_token_of_type_signup(self, tctl: Tool) -> None:
+        said = tctl("users", "add", "alice", "--roles=access").out
+        assert "No proxy is running yet" in said
+        token = said.partition("/web/invite/")[2].split()[0]
+        [row] = tctl("tokens", "ls").out.splitlines()[2:]
+        assert re.fullmatch(rf"{token}  Signup +\d\d \w{{3}} \d\d .* \((59m59s|1h0m0s)\)", row)
+        assert "not set, link until" in tctl("users", "ls").out
+        assert tctl("tokens", "rm", token[:8]).out == f"Token {token} has been deleted\n"
+        assert tctl("users", "ls").out.splitlines()[2] == "alice  access  not set"
+        assert "/web/invite/" in tctl("users", "reset", "alice").out
+        assert tctl("users", "unlock", "alice").out == 'User "alice" was not locked out\n'
+        assert tctl("users", "reset", "nobody").code == 3
+
     def test_bots_come_and_go(self, tctl: Tool) -> None:
         made = tctl("bots", "add", "deploy", "--roles=access")
         assert made.code == 0, made.err

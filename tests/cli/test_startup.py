@@ -13,6 +13,7 @@ from tests.cli import answers
 from tests.cli.fake_auth import FakeAuth
 
 HEAVY = {
+    "argon2",
     "aiohttp",
     "asyncio",
     "cryptography",

@@ -61,13 +61,15 @@ class Invite:
 
 def read(answer: Facts) -> Invite:
     proxy = answer.text("proxy_server")
+    # Auth says which of the two a host can reach.
+    by_proxy = answer.text("door", "proxy_server" if proxy else "auth_server") == "proxy_server"
     return Invite(
         token=line(answer.text("token")),
         roles=tuple(line(role) for role in answer.texts("roles")),
         life=minutes(answer.number("ttl_minutes")),
         pins=tuple(line(pin) for pin in answer.texts("ca_pins")),
-        address=line(proxy or answer.text("auth_server")),
-        by_proxy=bool(proxy),
+        address=line(proxy if by_proxy else answer.text("auth_server")),
+        by_proxy=by_proxy,
         once=answer.text("uses") == "once",
     )
 

@@ -3,27 +3,51 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.cli import answers
 from tests.cli.answers import PIN, TOKEN
 from tests.cli.conftest import Tool
 from tests.cli.fake_auth import FakeAuth
 
-LISTED = {"name": "alice", "roles": ["access", "editor"], "logins": ["root"], "created_at": None}
+LISTED = {
+    "name": "alice",
+    "roles": ["access", "editor"],
+    "logins": ["root"],
+    "created_at": None,
+    "password": True,
+    "invited_until": None,
+    "locked_seconds": 0,
+}
 
 
-def test_adding_a_user_says_what_to_do_next(auth: FakeAuth, tctl: Tool) -> None:
-    auth.answers["/v1/users/add"] = {"user": {"kind": "user"}}
+def invited(url: str = f"https://tele.example.com:3080/web/invite/{TOKEN}", ttl: int = 3600) -> Any:
+    return {
+        "user": {"kind": "user"},
+        "invite": {
+            "url": url,
+            "proxy": "tele.example.com:3080" if url else "",
+            "path": f"/web/invite/{TOKEN}",
+            "token": TOKEN,
+            "kind": "invite",
+            "expires": "2026-11-21T10:00:00Z",
+            "ttl_seconds": ttl,
+        },
+    }
+
+
+def test_adding_a_user_shows_the_link_as_the_guides_do(auth: FakeAuth, tctl: Tool) -> None:
+    auth.answers["/v1/users/add"] = invited()
     added = tctl("users", "add", "alice", "--roles=access,editor", "--logins=root", "--logins=bob")
     assert added.out == (
-        'User "alice" has been created with roles access,editor and logins root,bob.\n'
+        'User "alice" has been created but requires a password. Share this URL with the user to '
+        "complete user setup, link is valid for 1h:\n"
+        f"https://tele.example.com:3080/web/invite/{TOKEN}\n"
         "\n"
-        "This version has no invite links: they come with the proxy's web pages. To give the "
-        "user certificates, run:\n"
-        "\n"
-        "> tctl auth sign --user=alice --format=openssh --out=alice\n"
+        "NOTE: Make sure tele.example.com:3080 points at a Teleport proxy which users can access.\n"
     )
     assert auth.asked[-1][1] == {
         "name": "alice",
@@ -33,8 +57,61 @@ def test_adding_a_user_says_what_to_do_next(auth: FakeAuth, tctl: Tool) -> None:
     }
 
 
+def test_without_a_proxy_there_is_no_link_and_that_is_said(auth: FakeAuth, tctl: Tool) -> None:
+    auth.answers["/v1/users/add"] = invited(url="", ttl=5400)
+    added = tctl("users", "add", "alice", "--roles=access", "--ttl=90m")
+    assert added.out == (
+        'User "alice" has been created but requires a password. No proxy is running yet, and the '
+        "page to set it is on a proxy. Once there is one, this path on it serves the user to "
+        "complete user setup, for 1h30m from now:\n"
+        f"/web/invite/{TOKEN}\n"
+        "\n"
+        "To see a whole link then, which takes the place of this one, run:\n"
+        "\n"
+        "> tctl users reset alice\n"
+    )
+
+
+@pytest.mark.parametrize("words", [("add", "alice", "--roles=access"), ("reset", "alice")])
+def test_a_link_can_be_had_as_json_and_yaml(
+    auth: FakeAuth, tctl: Tool, words: tuple[str, ...]
+) -> None:
+    auth.answers["/v1/users/add"] = auth.answers["/v1/users/reset"] = invited()
+    url = f"https://tele.example.com:3080/web/invite/{TOKEN}"
+    for form, load in (("json", json.loads), ("yaml", yaml.safe_load)):
+        made = load(tctl("users", *words, f"--format={form}").out)
+        assert made["invite"]["url"] == url
+
+
+def test_a_reset_shows_a_link_that_works_for_eight_hours(auth: FakeAuth, tctl: Tool) -> None:
+    auth.answers["/v1/users/reset"] = invited(ttl=8 * 3600)
+    said = tctl("users", "reset", "alice").out
+    assert said.startswith(
+        'User "alice" has been reset. Share this URL with the user to complete password reset, '
+        f"link is valid for 8h:\nhttps://tele.example.com:3080/web/invite/{TOKEN}\n\nNOTE: "
+    )
+    assert auth.asked[-1][1] == {"name": "alice", "ttl": "8h"}
+    tctl("users", "reset", "alice", "--ttl=10m")
+    assert auth.asked[-1][1] == {"name": "alice", "ttl": "10m"}
+
+
+def test_a_link_cannot_draw_on_the_terminal(auth: FakeAuth, tctl: Tool) -> None:
+    auth.answers["/v1/users/reset"] = invited(url="https://x\033[2J\nfake")
+    said = tctl("users", "reset", "alice").out
+    assert r"https://x\x1b[2J\nfake" in said
+    assert "\033" not in said
+
+
+@pytest.mark.parametrize(
+    ("locked", "said"), [(True, "may log in again"), (False, "was not locked out")]
+)
+def test_a_user_is_let_in_again(auth: FakeAuth, tctl: Tool, locked: bool, said: str) -> None:
+    auth.answers["/v1/users/unlock"] = {"name": "alice", "locked": locked}
+    assert tctl("users", "unlock", "alice").out == f'User "alice" {said}\n'
+
+
 def test_logins_may_stand_behind_the_name_as_in_old_versions(auth: FakeAuth, tctl: Tool) -> None:
-    auth.answers["/v1/users/add"] = {"user": {"kind": "user"}}
+    auth.answers["/v1/users/add"] = invited()
     tctl("users", "add", "alice", "root,bob", "--roles=access")
     assert auth.asked[-1][1]["logins"] == ["root", "bob"]
 
@@ -47,10 +124,24 @@ def test_a_user_needs_a_role(auth: FakeAuth, tctl: Tool) -> None:
     )
 
 
-def test_users_are_listed(auth: FakeAuth, tctl: Tool) -> None:
-    auth.answers["/v1/users/list"] = {"users": [LISTED]}
-    assert tctl("users", "ls").out == ("User   Roles\n-----  -------------\nalice  access,editor\n")
-    assert json.loads(tctl("users", "ls", "--format=json").out) == [LISTED]
+def test_users_are_listed_with_the_state_of_their_password(auth: FakeAuth, tctl: Tool) -> None:
+    # Half a minute more than shown, so that the test has that long to run.
+    ends = datetime.now(UTC) + timedelta(hours=1, seconds=30)
+    users = [
+        LISTED,
+        {**LISTED, "name": "bob", "password": False},
+        {**LISTED, "name": "carol", "password": False, "invited_until": ends.isoformat()},
+        {**LISTED, "name": "dave", "locked_seconds": 1680},
+    ]
+    auth.answers["/v1/users/list"] = {"users": users}
+    rows = [re.split(" {2,}", row) for row in tctl("users", "ls").out.splitlines()]
+    assert rows[0] == ["User", "Roles", "Password"]
+    assert rows[2] == ["alice", "access,editor", "set"]
+    assert rows[3] == ["bob", "access,editor", "not set"]
+    shown = ends.strftime("%d %b %y %H:%M UTC")
+    assert re.fullmatch(rf"not set, link until {re.escape(shown)} \(1h0m\d+s\)", rows[4][2])
+    assert rows[5] == ["dave", "access,editor", "set, locked out for 28m"]
+    assert json.loads(tctl("users", "ls", "--format=json").out) == users
     auth.answers["/v1/users/list"] = {"users": []}
     assert tctl("users", "ls").out == "No users found\n"
 

@@ -115,6 +115,24 @@ def test_an_app_token_shows_where_the_application_is_described(auth: FakeAuth, t
     )
 
 
+@pytest.mark.parametrize(
+    ("door", "flag"),
+    [
+        ("auth_server", "--auth-server=192.0.2.0:3025"),
+        ("proxy_server", "--proxy=tele.example.com:443"),
+    ],
+)
+def test_hosts_are_sent_to_the_door_that_auth_names(
+    auth: FakeAuth, tctl: Tool, door: str, flag: str
+) -> None:
+    auth.answers["/v1/tokens/add"] = answers.invitation(
+        proxy_server="tele.example.com:443", door=door
+    )
+    said = tctl("tokens", "add", "--type=node").out
+    assert f"   {flag}\n" in said
+    assert f"  - {flag.partition('=')[2]} must be reachable from the new node\n" in said
+
+
 def test_a_bot_token_says_that_it_works_once_and_what_is_better(auth: FakeAuth, tctl: Tool) -> None:
     auth.answers["/v1/tokens/add"] = answers.invitation("Bot", uses="once")
     said = tctl("tokens", "add", "--type=bot").out
