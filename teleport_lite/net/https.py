@@ -109,6 +109,14 @@ class ApiServer:
     def connections(self) -> int:
         return len(self._doorway)
 
+    def relayed(self) -> int:
+        """Connections so far for which a proxy of this cluster vouched."""
+        return self._doorway.relayed
+
+    def unattested(self) -> int:
+        """Connections so far that were closed for a PROXY header nobody vouched for."""
+        return self._doorway.unattested
+
     async def close(self) -> None:
         """Stop accepting, end streams, let answers finish for two seconds."""
         await self._doorway.stop_accepting()

@@ -40,7 +40,9 @@ class PortLimits:
 
     deadline: float = 10.0
     pending: int = 1024
-    per_source: int = 64  # an IPv4 address or IPv6 /64; an office behind NAT is one
+    # An IPv4 address or IPv6 /64: a balancer, or an office behind NAT, is one. A quarter of
+    # all, so that one alone can not make everybody else's first packet hurry.
+    per_source: int = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,14 +75,14 @@ def test_who_is_behind_a_proxy_is_known(behind: Serving, parrot: Parrot) -> None
     addresses = [peer.address for _, peer, _ in parrot.asked]
     assert addresses == ["203.0.113.7"] * 2 + ["2001:db8::7"] * 2
     assert parrot.asked[0][1].certificate == NODE.tls_der
-    assert behind.server._doorway.relayed == 2
+    assert behind.server.relayed() == 2
 
 
 def test_who_comes_directly_is_known_as_before(behind: Serving, parrot: Parrot) -> None:
     with connect(behind) as wire:
         wire.ask("/x", {})
     assert parrot.asked[0][1].address == "127.0.0.1"
-    assert behind.server._doorway.relayed == behind.server._doorway.unattested == 0
+    assert behind.server.relayed() == behind.server.unattested() == 0
 
 
 def test_a_header_in_single_bytes_is_one_header(behind: Serving, parrot: Parrot) -> None:
@@ -126,7 +126,7 @@ def test_without_a_way_to_check_no_header_is_believed(serving: Serving, parrot: 
     with pytest.raises((ssl.SSLError, OSError)), relayed(serving, signed()) as tls:
         asks(tls)
     assert parrot.asked == []
-    assert serving.server._doorway.unattested == 1
+    assert serving.server.unattested() == 1
 
 
 def test_the_log_says_why_and_not_for_each(
@@ -136,7 +136,7 @@ def test_the_log_says_why_and_not_for_each(
         for _ in range(5):
             with pytest.raises((ssl.SSLError, OSError)), relayed(behind, signed(NODE)):
                 pass
-        eventually(lambda: behind.server._doorway.unattested == 5)
+        eventually(lambda: behind.server.unattested() == 5)
     assert caplog.messages == [
         "connection from 127.0.0.1 closed: signed by no proxy of this cluster"
     ]

@@ -76,12 +76,13 @@ class Ported:
         limits: PortLimits | None = None,
         check: Attested | None = check,
         route: Callable[[Arrival], Any] | None = None,
+        listener: socket.socket | None = None,
         **more: Any,
     ) -> None:
         self.loop = LOOPS[loop]()
         self.arrivals: list[Arrival] = []
         self._more = {"limits": limits, "attested": check, **more}
-        self._route = route or self._echo
+        self._route, self._listener = route or self._echo, listener
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
     async def _echo(self, arrival: Arrival) -> None:
@@ -96,8 +97,8 @@ class Ported:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.address: tuple[str, int] = listener.getsockname()
+        listener = self._listener or socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.address: tuple[str, int] = listener.getsockname()[:2]
 
         async def start() -> None:
             self.port = Port(route=self._take, **self._more)
@@ -126,8 +127,9 @@ class Ported:
         wire.sendall(first)
         return wire
 
-    def serves(self, first: bytes, *, less: int = 0, more: bytes = b"and this") -> Arrival:
-        """Whether all of it arrives, but for the first `less` bytes."""
+    def serves(self, first: bytes, *, less: int = 0, check_ends: bool = True) -> Arrival:
+        """Whether all of it arrives, and more, but for the first `less` bytes."""
+        more = b"and this"
         before = len(self.arrivals)
         with self.dial(first) as wire:
             wire.sendall(more)
@@ -135,7 +137,7 @@ class Ported:
             assert hears(wire, len(whole)) == whole
             assert len(self.arrivals) == before + 1
             arrival = self.arrivals[-1]
-            if not less:
+            if check_ends and not less:
                 assert arrival.peer == wire.getsockname()
                 assert arrival.local == wire.getpeername()
             return arrival
@@ -235,6 +237,16 @@ def test_tls_is_spoken_on_it_as_if_nobody_had_looked(loop: str) -> None:
         assert [each.peer == SOURCE for each in port.arrivals] == [False, True]
         with port.dial() as wire, pytest.raises(ssl.SSLError):
             ssl.create_default_context().wrap_socket(wire, server_hostname="x")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+def test_ipv4_on_a_listener_for_both_is_written_as_ipv4() -> None:
+    listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    with Ported(listener=listener) as port:
+        for host in "127.0.0.1", "::1":
+            port.address = (host, port.address[1])
+            arrival = port.serves(SSH, check_ends=False)
+            assert (arrival.peer[0], arrival.local[0]) == (host, host)
 
 
 # What is refused
