@@ -11,7 +11,7 @@ from teleport_lite.agent.labels import LabelWatch
 from teleport_lite.agent.link import Link
 from teleport_lite.agent.renew import due
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.config.model import Config
+from teleport_lite.config.model import Config, NodeConfig
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.errors import Error
 from teleport_lite.model.host import Resource
@@ -52,12 +52,8 @@ class AgentRole:
         self._config, self._address, self._health = config, address, health
         self._on_knowledge, self._tunnels, self._proxy = on_knowledge, tunnels, proxy
         self._clock, self._on_change, self._on_identity = clock, on_change, on_identity
-        self._resources = [
-            Announced(kind=r.kind, name=r.name, labels=dict(r.labels), spec=dict(r.spec))
-            for r in resources
-        ]
-        commands = [(each.name, each.argv, each.period) for each in config.node.commands]
-        self.labels = LabelWatch(clock, config.node.labels, commands)
+        self._resources = [_announced(each) for each in resources]
+        self.labels = _label_watch(config.node, clock)
         self._stopping = threading.Event()
         self._jitter = chance.uniform(-1, 1)
         self._renewed_at = identities.written_at(config.data_dir)
@@ -145,3 +141,12 @@ class AgentRole:
             if self.labels.run_due():
                 self._tell_labels()
             self._stopping.wait(min(60.0, max(LABEL_TICK, self.labels.next_due())))
+
+
+def _announced(each: Resource) -> Announced:
+    return Announced(kind=each.kind, name=each.name, labels=dict(each.labels), spec=dict(each.spec))
+
+
+def _label_watch(config: NodeConfig, clock: Clock) -> LabelWatch:
+    commands = [(each.name, each.argv, each.period) for each in config.commands]
+    return LabelWatch(clock, config.labels, commands)
