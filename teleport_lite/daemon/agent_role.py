@@ -58,10 +58,20 @@ class AgentRole:
         self._jitter = chance.uniform(-1, 1)
         self._renewed_at = identities.written_at(config.data_dir)
         self._threads: list[threading.Thread] = []
-        self.link = Link(
+        self.link = self._link(identity, servers, chance, on_routes)
+
+    def _link(
+        self,
+        identity: Identity,
+        servers: Sequence[str],
+        chance: Chance,
+        on_routes: Callable[[Routes], None],
+    ) -> Link:
+        clock = self._clock
+        return Link(
             identity=identity,
             servers=servers,
-            node_name=config.nodename,
+            node_name=self._config.nodename,
             clock=clock,
             chance=chance,
             report=self._report,
