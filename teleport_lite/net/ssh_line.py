@@ -3,6 +3,11 @@
     monitor --FromMonitor-->  daemon    events for the trail, notes for the log, how far it got
     monitor <--ToMonitor----  daemon    look again whether the visitor is still welcome
 
+At a jump host besides:
+
+    monitor --FromMonitor-->  daemon    wanted: a way to a node, for the visitor it has verified
+    monitor <--ToMonitor----  daemon    found: with a descriptor that leads there, or why not
+
 Either may be gone while the other lives on: connections outlive a restart of the daemon.
 """
 
@@ -25,6 +30,26 @@ class Outcome(StrEnum):
     CRASH = "crash"
 
 
+class Wanted(Message, frozen=True):
+    """A node that a visitor wants to get to, and what their certificate says about them."""
+
+    number: int  # of this wish, on this line
+    host: str
+    port: int
+    user: str
+    roles: list[str]
+    traits: dict[str, list[str]]
+    bot_id: str
+
+
+class Found(Message, frozen=True):
+    """The answer to the wish with that number. A descriptor comes along if it is ok."""
+
+    number: int
+    ok: bool
+    reason: str = ""
+
+
 class FromMonitor(Message, frozen=True):
     """Exactly one field is set."""
 
@@ -32,7 +57,9 @@ class FromMonitor(Message, frozen=True):
     note: str | None = None  # for the log of the daemon
     logged_in: bool | None = None
     outcome: Outcome | None = None
+    wanted: Wanted | None = None
 
 
 class ToMonitor(Message, frozen=True):
-    recheck: bool
+    recheck: bool = False
+    found: Found | None = None

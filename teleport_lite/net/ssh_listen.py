@@ -17,7 +17,8 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import Malformed, Unavailable
 from teleport_lite.model.source import source_of
 from teleport_lite.net.ssh_limits import Limits, Penalties, Startups, Step
-from teleport_lite.net.ssh_line import MAX_SAID, FromMonitor, Outcome, ToMonitor
+from teleport_lite.net.ssh_line import MAX_SAID, Found, FromMonitor, Outcome, ToMonitor, Wanted
+from teleport_lite.net.ssh_policy import MAX_JUMPS
 from teleport_lite.proto.codec import read, write
 from teleport_lite.proto.stream import AgentEvent
 
@@ -70,8 +71,35 @@ class Counters:
 @dataclass(slots=True)
 class _Line:
     source: str
+    peer: tuple[str, int]
     sock: socket.socket
     waits_for_login: bool = True
+    wishes: int = 0  # not answered yet
+
+
+class Wish:
+    """What a visitor of a jump host wants. Answer it once, with `grant` or `refuse`."""
+
+    def __init__(self, line: _Line, wanted: Wanted) -> None:
+        self._line = line
+        self.wanted, self.client = wanted, line.peer
+        line.wishes += 1
+
+    def grant(self, sock: socket.socket) -> bool:
+        """`sock` leads there; the caller keeps and closes its own copy. False: nobody is left."""
+        return self._answer(Found(number=self.wanted.number, ok=True), sock.fileno())
+
+    def refuse(self, reason: str) -> None:
+        self._answer(Found(number=self.wanted.number, ok=False, reason=reason))
+
+    def _answer(self, found: Found, *fds: int) -> bool:
+        self._line.wishes -= 1
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        try:
+            socket.send_fds(self._line.sock, [write(ToMonitor(found=found))], list(fds), flags)
+        except OSError:
+            return False  # it has ended, or has long stopped listening
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +121,16 @@ class SshListener:
         clock: Clock,
         chance: Chance,
         on_lost: Callable[[], None] = lambda: None,
+        on_wish: Callable[[Wish], None] | None = None,
         limits: Limits | None = None,
     ) -> None:
         """`sockets` listen already; there may be none, when connections come by `take` only.
         `on_lost` is called once if the zygote has ended: no connection can be served any more,
-        and only a new daemon can start a new one."""
+        and only a new daemon can start a new one. `on_wish` is for jump hosts: what those who
+        have logged in want to get to."""
         self._sockets = list(sockets)
         self._zygote, self._on_event, self._on_lost = zygote, on_event, on_lost
+        self._on_wish = on_wish
         self._clock, self._chance = clock, chance
         limits = limits or Limits()
         self._startups, self._penalties = Startups(limits), Penalties(limits)
@@ -228,7 +259,7 @@ class SshListener:
                 self._say("%s", why.message)
                 return False
         ours.setblocking(False)
-        self._lines[ours.fileno()] = _Line(source, ours)
+        self._lines[ours.fileno()] = _Line(source, arrived.peer, ours)
         self._loop.add_reader(ours, self._hear, ours.fileno())
         self._count()
         return True
@@ -258,6 +289,15 @@ class SshListener:
             self._has_logged_in(line)
         elif said.outcome is not None:
             self._penalties.punish(line.source, said.outcome, self._clock.monotonic())
+        elif said.wanted is not None:
+            self._wish(fd, line, said.wanted)
+
+    def _wish(self, fd: int, line: _Line, wanted: Wanted) -> None:
+        """A monitor keeps to these limits; what does not is none of ours."""
+        if self._on_wish is None or line.waits_for_login or line.wishes >= MAX_JUMPS:
+            self._over(fd, line)
+            return
+        self._on_wish(Wish(line, wanted))
 
     def _has_logged_in(self, line: _Line) -> None:
         if line.waits_for_login:
@@ -313,4 +353,4 @@ def _plain(address: tuple[str, int]) -> tuple[str, int]:
     return host.removeprefix("::ffff:") if "." in host else host, port
 
 
-__all__ = ["Counters", "Forks", "Limits", "Outcome", "SshListener"]
+__all__ = ["Counters", "Forks", "Limits", "Outcome", "SshListener", "Wish"]

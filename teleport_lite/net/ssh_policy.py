@@ -45,6 +45,8 @@ REKEY_PACKETS = 1 << 30
 MAX_COMMAND = 128 * 1024 - 1
 # OpenSSH's MaxSessions.
 MAX_SESSIONS = 10
+# Of a jump host: each is a socket, in a process that may have 64.
+MAX_JUMPS = 32
 WINDOW = 2 << 20
 # What a client may have us keep beyond its window before it is clearly not playing by it.
 WINDOW_SLACK = 256 * 1024

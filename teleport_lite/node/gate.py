@@ -29,12 +29,18 @@ _NOT_YET = "login is not possible"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Welcome:
-    """Somebody who may come in, as whom, and which role says so."""
+class Admitted:
+    """Somebody who may come in, and what says so."""
 
     visitor: Visitor
-    account: Account
     by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome(Admitted):
+    """Somebody who may have shells here, and as whom."""
+
+    account: Account
     file_copy: bool  # no role forbids it
 
 
@@ -45,28 +51,19 @@ class Gate:
         self._data_dir, self._host_id = data_dir, host_id
         self._peer_ip, self._clock = peer_ip, clock
 
-    def admit(self, login: Login, session_id: bytes | None) -> Welcome:
+    def admit(self, login: Login, session_id: bytes | None) -> Admitted:
         """Raises Denied; `log` has the reason, the message is no help to a guesser.
 
         Without a signature the answer is what it would be with a good one (RFC 4252 §7).
         """
         known = self._known()
-        visitor = verify_user_certificate(
-            login.certificate,
-            algorithm=login.algorithm,
-            login=login.login,
-            trusted_cas=frozenset(ssh_blob(line) for line in known.ssh_user_cas),
-            peer_ip=self._peer_ip,
-            now=self._clock.now(),
-        )
+        visitor = self._visitor(login, known)
         if login.signature is not None:
             self._check_signature(login, session_id)
         verdict = self._decide(visitor, known)
         if isinstance(verdict, Refused):
-            raise Denied(_NOT_YET, log=verdict.reason)
-        account = find_account(login.login, self._clock.now())
-        options = merged_options(_roles(visitor.roles, known))
-        return Welcome(visitor=visitor, account=account, by=verdict.by, file_copy=options.file_copy)
+            raise refusal(verdict.reason)
+        return self._admitted(visitor, verdict.by, known)
 
     def decide_again(self, visitor: Visitor) -> Verdict:
         """Is somebody who is inside still welcome, by what is known now?
@@ -83,9 +80,27 @@ class Gate:
             return ()
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
+    def _visitor(self, login: Login, known: Knowledge) -> Visitor:
+        return self._verify(login, login.login, known)
+
+    def _admitted(self, visitor: Visitor, by: str, known: Knowledge) -> Admitted:
+        account = find_account(visitor.login, self._clock.now())
+        options = merged_options(_roles(visitor.roles, known))
+        return Welcome(visitor=visitor, account=account, by=by, file_copy=options.file_copy)
+
+    def _verify(self, login: Login, name: str | None, known: Knowledge) -> Visitor:
+        return verify_user_certificate(
+            login.certificate,
+            algorithm=login.algorithm,
+            login=name,
+            trusted_cas=frozenset(ssh_blob(line) for line in known.ssh_user_cas),
+            peer_ip=self._peer_ip,
+            now=self._clock.now(),
+        )
+
     def _check_signature(self, login: Login, session_id: bytes | None) -> None:
         if session_id is None or login.signature is None:
-            raise Denied(_NOT_YET, log="a signature before the first key exchange")
+            raise refusal("a signature before the first key exchange")
         signed = signed_login(session_id, login)
         if not verify_login_signature(
             login.certificate,
@@ -93,35 +108,46 @@ class Gate:
             signed=signed,
             signature=login.signature,
         ):
-            raise Denied(_NOT_YET, log="the signature does not fit the certificate")
+            raise refusal("the signature does not fit the certificate")
 
     def _known(self) -> Knowledge:
         known = knowledge.load(self._data_dir)
         if known is None:
-            raise Denied(_NOT_YET, log="this host has heard nothing from auth yet")
+            raise refusal("this host has heard nothing from auth yet")
         return known
 
     def _decide(self, visitor: Visitor, known: Knowledge) -> Verdict:
         """Locks first. Raises Denied for locks and roles that cannot be read: better no login
         than one that a rule we do not understand forbids."""
+        verdict = self._unlocked(visitor, known, login=visitor.login)
+        if isinstance(verdict, Refused):
+            return verdict
         try:
-            locks = [lock_from_doc(doc) for doc in known.locks]
             roles = _roles(visitor.roles, known)
         except Error as why:
-            raise Denied(_NOT_YET, log=why.message) from why
-        verdict = locked(
+            raise refusal(why.message) from why
+        labels = knowledge.load_labels(self._data_dir)
+        return may_open_shell(roles, visitor.traits, visitor.login, labels)
+
+    def _unlocked(self, visitor: Visitor, known: Knowledge, **more: str) -> Verdict:
+        try:
+            locks = [lock_from_doc(doc) for doc in known.locks]
+        except Error as why:
+            raise refusal(why.message) from why
+        return locked(
             locks,
             self._clock.now(),
             user=visitor.user,
             role=visitor.roles,
-            login=visitor.login,
             node=self._host_id,
             bot_instance_id=visitor.id,
+            **more,
         )
-        if isinstance(verdict, Refused):
-            return verdict
-        labels = knowledge.load_labels(self._data_dir)
-        return may_open_shell(roles, visitor.traits, visitor.login, labels)
+
+
+def refusal(reason: str) -> Denied:
+    """The same words for everybody; the trail gets the reason."""
+    return Denied(_NOT_YET, log=reason)
 
 
 def signed_login(session_id: bytes, login: Login) -> bytes:

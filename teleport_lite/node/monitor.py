@@ -25,7 +25,7 @@ from teleport_lite.node.account import become, exists
 from teleport_lite.node.broker import Broker, Guest
 from teleport_lite.node.children import Children
 from teleport_lite.node.confine import adopt_orphans, no_terminal, secretive, worker_account
-from teleport_lite.node.gate import Gate, Welcome
+from teleport_lite.node.gate import Admitted, Gate, Welcome
 from teleport_lite.node.processes import fork_child, kill_descendants
 from teleport_lite.node.settings import Settings
 from teleport_lite.node.story import Story
@@ -65,19 +65,19 @@ class Connection:
 class Monitor:
     """`run` returns when the connection is over and everything that belongs to it has ended."""
 
+    TITLE = "tl-ssh"  # of the processes, as ps shows them
+
     def __init__(
         self,
         connection: Connection,
         *,
         settings: Settings,
         clock: Clock,
-        work: Callable[[workers.Task], None] = workers.run,
+        work: Callable[[workers.Task], None] | None = None,
     ) -> None:
         self._connection, self._settings, self._clock = connection, settings, clock
-        self._work = work
-        self._story = Story(
-            connection.line, clock=clock, peer=connection.peer, local=connection.local
-        )
+        self._work = work or self._default_work()
+        self._story = self._new_story(connection)
         self._signer = connection.signer
         self._signer.set_timeout(_SIGNER_PATIENCE)
         self._children = Children()
@@ -89,7 +89,7 @@ class Monitor:
         self._session_id: bytes | None = None
         self._failures = 0
         self._no_account = self._late = self._lied = False
-        self._welcome: Welcome | None = None
+        self._welcome: Admitted | None = None
         self._seen: tuple[int, ...] = ()
         self._last_words = self._cut_reason = ""
 
@@ -100,12 +100,7 @@ class Monitor:
             host = self._ask_signer(ToSigner(who=Who())).host
             if host is None:
                 raise Denied("the signer does not know this host")
-            self._gate = Gate(
-                data_dir=self._settings.data_dir,
-                host_id=host.host_id,
-                peer_ip=self._connection.peer[0],
-                clock=self._clock,
-            )
+            self._gate = self._new_gate(host)
             self._host = host
             self._start_worker(host)
             self._connection.tcp.close()
@@ -116,6 +111,31 @@ class Monitor:
             self._story.note(f"connection ends: {why}")
         finally:
             self._finish()
+
+    # --- what a jump host has of its own kind (`jump.py`)
+
+    def _default_work(self) -> Callable[[workers.Task], None]:
+        return workers.run
+
+    def _new_story(self, connection: Connection) -> Story:
+        return Story(
+            connection.line, clock=self._clock, peer=connection.peer, local=connection.local
+        )
+
+    def _new_gate(self, host: Host) -> Gate:
+        return Gate(
+            data_dir=self._settings.data_dir,
+            host_id=host.host_id,
+            peer_ip=self._connection.peer[0],
+            clock=self._clock,
+        )
+
+    def _hear_daemon(self) -> bool:
+        """Does it want us to look again?"""
+        return self._story.asked_to_recheck()
+
+    def _hear_more(self, link: Link, said: FromWorker) -> None:  # noqa: ARG002  # a jump host does
+        raise Malformed("the worker asks for what it may not have")
 
     # --- the loop
 
@@ -131,10 +151,9 @@ class Monitor:
         worker = self._worker
         if worker is not None and worker.fileno() in ready and not self._hear_worker(worker):
             return False
+        asked = self._story.fileno() in ready and self._hear_daemon()
         if self._welcome is not None:
-            self._look_again(asked=self._story.fileno() in ready)
-        elif self._story.fileno() in ready:
-            self._story.asked_to_recheck()  # nobody is in yet, so there is nobody to check
+            self._look_again(asked=asked)
         return not self._cut_reason
 
     def _wait(self) -> set[int]:
@@ -163,7 +182,7 @@ class Monitor:
         elif said.login is not None and self._welcome is None:
             self._answer_login(link, said.login)
         else:
-            raise Malformed("the worker asks for what it may not have")
+            self._hear_more(link, said)
         return True
 
     def _hear_broker(self, link: Link) -> None:
@@ -212,7 +231,7 @@ class Monitor:
 
     def _refuse(self, link: Link, login: Login, why: Error) -> None:
         self._failures += 1
-        self._no_account |= not exists(login.login)
+        self._no_account |= not self._is_somebody(login.login)
         if login.algorithm.endswith(SUFFIX):
             self._story.refused(login.login, why.log or why.message)
         else:
@@ -222,18 +241,23 @@ class Monitor:
             self._deadline = time.monotonic() + _GOODBYE
         link.send(Reply(ok=False, last=last), wait=False)
 
-    def _let_in(self, link: Link, welcome: Welcome) -> None:
+    def _is_somebody(self, login: str) -> bool:
+        return exists(login)
+
+    def _let_in(self, link: Link, welcome: Admitted) -> None:
+        assert isinstance(welcome, Welcome)
         for_worker = self._start_broker(welcome)
-        self._welcome, self._deadline = welcome, None
-        self._seen = self._gate.mark()
-        self._story.logged_in(welcome)
+        self._is_in(welcome)
         link.send(Reply(ok=True), for_worker.fileno(), wait=False)
         for_worker.close()
 
+    def _is_in(self, welcome: Admitted) -> None:
+        self._welcome, self._deadline = welcome, None
+        self._seen = self._gate.mark()
+        self._story.logged_in(welcome)
+
     def _look_again(self, *, asked: bool) -> None:
         """Cut the visitor off if a lock or a changed role says so."""
-        if asked:
-            asked = self._story.asked_to_recheck()
         mark = self._gate.mark()
         if self._welcome is None or (not asked and mark == self._seen):
             return
@@ -260,7 +284,7 @@ class Monitor:
             secret=self._settings.data_dir / identity.FILE,
         )
         keep = (task.tcp.fileno(), theirs.fileno())
-        self._pids["worker"] = fork_child("tl-ssh-worker", lambda: self._work(task), keep)
+        self._pids["worker"] = fork_child(f"{self.TITLE}-worker", lambda: self._work(task), keep)
         theirs.close()
         self._worker = ours
 
@@ -289,7 +313,7 @@ class Monitor:
             ).run()
 
         keep = (worker_side.fileno(), monitor_side.fileno())
-        self._pids["broker"] = fork_child("tl-ssh-broker", body, keep)
+        self._pids["broker"] = fork_child(f"{self.TITLE}-broker", body, keep)
         worker_side.close()
         monitor_side.close()
         self._broker = ours

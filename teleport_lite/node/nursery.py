@@ -10,6 +10,7 @@ from teleport_lite.ambient import SystemClock
 from teleport_lite.errors import Denied, Error
 from teleport_lite.net.ssh_line import FromMonitor
 from teleport_lite.node.confine import errors_only, keep_only, name, secretive
+from teleport_lite.node.jump import JumpMonitor
 from teleport_lite.node.monitor import Connection, Monitor
 from teleport_lite.node.processes import fork_child
 from teleport_lite.node.settings import Settings, from_json
@@ -29,7 +30,7 @@ def main(descriptor: int, data_dir: str, settings: str) -> None:
 def live(control: socket.socket, settings: Settings) -> None:
     """Returns when the daemon has closed its end of `control`, or has died."""
     os.setsid()  # a ^C in the daemon's terminal is not meant for people's sessions
-    name("tl-ssh-zygote")
+    name(f"{_kind(settings).TITLE}-zygote")
     keep_only([control.fileno()])
     errors_only()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -68,12 +69,18 @@ def _serve(
             line.send(write(FromMonitor(note=f"can not be served: {why}")), socket.MSG_DONTWAIT)
 
 
+def _kind(settings: Settings) -> type[Monitor]:
+    return JumpMonitor if settings.jump else Monitor
+
+
 def _fork_monitor(connection: Connection, settings: Settings) -> None:
+    kind = _kind(settings)
+
     def body() -> None:
-        Monitor(connection, settings=settings, clock=SystemClock()).run()
+        kind(connection, settings=settings, clock=SystemClock()).run()
 
     keep = (connection.tcp.fileno(), connection.line.fileno(), connection.signer.fileno())
-    fork_child("tl-ssh-monitor", body, keep)
+    fork_child(f"{kind.TITLE}-monitor", body, keep)
     connection.signer.close()
 
 
@@ -105,6 +112,6 @@ class _Signers:
             secretive()
             Signer(theirs, self._settings.data_dir).run()
 
-        fork_child("tl-ssh-signer", body, [theirs.fileno()])
+        fork_child(f"{_kind(self._settings).TITLE}-signer", body, [theirs.fileno()])
         theirs.close()
         return ours

@@ -8,6 +8,8 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     data_dir: Path
+    # A jump host instead of a node: ways to other hosts in place of shells (`jump.py`).
+    jump: bool = False
     # From accept to logged in. OpenSSH gives 120 s; nobody types a password here.
     grace: float = 30.0
     # OpenSSH's MaxAuthTries. Every certificate that is offered and refused counts.

@@ -6,7 +6,7 @@ from teleport_lite.ambient import Clock
 from teleport_lite.errors import Malformed
 from teleport_lite.model.names import UUID
 from teleport_lite.net.ssh_line import MAX_SAID, FromMonitor, Outcome, ToMonitor
-from teleport_lite.node.gate import Welcome
+from teleport_lite.node.gate import Admitted
 from teleport_lite.node.wire import SessionEnded, SessionStarted
 from teleport_lite.proto.codec import read, write
 from teleport_lite.proto.stream import AgentEvent
@@ -68,7 +68,7 @@ class Story:
             self.refused(login, "a plain key, and only certificates are accepted")
         self._tell(FromMonitor(outcome=outcome))
 
-    def logged_in(self, welcome: Welcome) -> None:
+    def logged_in(self, welcome: Admitted) -> None:
         visitor = welcome.visitor
         self._facts |= {"user": visitor.user, "login": visitor.login}
         self._tell(FromMonitor(logged_in=True))

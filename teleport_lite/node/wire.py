@@ -2,7 +2,8 @@
 
     worker  --FromWorker-->  monitor    sign, login, last words
     worker  <--Reply-------  monitor    one for each sign and login; the login that works
-                                        carries a descriptor: the worker's line to the broker
+                                        carries a descriptor: the worker's line to the broker.
+                                        At a jump host also one for each open, in any order
     worker  --ToBroker---->  broker     may I, pty, env, start, resize, signal, close
     worker  <--ToWorker----  broker     one reply for each; start carries descriptors; ended
     broker  --FromBroker-->  monitor    a session started or ended, for the audit trail
@@ -42,9 +43,18 @@ class Login(Message, frozen=True):
     signature: bytes | None = None
 
 
+class Way(Message, frozen=True):
+    """A jump host's visitor wants to get to a node; `number` is this wish's, from 1 on."""
+
+    number: int
+    host: str
+    port: int
+
+
 class FromWorker(Message, frozen=True):
     sign: Sign | None = None
     login: Login | None = None
+    open: Way | None = None
     last_words: str | None = None
 
 
@@ -53,6 +63,7 @@ class Reply(Message, frozen=True):
     reason: str = ""
     data: bytes = b""
     last: bool = False  # of the login tries
+    number: int = 0  # of the `open` that this answers
 
 
 class Ask(Message, frozen=True):

@@ -7,6 +7,8 @@ logins, and after a login the broker for shells; both check everything again.
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pwd import struct_passwd
@@ -48,21 +50,35 @@ class Task:
 
 
 def run(task: Task) -> None:
-    no_terminal()
     desk = _Desk(task.monitor)
+    with confined(task):
+        why = ssh_door.serve(
+            task.tcp, desk, host_public=task.host.ssh_public, host_cert=task.host.ssh_cert
+        )
+    if why:
+        last_words(task.monitor, why)
+
+
+@contextmanager
+def confined(task: Task) -> Iterator[None]:
+    """Give everything up, and tell the monitor what goes wrong from there on."""
+    no_terminal()
     try:
         confine_worker(task.account, memory=task.memory)
         if task.account is not None and os.access(task.secret, os.R_OK):
             raise Denied(f"{task.secret} can be read by {task.account.pw_name}")
-        why = ssh_door.serve(
-            task.tcp, desk, host_public=task.host.ssh_public, host_cert=task.host.ssh_cert
-        )
+        yield
     except Exception as bug:
         # Its type tells us where to look; its text may come from the stranger.
-        desk.last_words(f"worker failed: {type(bug).__name__}")
+        last_words(task.monitor, f"worker failed: {type(bug).__name__}")
         raise
-    if why:
-        desk.last_words(why)
+
+
+def last_words(monitor: Link, text: str) -> None:
+    try:
+        monitor.send(FromWorker(last_words=text[:200]), wait=False)
+    except EOFError:
+        return
 
 
 class _Desk:
@@ -90,12 +106,6 @@ class _Desk:
         if fds:
             self._broker = Link(socket.socket(fileno=fds[0]))
         return Answer(ok=reply.ok, last=reply.last)
-
-    def last_words(self, text: str) -> None:
-        try:
-            self._monitor.send(FromWorker(last_words=text[:200]), wait=False)
-        except EOFError:
-            return
 
     # --- after it
 

@@ -97,13 +97,14 @@ def verify_user_certificate(
     blob: bytes,
     *,
     algorithm: str,
-    login: str,
+    login: str | None,
     trusted_cas: frozenset[bytes],
     peer_ip: str,
     now: datetime,
 ) -> Visitor:
     """Who offers this certificate for `login`, from `peer_ip`, with signature `algorithm`.
 
+    Without a login it may be for any: a jump host opens no shells, so it asks for none.
     `trusted_cas` are plain SSH key blobs. Raises Denied. That the visitor holds the private key
     is another question, see `verify_login_signature`.
     """
@@ -113,7 +114,7 @@ def verify_user_certificate(
         # From here on the CA vouches for every field.
         _check_terms(cert, login, now)
         force_command = _obey(cert, peer_ip)
-        return visitor_of(cert, login, force_command)
+        return visitor_of(cert, login or "", force_command)
     except _FAILED as why:
         raise Denied(_SSH_REFUSED, log=plain(why)) from why
 
@@ -171,7 +172,7 @@ def _check_ca(cert: SshCert, trusted_cas: frozenset[bytes], blob: bytes) -> None
         raise ValueError("the CA has not signed this") from None
 
 
-def _check_terms(cert: SshCert, login: str, now: datetime) -> None:
+def _check_terms(cert: SshCert, login: str | None, now: datetime) -> None:
     if cert.type != USER:
         raise ValueError("not a user certificate")
     if not cert.valid_after <= now.timestamp() < cert.valid_before:
@@ -179,6 +180,8 @@ def _check_terms(cert: SshCert, login: str, now: datetime) -> None:
     # PROTOCOL.certkeys lets an empty list mean "any". sshd stopped believing that, so do we.
     if not 0 < len(cert.principals) <= MAX_PRINCIPALS:
         raise ValueError(f"{len(cert.principals)} principals")
+    if login is None:
+        return
     if not names.LOGIN.fullmatch(login):
         raise ValueError(f"login {login!a} is not one")
     # Whole byte strings: "deploy,root" is one odd name, not two (CVE-2026-35414).

@@ -45,7 +45,7 @@ class Reaches(Protocol):
 
 
 class Session:
-    """One connection to a node. Give it to `carry` or `abandon` it: exactly one of them."""
+    """One connection to a node. `carry` it, or `abandon` it."""
 
     def __init__(
         self, owner: "Sessions", reached: Reached, caller: Caller, login: str, client: Client
@@ -75,7 +75,9 @@ class Session:
             self._owner.ended(self, up + len(first), down + len(self.reached.first))
 
     def abandon(self) -> None:
-        """The caller has gone before a byte was moved."""
+        """The caller has gone before a byte was moved. Nothing, when it is over already."""
+        if self.over:
+            return
         self._abort()
         self._owner.ended(self, 0, 0)
 
