@@ -5,7 +5,9 @@ those who may know.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from teleport_lite.access.verdict import Refused
@@ -62,10 +64,11 @@ class Reach:
         tunnels: Tunnels,
         cluster: str,
         host_id: str = "",
+        gone_since: Callable[[str], datetime | None] = lambda _host_id: None,
     ) -> None:
-        """`host_id` is our own."""
+        """`host_id` is our own; `gone_since` says when we lost the tunnel of a node."""
         self._routes, self._judge, self._tunnels = routes, judge, tunnels
-        self._cluster, self._host_id = cluster, host_id
+        self._cluster, self._host_id, self._gone_since = cluster, host_id, gone_since
         self._proxies: dict[str, ProxyPlace] = {}
 
     def learn(self, known: Knowledge) -> None:
@@ -123,7 +126,7 @@ class Reach:
 
     def _no_tunnel(self, route: Route) -> Unavailable:
         others = [each for each in route.tunnels if each != self._host_id]
-        since = self._routes.gone_since(route.id)
+        since = self._gone_since(route.id)
         gone = f", the last one ended {moment(since)}" if since else ""
         what = f"node {route.name} has no tunnel to this proxy{gone}"
         if route.state == Presence.OFFLINE or not others:

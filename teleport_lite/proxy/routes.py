@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -54,7 +53,6 @@ class RouteTable:
         self._suffix = f".{cluster.lower()}"
         self._by_id: dict[str, Route] = {}
         self._by_name: defaultdict[str, set[str]] = defaultdict(set)
-        self._gone: dict[str, datetime] = {}
         self._leftovers: set[str] = set()
         self._leftovers_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -78,19 +76,7 @@ class RouteTable:
             self._put(route)
         for host_id in routes.gone:
             self._drop(host_id)
-            self._gone.pop(host_id, None)
         self._save_in(_DEBOUNCE)
-
-    def tunnel_changed(self, host_id: str, there: bool) -> None:
-        """From `Tunnels`: a node has brought its tunnel to this proxy, or lost it."""
-        if there:
-            self._gone.pop(host_id, None)
-        elif host_id in self._by_id:
-            self._gone[host_id] = self._clock.now()
-
-    def gone_since(self, host_id: str) -> datetime | None:
-        """When this proxy lost the tunnel of a node; None if it never had one, or has one."""
-        return self._gone.get(host_id)
 
     def find(self, host: str, sees: Sees, *, most: int = 255) -> Route:
         """The one node that `host` means: a name, a UUID, `name.cluster`, or labels `k=v,k2=v2`.
@@ -172,7 +158,6 @@ class RouteTable:
         if self._leftovers and self._clock.monotonic() >= self._leftovers_until:
             for host_id in self._leftovers:
                 self._drop(host_id)
-                self._gone.pop(host_id, None)
             self._leftovers = set()
 
     def _load(self) -> None:

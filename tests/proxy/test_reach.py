@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -177,16 +178,15 @@ def test_who_may_not_know_of_a_node_does_not_learn_that_it_is_locked(tmp_path: P
 def test_a_node_whose_tunnels_others_hold_says_who(tmp_path: Path) -> None:
     async def body() -> None:
         away = route(1, tunnels=[HERE, THERE, host_id(93)])
-        rig = Rig(tmp_path, away)
-        rig.routes.tunnel_changed(host_id(1), True)
-        rig.routes.tunnel_changed(host_id(1), False)
+        since = datetime(2026, 3, 2, 11, 59, 30, tzinfo=UTC)
+        rig = Rig(tmp_path, away, gone_since=lambda _: since)
         rig.reach.learn(
             knowledge(proxies=[ProxyPlace(id=THERE, name="proxy-2", address="10.0.0.2:3080")])
         )
         refused = await rig.refuses("web-1")
         assert isinstance(refused, Unavailable)
         assert refused.message == (
-            "node web-1 has no tunnel to this proxy, the last one ended 2026-03-02T12:00:00Z; "
+            "node web-1 has no tunnel to this proxy, the last one ended 2026-03-02T11:59:30Z; "
             f"those that hold one: proxy-2 (10.0.0.2:3080), {host_id(93)}"
         )
 

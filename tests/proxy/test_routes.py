@@ -183,25 +183,6 @@ def test_what_is_gone_twice_or_never_was_is_no_matter(table: RouteTable) -> None
     assert len(table) == 4
 
 
-def test_it_is_known_since_when_a_tunnel_is_gone(tmp_path: Path) -> None:
-    clock = FakeClock()
-    table = a_table(tmp_path, *ALL, clock=clock)
-    assert table.gone_since(host_id(1)) is None
-    table.tunnel_changed(host_id(1), True)
-    clock.tick(minutes=5)
-    table.tunnel_changed(host_id(1), False)
-    table.tunnel_changed("nobody", False)
-    lost = clock.now()
-    clock.tick(minutes=5)
-    assert table.gone_since(host_id(1)) == lost
-    assert table.gone_since("nobody") is None
-    table.tunnel_changed(host_id(1), True)
-    assert table.gone_since(host_id(1)) is None
-    table.tunnel_changed(host_id(1), False)
-    table.apply(routes(first=False, gone=(host_id(1),)))
-    assert table.gone_since(host_id(1)) is None
-
-
 # --- the file
 
 
