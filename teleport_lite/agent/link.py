@@ -32,8 +32,8 @@ from teleport_lite.proto.stream import (
 log = logging.getLogger("teleport_lite.agent")
 
 BEAT = (5.0, 15.0)  # seconds, drawn anew for each beat so that a fleet does not march in step
-# Auth answers every beat; nothing for this long means that nobody is there.
-SILENCE = 45.0
+# Auth answers every beat; nothing in twice the longest pause means that nobody is there.
+SILENCE = 30.0
 BACKOFF = (0.5, 30.0)
 PROBE_TIMEOUT = 5.0
 SKEW_WARNING = 30.0
