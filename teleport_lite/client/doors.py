@@ -37,7 +37,10 @@ class UnixDoor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsDoor:
-    """Mutual TLS. The far end must be the auth service of the cluster that signed us."""
+    """Mutual TLS. The far end must be the auth service of the cluster that signed us.
+
+    At `address` may be a proxy: it passes the bytes on to auth, and auth is checked all the same.
+    """
 
     address: str  # host:port
     cluster: str
@@ -54,23 +57,19 @@ class TlsDoor:
         # Only here: ssl and what it brings cost 20 ms that the socket does not need.
         import ssl
 
-        from teleport_lite.net.http import dial
         from teleport_lite.net.tls import client_context
-        from teleport_lite.proto.join import AUTH_SERVER_NAME
+        from teleport_lite.net.way import Way
 
         context = client_context(self.cert, self.key, self.host_cas)
-        plain = dial(self.address)
         try:
-            return context.wrap_socket(plain, server_hostname=AUTH_SERVER_NAME)
+            return Way(self.address, self.cluster).tls(context)
         except ssl.SSLCertVerificationError as why:
-            plain.close()
             raise Denied(
                 f"{self.address} is not the auth service of cluster {self.cluster}, which "
                 f"{self.source} is for: {why.verify_message}",
                 hint=f"teleport-lite doctor --auth-server={self.address}",
             ) from why
         except OSError as why:
-            plain.close()
             raise broken(self.address, why) from why
 
 
@@ -104,6 +103,11 @@ def broken(name: str, why: OSError) -> Error:
     if "ALERT" in alert and ("CERTIFICATE" in alert or "UNKNOWN_CA" in alert):
         return Unauthenticated(
             f"{name} does not accept your certificate ({_words(alert)})", hint="tsh login"
+        )
+    if "EOF" in alert:
+        return Unavailable(
+            f"{name} ended the connection; if it is a proxy, the auth service may be down",
+            hint=f"teleport-lite doctor --auth-server={name}",
         )
     if alert:
         return Unavailable(

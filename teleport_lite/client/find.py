@@ -4,7 +4,8 @@
     2. the auth service here      its socket, when the config file or the default place has one
     3. the tsh profile            ~/.tsh, or $TELEPORT_HOME
 
-`--auth-server` alone skips 2: the socket leads to this host, whatever was typed.
+`--auth-server` alone skips 2: the socket leads to this host, whatever was typed. It may name a
+proxy too, which passes us on; the profile goes through the proxy it was made with.
 """
 
 import os
@@ -106,7 +107,8 @@ def _by_profile(wish: Wish, places: Places) -> Door | None:
         raise Unauthenticated(
             f"not logged in to {chosen.proxy}: {why.message}", hint=profile.LOG_IN
         ) from why
-    return _tls(credentials, f"the tsh profile {chosen.proxy}", wish, chosen.auth_addr)
+    known = chosen.auth_addr or chosen.web_proxy_addr
+    return _tls(credentials, f"the tsh profile {chosen.proxy}", wish, known)
 
 
 def _tls(credentials: "IdentityFile", source: str, wish: Wish, known: str) -> Door:

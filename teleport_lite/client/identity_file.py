@@ -29,7 +29,7 @@ _MARK = "@cert-authority *."
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityFile:
     cluster: str
-    ssh_private: Secret  # PKCS#8 PEM
+    ssh_private: Secret  # PKCS#8 PEM in a single file; in a profile OpenSSH's own format
     ssh_cert: str
     tls_private: Secret  # PKCS#8 PEM
     tls_cert: str
@@ -55,11 +55,16 @@ def load(path: Path) -> IdentityFile:
     return read(read_secret(path, limit=MAX_SIZE), str(path))
 
 
+def blocks(text: str) -> list[tuple[str, str]]:
+    """The PEM blocks of a file (RFC 7468), each with its label, in their order."""
+    return [(found[1], found[0]) for found in _BLOCK.finditer(text)]
+
+
 def read(raw: bytes, source: str) -> IdentityFile:
     text = raw.decode("ascii", "replace").replace("\r\n", "\n")
-    blocks = [(found[1], found[0]) for found in _BLOCK.finditer(text)]
-    keys = [block for label, block in blocks if label == "PRIVATE KEY"]
-    certs = [block for label, block in blocks if label == "CERTIFICATE"]
+    found = blocks(text)
+    keys = [block for label, block in found if label == "PRIVATE KEY"]
+    certs = [block for label, block in found if label == "CERTIFICATE"]
     lines = _BLOCK.sub("", text).splitlines()
     ssh_certs = [line for line in lines if "-cert-v01@openssh.com " in line.split("#")[0]]
     cas = [line.removeprefix(_MARK).partition(" ") for line in lines if line.startswith(_MARK)]

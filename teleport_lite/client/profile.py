@@ -1,27 +1,35 @@
-"""The tsh profile: which cluster somebody is logged in to, and with what.
+"""The tsh profile: which clusters somebody is logged in to, and with what.
 
-    ~/.tsh (or $TELEPORT_HOME)
-      current-profile                       name of the profile in use
-      <proxy>.yaml                          addresses, user, cluster
-      keys/<proxy>/<user>                   identity file (client/identity_file.py), 0600
-      keys/<proxy>/cas/<cluster>.pem        host CAs for TLS
-      keys/<proxy>/<user>-ssh/<cluster>-cert.pub
-      known_hosts                           host CAs for ssh
+    ~/.tsh (or $TELEPORT_HOME)                  0700, as every directory below
+      current-profile                           name of the profile in use
+      <proxy>.yaml                              addresses, user, cluster
+      known_hosts                               host CAs for ssh, of all clusters
+      keys/<proxy>/<user>                       SSH key, 0600; not there if only ssh-agent has it
+      keys/<proxy>/<user>.pub, <user>-cert.pub  its public half and certificate
+      keys/<proxy>/<user>-ssh/<cluster>-cert.pub  the certificate again, where Teleport has it
+      keys/<proxy>/<user>-x509.pem              TLS certificate and key, 0600
+      keys/<proxy>/cas/<cluster>.pem            host CAs for TLS
 
-Written by `tsh login`; `tctl` reads it.
+Written by `tsh login`; `tctl` reads it, and so does OpenSSH (`tsh config`).
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from teleport_lite.client import identity_file
-from teleport_lite.client.identity_file import IdentityFile
-from teleport_lite.errors import Denied, Malformed, Unavailable
+from teleport_lite.client.flat import read_flat, write_flat
+from teleport_lite.client.identity_file import IdentityFile, blocks
+from teleport_lite.client.papers import public_line
+from teleport_lite.errors import Denied, Malformed, NotFound, Unavailable
 from teleport_lite.model.names import CLUSTER_NAME, HOST_NAME, USER_NAME, checked
-from teleport_lite.pki.keyfile import make_private_dir, write_public, write_secret
+from teleport_lite.pki.keyfile import make_private_dir, read_secret, write_public, write_secret
+from teleport_lite.secret import Secret
 
 CURRENT = "current-profile"
 LOG_IN = "tsh login --proxy=HOST:3080 --user=NAME"
+# A private key, a certificate with a hundred roles, the CAs of a cluster in rotation.
+_MAX_FILE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,80 +38,195 @@ class Profile:
     user: str
     cluster: str
     web_proxy_addr: str = ""  # host:port
-    auth_addr: str = ""  # host:port; where tctl asks
+    ssh_proxy_addr: str = ""  # host:port; for clients that have only OpenSSH
+    auth_addr: str = ""  # host:port; where tctl asks, if not through the proxy
 
     def __post_init__(self) -> None:
-        checked(HOST_NAME, self.proxy, "proxy name", example="teleport.example.com")
+        # An IPv6 address is a name too: colons are safe in a file name.
+        checked(HOST_NAME, self.proxy.replace(":", "0"), "proxy name", example="tele.example.com")
         checked(USER_NAME, self.user, "user name", example="alice")
         checked(CLUSTER_NAME, self.cluster, "cluster name", example="example.com")
 
 
-def current(directory: Path) -> Profile | None:
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the credentials of a profile are."""
+
+    home: Path
+    profile: Profile
+
+    @property
+    def keys(self) -> Path:
+        return self.home / "keys" / self.profile.proxy
+
+    @property
+    def ssh_key(self) -> Path:
+        return self.keys / self.profile.user
+
+    @property
+    def ssh_public(self) -> Path:
+        return self.keys / f"{self.profile.user}.pub"
+
+    @property
+    def ssh_cert(self) -> Path:
+        return self.keys / f"{self.profile.user}-cert.pub"
+
+    @property
+    def ssh_cert_too(self) -> Path:
+        return self.keys / f"{self.profile.user}-ssh" / f"{self.profile.cluster}-cert.pub"
+
+    @property
+    def tls(self) -> Path:
+        return self.keys / f"{self.profile.user}-x509.pem"
+
+    @property
+    def cas(self) -> Path:
+        return self.keys / "cas" / f"{self.profile.cluster}.pem"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.home / "known_hosts"
+
+
+def current(home: Path) -> Profile | None:
     """The profile in use; None if nobody is logged in. Raises Malformed or Denied."""
-    name = _text(directory / CURRENT).strip()
+    name = _text(home / CURRENT).strip()
     if not name:
         return None
-    checked(HOST_NAME, name, f"name in {directory / CURRENT}", example="teleport.example.com")
-    path = directory / f"{name}.yaml"
-    return _read(name, _text(path), str(path))
+    found = named(home, name)
+    if found is None:
+        raise Malformed(f"{home / f'{name}.yaml'}: user is missing", hint=LOG_IN)
+    return found
 
 
-def identity(directory: Path, profile: Profile) -> IdentityFile:
-    """Raises NotFound, Denied or Malformed."""
-    return identity_file.load(_keys(directory, profile) / profile.user)
+def named(home: Path, proxy: str) -> Profile | None:
+    """The profile of a proxy, by its host name; None if there is none."""
+    checked(HOST_NAME, proxy.replace(":", "0"), "proxy name", example="tele.example.com")
+    path = home / f"{proxy}.yaml"
+    values = read_flat(_text(path), str(path), hint=LOG_IN)
+    if not values:
+        return None
+    missing = [key for key in ("user", "cluster") if not values.get(key)]
+    if missing:
+        raise Malformed(f"{path}: {missing[0]} is missing", hint=LOG_IN)
+    return Profile(proxy=proxy, **{key: values[key] for key in _KEYS if key in values})
 
 
-def save(directory: Path, profile: Profile, credentials: IdentityFile) -> None:
+def every(home: Path) -> list[Profile]:
+    """All profiles, by name."""
+    found = (named(home, path.stem) for path in sorted(home.glob("*.yaml")))
+    return [each for each in found if each is not None]
+
+
+def identity(home: Path, profile: Profile) -> IdentityFile:
+    """All credentials of a profile. Raises NotFound, Denied or Malformed."""
+    files = Files(home, profile)
+    tls = blocks(read_secret(files.tls, limit=_MAX_FILE).decode("ascii", "replace"))
+    if [label for label, _ in tls] != ["CERTIFICATE", "PRIVATE KEY"]:
+        raise Malformed(f"{files.tls} is not a certificate and its key", hint=LOG_IN)
+    return IdentityFile(
+        cluster=profile.cluster,
+        ssh_private=_private(files.ssh_key),
+        ssh_cert=_text(files.ssh_cert).strip(),
+        tls_private=Secret(tls[1][1]),
+        tls_cert=tls[0][1],
+        ssh_host_cas=tuple(_known(_text(files.known_hosts), profile.cluster)),
+        host_cas=tuple(block for _, block in blocks(_text(files.cas))),
+    )
+
+
+def certificate(home: Path, profile: Profile) -> str:
+    """The SSH certificate line; "" if it is not there."""
+    return _text(Files(home, profile).ssh_cert).strip()
+
+
+def save(home: Path, profile: Profile, credentials: IdentityFile, *, use: bool = True) -> None:
     """Write the profile and make it the current one. What was there is replaced.
 
     Keys first, the name of the profile last: a crash in between leaves the old one in use.
     """
-    keys = _keys(directory, profile)
-    cas, certs = keys / "cas", keys / f"{profile.user}-ssh"
-    for each in (directory, directory / "keys", keys, cas, certs):
+    files = Files(home, profile)
+    for each in (home, home / "keys", files.keys, files.cas.parent, files.ssh_cert_too.parent):
         make_private_dir(each)
-    write_secret(keys / profile.user, identity_file.write(credentials))
-    write_public(cas / f"{profile.cluster}.pem", "".join(credentials.host_cas).encode())
-    write_public(certs / f"{profile.cluster}-cert.pub", credentials.ssh_cert.encode() + b"\n")
-    known = (f"@cert-authority *.{profile.cluster} {ca}\n" for ca in credentials.ssh_host_cas)
-    write_public(directory / "known_hosts", "".join(known).encode())
-    write_public(directory / f"{profile.proxy}.yaml", _written(profile), mode=0o600)
-    write_public(directory / CURRENT, profile.proxy.encode() + b"\n", mode=0o600)
+    cert = credentials.ssh_cert.strip() + "\n"
+    write_secret(files.ssh_key, credentials.ssh_private.reveal().encode())
+    write_public(files.ssh_public, public_line(cert).encode() + b"\n")
+    write_public(files.ssh_cert, cert.encode())
+    write_public(files.ssh_cert_too, cert.encode())
+    tls = credentials.tls_cert.strip() + "\n" + credentials.tls_private.reveal()
+    write_secret(files.tls, tls.encode())
+    write_public(files.cas, "".join(credentials.host_cas).encode())
+    known = _other_lines(_text(files.known_hosts), profile.cluster)
+    known += [_ca_line(profile.cluster, ca) for ca in credentials.ssh_host_cas]
+    write_public(files.known_hosts, "".join(known).encode())
+    values = {key: getattr(profile, key) for key in _KEYS}
+    write_public(home / f"{profile.proxy}.yaml", write_flat(values).encode(), mode=0o600)
+    if use:
+        switch(home, profile)
 
 
-def _keys(directory: Path, profile: Profile) -> Path:
-    return directory / "keys" / profile.proxy
+def switch(home: Path, profile: Profile) -> None:
+    """Make it the current one."""
+    write_public(home / CURRENT, profile.proxy.encode() + b"\n", mode=0o600)
 
 
-_KEYS = ("user", "cluster", "web_proxy_addr", "auth_addr")
+def remove(home: Path, profile: Profile) -> None:
+    """Forget the credentials, and that somebody was logged in there. What is gone is fine."""
+    files = Files(home, profile)
+    secrets = (files.tls, files.ssh_key)
+    for path in (*secrets, files.ssh_public, files.ssh_cert, files.ssh_cert_too, files.cas):
+        _unlink(path)
+    for directory in (files.ssh_cert_too.parent, files.cas.parent, files.keys):
+        with suppress(OSError):  # somebody else's files are in it, or it is gone
+            directory.rmdir()
+    _unlink(home / f"{profile.proxy}.yaml")
+    left = every(home)
+    if not any(each.cluster == profile.cluster for each in left) and files.known_hosts.exists():
+        known = _other_lines(_text(files.known_hosts), profile.cluster)
+        write_public(files.known_hosts, "".join(known).encode())
+    if _text(home / CURRENT).strip() == profile.proxy:
+        _unlink(home / CURRENT)
 
 
-def _written(profile: Profile) -> bytes:
-    from teleport_lite.config.yaml import dump
-
-    return dump({key: getattr(profile, key) for key in _KEYS}).encode()
+_KEYS = ("user", "cluster", "web_proxy_addr", "ssh_proxy_addr", "auth_addr")
 
 
-def _read(name: str, text: str, source: str) -> Profile:
-    from teleport_lite.config.yaml import load_yaml, plain
+def _private(path: Path) -> Secret:
+    """Empty when only ssh-agent has it."""
+    try:
+        return Secret(read_secret(path, limit=_MAX_FILE).decode("ascii", "replace"))
+    except NotFound:
+        return Secret("")
 
-    tree = load_yaml(text, source)
-    found = plain(tree) if tree is not None else {}
-    assert isinstance(found, dict)
-    values = {key: found[key] or "" for key in _KEYS if key in found}
-    if not all(isinstance(value, str) for value in values.values()):
-        raise Malformed(f"{source}: its values must be text", hint=LOG_IN)
-    missing = [key for key in ("user", "cluster") if not values.get(key)]
-    if missing:
-        raise Malformed(f"{source}: {missing[0]} is missing", hint=LOG_IN)
-    return Profile(proxy=name, **values)
+
+def _ca_line(cluster: str, ca: str) -> str:
+    return f"@cert-authority *.{cluster} {ca.strip()}\n"
+
+
+def _known(text: str, cluster: str) -> Iterable[str]:
+    mark = _ca_line(cluster, "").rstrip("\n")
+    return (line.removeprefix(mark) for line in text.splitlines() if line.startswith(mark))
+
+
+def _other_lines(text: str, cluster: str) -> list[str]:
+    mark = _ca_line(cluster, "").rstrip("\n")
+    return [f"{line}\n" for line in text.splitlines() if not line.startswith(mark)]
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except NotADirectoryError:
+        return
+    except OSError as why:
+        raise Denied(f"{path} cannot be removed: {(why.strerror or '').lower()}") from why
 
 
 def _text(path: Path) -> str:
     """ "" for a file that is not there."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(64 * 1024)
+            return file.read(_MAX_FILE)
     except FileNotFoundError:
         return ""
     except PermissionError as why:

@@ -5,6 +5,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from teleport_lite.client.doors import TlsDoor, UnixDoor, no_socket
 from teleport_lite.client.find import Places, Wish, find
 from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated, Unavailable
 from tests.client.test_identity_file import an_identity
-from tests.client.test_profile import ALICE
+from tests.client.test_profile import ALICE, credentials
 
 
 @contextmanager
@@ -47,7 +48,7 @@ class Host:
         return path
 
     def logs_in(self) -> None:
-        profile.save(self.home, ALICE, an_identity())
+        profile.save(self.home, ALICE, credentials())
 
     def identity(self) -> str:
         path = self.home.parent / "alice.identity"
@@ -108,6 +109,13 @@ def test_without_auth_here_the_profile_is_used(host: Host) -> None:
     assert isinstance(find(Wish(), host.places), TlsDoor)
 
 
+def test_a_profile_goes_through_its_proxy_when_auth_has_no_address_of_its_own(host: Host) -> None:
+    profile.save(host.home, replace(ALICE, auth_addr=""), credentials())
+    door = find(Wish(), host.places)
+    assert isinstance(door, TlsDoor)
+    assert (door.address, door.cluster) == ("tele.example.com:3080", "tele.example.com")
+
+
 def test_a_config_that_runs_auth_is_never_passed_over_for_a_profile(host: Host) -> None:
     host.logs_in()
     host.config.write_text("auth_service:\n  enabled: yes\n")
@@ -148,7 +156,7 @@ def test_a_config_that_was_typed_has_to_be_there_and_readable(host: Host) -> Non
 
 def test_a_profile_without_keys_asks_for_a_login(host: Host) -> None:
     host.logs_in()
-    (host.home / "keys/tele.example.com/alice@example.com").unlink()
+    profile.Files(host.home, ALICE).tls.unlink()
     with pytest.raises(Unauthenticated, match=r"not logged in to tele\.example\.com"):
         find(Wish(), host.places)
 

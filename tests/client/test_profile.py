@@ -5,21 +5,41 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.client import profile
-from teleport_lite.client.profile import Profile
+from teleport_lite.client.flat import read_flat, write_flat
+from teleport_lite.client.identity_file import IdentityFile
+from teleport_lite.client.papers import read_papers
+from teleport_lite.client.profile import Files, Profile
 from teleport_lite.errors import Denied, Malformed, NotFound
-from tests.client.test_identity_file import an_identity
+from teleport_lite.secret import Secret
+from teleport_lite.testing.certs import PaperCluster
 
+TELE, OTHER = PaperCluster("tele.example.com"), PaperCluster("other.example.com")
 ALICE = Profile(
     proxy="tele.example.com",
     user="alice@example.com",
     cluster="tele.example.com",
     web_proxy_addr="tele.example.com:3080",
+    ssh_proxy_addr="[::1]:3023",
     auth_addr="tele.example.com:3025",
 )
+BOB = Profile(proxy="other.example.com", user="bob", cluster="other.example.com")
+
+
+def credentials(cluster: PaperCluster = TELE, user: str = "alice@example.com") -> IdentityFile:
+    papers = cluster.user(user)
+    return IdentityFile(
+        cluster=cluster.name,
+        ssh_private=papers.ssh_private,
+        ssh_cert=papers.ssh_cert.strip(),
+        tls_private=papers.tls_private,
+        tls_cert=papers.tls_cert,
+        ssh_host_cas=(cluster.host_ca.public.ssh_key.strip(),),
+        host_cas=tuple(cluster.host_cas),
+    )
 
 
 def test_what_is_saved_is_the_current_profile(tmp_path: Path) -> None:
-    home, identity = tmp_path / ".tsh", an_identity()
+    home, identity = tmp_path / ".tsh", credentials()
     profile.save(home, ALICE, identity)
     assert profile.current(home) == ALICE
     assert profile.identity(home, ALICE) == identity
@@ -28,19 +48,92 @@ def test_what_is_saved_is_the_current_profile(tmp_path: Path) -> None:
 
 
 def test_the_files_are_where_other_tools_look_and_private(tmp_path: Path) -> None:
-    home = tmp_path / ".tsh"
-    profile.save(home, ALICE, an_identity())
+    home, saved = tmp_path / ".tsh", credentials()
+    profile.save(home, ALICE, saved)
     keys = home / "keys/tele.example.com"
     assert (home / "current-profile").read_text() == "tele.example.com\n"
-    assert (keys / "cas/tele.example.com.pem").read_text().count("BEGIN CERTIFICATE") == 2
-    cert = keys / "alice@example.com-ssh/tele.example.com-cert.pub"
-    assert cert.read_text().startswith("ecdsa-sha2-nistp256-cert-v01@openssh.com ")
+    assert (keys / "cas/tele.example.com.pem").read_text() == TELE.host_cas[0]
+    for path in ("alice@example.com-cert.pub", "alice@example.com-ssh/tele.example.com-cert.pub"):
+        assert (keys / path).read_text() == saved.ssh_cert + "\n"
+    assert (keys / "alice@example.com.pub").read_text().startswith("ssh-ed25519 AAAA")
     assert (home / "known_hosts").read_text() == (
-        "@cert-authority *.tele.example.com ssh-ed25519 AAAAold\n"
-        "@cert-authority *.tele.example.com ssh-ed25519 AAAAnew\n"
+        f"@cert-authority *.tele.example.com {saved.ssh_host_cas[0]}\n"
     )
-    assert (keys / "alice@example.com").stat().st_mode & 0o777 == 0o600
-    assert all(each.stat().st_mode & 0o077 == 0 for each in (home, home / "keys", keys))
+    secret = [
+        path for path in keys.rglob("*") if path.is_file() and b"PRIVATE" in path.read_bytes()
+    ]
+    assert [path.name for path in sorted(secret)] == [
+        "alice@example.com",
+        "alice@example.com-x509.pem",
+    ]
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in secret)
+    below = [home, *(each for each in home.rglob("*") if each.is_dir())]
+    assert all(each.stat().st_mode & 0o777 == 0o700 for each in below)
+
+
+def test_several_clusters_live_side_by_side(tmp_path: Path) -> None:
+    profile.save(tmp_path / ".tsh", ALICE, credentials())
+    home = tmp_path / ".tsh"
+    profile.save(home, BOB, credentials(OTHER, "bob"))
+    assert profile.current(home) == BOB
+    assert profile.every(home) == [BOB, ALICE]
+    assert profile.named(home, "tele.example.com") == ALICE
+    assert profile.named(home, "third.example.com") is None
+    profile.switch(home, ALICE)
+    assert profile.current(home) == ALICE
+    known = (home / "known_hosts").read_text()
+    assert known.count("@cert-authority") == 2
+    profile.save(home, ALICE, credentials())
+    assert sorted((home / "known_hosts").read_text().split()) == sorted(known.split())
+    assert profile.identity(home, BOB).ssh_host_cas == credentials(OTHER, "bob").ssh_host_cas
+
+
+def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path) -> None:
+    home = tmp_path / ".tsh"
+    profile.save(home, BOB, credentials(OTHER, "bob"))
+    profile.save(home, ALICE, credentials())
+    profile.remove(home, ALICE)
+    assert profile.every(home) == [BOB]
+    assert profile.current(home) is None
+    assert not (home / "keys/tele.example.com").exists()
+    assert "tele.example.com" not in (home / "known_hosts").read_text()
+    assert profile.identity(home, BOB)
+    profile.remove(home, ALICE)  # twice is no harm
+    assert profile.every(home) == [BOB]
+
+
+def test_a_key_that_only_the_agent_has_is_not_missed(tmp_path: Path) -> None:
+    profile.save(tmp_path / ".tsh", ALICE, credentials())
+    Files(tmp_path / ".tsh", ALICE).ssh_key.unlink()
+    assert profile.identity(tmp_path / ".tsh", ALICE).ssh_private == Secret("")
+
+
+def test_the_certificate_says_who_one_is(tmp_path: Path) -> None:
+    profile.save(tmp_path / ".tsh", ALICE, credentials())
+    papers = read_papers(profile.certificate(tmp_path / ".tsh", ALICE), "f")
+    assert (papers.user, papers.logins, papers.roles) == (
+        "alice@example.com",
+        ("root",),
+        ("access",),
+    )
+    assert not papers.expired(TELE.now)
+    assert not [each for each in papers.extensions if each.startswith("teleport")]
+    for line in ("", "ssh-ed25519 AAAA", "ssh-ed25519-cert-v01@openssh.com AAAA", "x y z"):
+        with pytest.raises(Malformed, match="f holds no SSH certificate"):
+            read_papers(line, "f")
+
+
+@pytest.mark.parametrize(
+    "value", ["alice", "yes", "No", "123", "", "a: b", "[::1]:3080", 'q"\\', "ünï", "10.0.0.1:3080"]
+)
+def test_any_text_is_written_as_yaml_and_read_back(value: str) -> None:
+    from teleport_lite.config.yaml import load_yaml, plain
+
+    written = write_flat({"user": value, "cluster": "c"})
+    assert read_flat(written, "f", hint="") == {"user": value, "cluster": "c"}
+    tree = load_yaml(written, "f")
+    assert tree is not None
+    assert plain(tree) == {"user": value, "cluster": "c"}
 
 
 def test_nobody_is_logged_in_at_first(tmp_path: Path) -> None:
@@ -67,15 +160,17 @@ def test_a_broken_profile_names_its_file(tmp_path: Path, text: str) -> None:
 
 def test_a_profile_without_its_keys_is_not_found(tmp_path: Path) -> None:
     home = tmp_path / ".tsh"
-    profile.save(home, ALICE, an_identity())
-    (home / "keys/tele.example.com/alice@example.com").unlink()
+    profile.save(home, ALICE, credentials())
+    Files(home, ALICE).tls.unlink()
     with pytest.raises(NotFound):
         profile.identity(home, ALICE)
 
 
 def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
     home = tmp_path / ".tsh"
-    profile.save(home, ALICE, an_identity())
-    (home / "keys/tele.example.com/alice@example.com").chmod(0o640)
-    with pytest.raises(Denied):
-        profile.identity(home, ALICE)
+    profile.save(home, ALICE, credentials())
+    for path in (Files(home, ALICE).tls, Files(home, ALICE).ssh_key):
+        path.chmod(0o640)
+        with pytest.raises(Denied):
+            profile.identity(home, ALICE)
+        path.chmod(0o600)
