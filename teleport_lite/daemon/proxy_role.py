@@ -17,15 +17,14 @@ from teleport_lite.config.address import join_address, split_address
 from teleport_lite.config.model import Config
 from teleport_lite.config.proxy_service import dns_name
 from teleport_lite.daemon.proxy_place import place_of
+from teleport_lite.daemon.proxy_ssh import ProxySsh
 from teleport_lite.errors import Error, Malformed
 from teleport_lite.net.listen import listen
 from teleport_lite.net.peek import Kind
 from teleport_lite.net.port import Arrival, Port
-from teleport_lite.net.tunnel_wire import proxy_context
 from teleport_lite.net.way import Way
 from teleport_lite.pki.pin import pin_of
 from teleport_lite.proto.stream import AgentEvent, Knowledge, ProxyPlace, Routes
-from teleport_lite.proxy.access import Judge
 from teleport_lite.proxy.auth_door import AuthDoor
 from teleport_lite.proxy.certificates import Certificates
 from teleport_lite.proxy.errand import Errand, Found, errand
@@ -34,12 +33,7 @@ from teleport_lite.proxy.invite_page import InvitePage
 from teleport_lite.proxy.meter import CODE, KIND, MINUTE, Meter
 from teleport_lite.proxy.passing import Passing
 from teleport_lite.proxy.plain_http import send_to_https
-from teleport_lite.proxy.reach import Reach
-from teleport_lite.proxy.routes import RouteTable
-from teleport_lite.proxy.sessions import Sessions
-from teleport_lite.proxy.ssh_gate import SshGate
 from teleport_lite.proxy.throttle import Throttle
-from teleport_lite.proxy.tunnels import Tunnels
 from teleport_lite.proxy.web import WebPages
 from teleport_lite.proxy.web_door import WebDoor, shake_hands
 
@@ -47,9 +41,6 @@ if TYPE_CHECKING:  # its libraries take a quarter of a second, and few need them
     from teleport_lite.net.acme import Acme
 
 log = logging.getLogger("teleport_lite.proxy")
-
-# Agents that lose their tunnel by our end come back within so many seconds, not all at once.
-RETURN = 5.0
 
 
 class ProxyRole:
@@ -73,6 +64,8 @@ class ProxyRole:
         self.certificates = Certificates(config.proxy.https_keypairs, clock)
         self.certificates.load()
         self.meter = Meter()
+        self.ssh = ProxySsh(config.data_dir, clock=clock, chance=chance)
+        self._built = False
         self._acme: Acme | None = None
         self._ports: list[Port] = []
         self._chores: list[asyncio.Task[None]] = []
@@ -80,11 +73,21 @@ class ProxyRole:
         self._others: dict[str, ProxyPlace] = {}
         self._pins: tuple[str, ...] = ()
 
-    async def serve(self, identity: Identity, *, on_event: Callable[[AgentEvent], None]) -> None:
-        """Raises Unavailable for an address that can not be had."""
+    async def serve(
+        self,
+        identity: Identity,
+        *,
+        on_event: Callable[[AgentEvent], None],
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Raises Unavailable for an address that can not be had.
+
+        `on_lost`: the jump host can serve nobody any more; only a new process can.
+        """
         self._on_event = on_event
-        self._build(identity)
+        self._build(identity, on_lost)
         self.renewed(identity)
+        await self.ssh.start()
         await self._web.start()
         self._listen()
         self._certify()
@@ -93,33 +96,22 @@ class ProxyRole:
         if self._config.proxy.https_keypairs and reload is not None:
             self._every(reload.total_seconds(), self.certificates.reload, "web certificates")
 
-    def _build(self, identity: Identity) -> None:
+    def _build(self, identity: Identity, on_lost: Callable[[], None]) -> None:
         """Every part of the role, wired."""
         self._identity, self._host_cas = identity, identity.host_cas
-        cluster, clock = identity.cluster, self._clock
+        clock, self._built = self._clock, True
         self.passing = Passing(
             identity=lambda: self._identity,
             host_cas=lambda: self._host_cas,
             clock=clock,
             meter=self.meter,
         )
-        self.judge = Judge(clock)
-        self.tunnels = Tunnels(
-            cluster=cluster, host_cas=identity.host_cas, clock=clock, chance=self._chance
+        self.ssh.build(identity, on_event=self._on_event, on_lost=on_lost)
+        self._auth = AuthDoor(
+            [Way(each) for each in self._auth_addresses],
+            identity=lambda: self._identity,
+            host_cas=lambda: self._host_cas,
         )
-        self.routes_table = RouteTable(self._config.data_dir, clock=clock, cluster=cluster)
-        self.reach = Reach(
-            routes=self.routes_table,
-            judge=self.judge,
-            tunnels=self.tunnels,
-            cluster=cluster,
-            host_id=identity.host_id,
-        )
-        self.sessions = Sessions(
-            reach=self.reach, judge=self.judge, clock=clock, on_event=self._tell
-        )
-        self.gate = SshGate(sessions=self.sessions, clock=clock, cluster=cluster)
-        self._auth = AuthDoor([Way(each) for each in self._auth_addresses], lambda: self._identity)
         self.pages = WebPages(
             facts=self.facts,
             invites=InvitePage(self._auth, Throttle(clock), proxy=lambda: self.facts().proxy),
@@ -135,28 +127,19 @@ class ProxyRole:
         """This host has a new certificate; the next connections see it."""
         self._identity = identity
         self.certificates.use_own(identity.tls_cert, identity.tls_private)
-        self._tunnel_context = proxy_context(
-            identity.tls_cert, identity.tls_private, self._host_cas
-        )
-        self.gate.show(identity)
+        self.ssh.renewed(identity)
 
     def learn(self, known: Knowledge) -> None:
         """CAs, roles, locks or proxies have changed."""
-        if tuple(known.host_cas) != self._host_cas:
-            self._host_cas = tuple(known.host_cas)
-            self.renewed(self._identity)
+        self._host_cas = tuple(known.host_cas)
         self._pins = _pins(self._host_cas)
         own = self._identity.host_id
         self._others = {each.id: each for each in known.proxies if each.id != own}
-        self.judge.learn(known)
-        self.reach.learn(known)
-        self.gate.learn(known)
-        self.tunnels.recheck(known)
-        self.sessions.recheck()
+        self.ssh.learn(known)
 
     def routes(self, routes: Routes) -> None:
         """Nodes have come, changed or gone."""
-        self.routes_table.apply(routes)
+        self.ssh.hear(routes)
 
     def facts(self) -> Facts:
         """What is told to everybody who asks."""
@@ -183,17 +166,13 @@ class ProxyRole:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
-        if self._ports:
+        if self._built:
             self._report()
-            await self.tunnels.close(RETURN)
-            await self.sessions.close()
-            await self.gate.close()
+            await self.ssh.close()
             await self._web.close()
-            await self.routes_table.close()
+            self._auth.close()
         for port in self._ports:
             await port.close()
-        if self._ports:
-            self._auth.close()
 
     # --- ports
 
@@ -259,13 +238,14 @@ class ProxyRole:
         found = errand(arrival.opening, cluster=me.cluster, own_id=me.host_id)
         match found.errand:
             case Errand.AUTH:
+                _check_first_hop(arrival)
                 await self.passing.on(arrival, self._auth_addresses, "auth")
             case Errand.PROXY:
                 await self._to_proxy(arrival, found)
             case Errand.TUNNEL:
-                await self.tunnels.accept(arrival.socket, arrival.peer, self._tunnel_context)
+                await self.ssh.take_tunnel(arrival)
             case Errand.GATE:
-                await self.gate.serve(arrival.socket, arrival.peer)
+                await self.ssh.take_gate(arrival)
             case Errand.WEB:
                 shown = self.certificates.show(arrival.opening.sni)
                 await self._web.serve(arrival.socket, arrival.peer[0], shown.context)
@@ -274,7 +254,7 @@ class ProxyRole:
             case Errand.ACME:
                 await self._answer_authority(arrival)
             case Errand.JUMP:
-                raise Malformed(f"{found.errand} is not served here")
+                self.ssh.take_jump(arrival)
 
     async def _route_tunnel(self, arrival: Arrival) -> None:
         """On a port of their own: tunnels, and agents on their way to auth."""
@@ -285,12 +265,10 @@ class ProxyRole:
         await self._route(arrival)
 
     async def _to_proxy(self, arrival: Arrival, found: Found) -> None:
-        via = self.passing.via(arrival)
+        _check_first_hop(arrival)
         other = self._others.get(found.proxy)
         if other is None or not other.address:
             raise Malformed(f"proxy {found.proxy[:64]!a} is not known here, or not alive")
-        if via:
-            raise Malformed(f"proxy {via} takes us for {found.proxy[:64]!a}")
         await self.passing.on(arrival, [other.address], found.proxy)
 
     async def _answer_authority(self, arrival: Arrival) -> None:
@@ -326,6 +304,12 @@ class ProxyRole:
                     log.exception("internal error in a chore of the proxy: %s", name)
 
         self._chores.append(asyncio.get_running_loop().create_task(run(), name=name))
+
+
+def _check_first_hop(arrival: Arrival) -> None:
+    """Two proxies that are set up to lead to each other would pass it round for ever."""
+    if arrival.proxy:
+        raise Malformed(f"proxy {arrival.proxy} has passed on to us what is not for us")
 
 
 def _pins(host_cas: Sequence[str]) -> tuple[str, ...]:

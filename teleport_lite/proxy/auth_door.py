@@ -21,8 +21,14 @@ TIMEOUT = 15.0
 class AuthDoor:
     """Calls run in threads: a connection to auth blocks."""
 
-    def __init__(self, ways: Sequence[Way], identity: Callable[[], Identity]) -> None:
-        self._ways, self._identity = tuple(ways), identity
+    def __init__(
+        self,
+        ways: Sequence[Way],
+        *,
+        identity: Callable[[], Identity],
+        host_cas: Callable[[], Sequence[str]],
+    ) -> None:
+        self._ways, self._identity, self._host_cas = tuple(ways), identity, host_cas
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="ask-auth")
         self._asking = 0
 
@@ -45,7 +51,7 @@ class AuthDoor:
         me = self._identity()
         causes = []
         for way in self._ways:
-            context = client_context(me.tls_cert, me.tls_private, me.host_cas)
+            context = client_context(me.tls_cert, me.tls_private, self._host_cas())
             try:
                 connection = Connection.tls(way, context, timeout=TIMEOUT)
             except (Unavailable, OSError) as why:  # ssl.SSLError is one

@@ -6,7 +6,6 @@ host (pki/attest.py). The proxy sees nothing but how many bytes there were.
 
 import logging
 import socket
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from teleport_lite.agent.identity import Identity
@@ -25,8 +24,6 @@ log = logging.getLogger("teleport_lite.proxy")
 IDLE = 300.0
 # Of the way on: to auth or to a proxy of the same cluster.
 CONNECT = 5.0
-# Connections that came by way of another proxy and were not routed yet.
-MOST_VIA = 4096
 
 
 class Passing:
@@ -41,14 +38,13 @@ class Passing:
     ) -> None:
         self._identity, self._host_cas = identity, host_cas
         self._clock, self._meter, self._idle = clock, meter, idle
-        self._via: OrderedDict[Address, str] = OrderedDict()
         self._seldom = Seldom(log)
         self.open = self.failed = 0  # for /metrics
 
     def attested(self, value: bytes, source: Address, target: Address) -> str:
         """For the Port: the UUID of the proxy that vouches for `source`. Raises Denied."""
         me = self._identity()
-        host_id = attested(
+        return attested(
             value,
             source=source,
             target=target,
@@ -56,18 +52,6 @@ class Passing:
             cluster=me.cluster,
             now=self._clock.now(),
         )
-        self._via[source] = host_id
-        if len(self._via) > MOST_VIA:
-            self._via.popitem(last=False)
-        return host_id
-
-    def via(self, arrival: Arrival) -> str:
-        """The proxy that has passed this one on to us, "" if none has. Asked once.
-
-        Such a one is never passed on to a proxy again: two that are set up to lead to each
-        other would pass it round for ever.
-        """
-        return self._via.pop(arrival.peer, "")
 
     async def on(self, arrival: Arrival, addresses: Sequence[str], to: str) -> None:
         """Pass it on to the first of `addresses` that answers, until it ends. Never raises.

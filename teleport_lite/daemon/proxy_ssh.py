@@ -1,0 +1,153 @@
+"""How people get to nodes through the proxy of this process: tunnels, routes, gate, jump host."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from teleport_lite.access.decide import locked
+from teleport_lite.access.verdict import Refused
+from teleport_lite.agent.identity import Identity
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.errors import Error
+from teleport_lite.model.lock import Lock
+from teleport_lite.net.port import Arrival
+from teleport_lite.net.tunnel_wire import proxy_context
+from teleport_lite.node import zygote
+from teleport_lite.node.settings import Settings
+from teleport_lite.pki.verify import Peer
+from teleport_lite.proto.resource import lock_from_doc
+from teleport_lite.proto.stream import AgentEvent, Knowledge, Routes
+from teleport_lite.proxy.access import Judge
+from teleport_lite.proxy.jump import JumpHost
+from teleport_lite.proxy.reach import Reach
+from teleport_lite.proxy.routes import RouteTable
+from teleport_lite.proxy.sessions import Sessions
+from teleport_lite.proxy.ssh_gate import SshGate
+from teleport_lite.proxy.tunnels import Tunnels
+
+log = logging.getLogger("teleport_lite.proxy")
+
+# Agents that lose their tunnel by our end come back within so many seconds, not all at once.
+RETURN = 5.0
+# Hosts whose tunnel is gone, for the words of a refusal; the oldest is forgotten.
+MOST_GONE = 4096
+
+
+class ProxySsh:
+    """Starts processes when it is made, as a node does; `build` and `start` need the loop."""
+
+    def __init__(self, data_dir: Path, *, clock: Clock, chance: Chance) -> None:
+        self._data_dir, self._clock, self._chance = data_dir, clock, chance
+        self._zygote = zygote.start(Settings(data_dir=data_dir, jump=True))
+        self._locks: list[Lock] = []
+        self._gone: OrderedDict[str, datetime] = OrderedDict()
+
+    def build(
+        self,
+        identity: Identity,
+        *,
+        on_event: Callable[[AgentEvent], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        cluster, clock, chance = identity.cluster, self._clock, self._chance
+        self._host_cas = identity.host_cas
+        self.judge = Judge(clock)
+        self.tunnels = Tunnels(
+            cluster=cluster,
+            host_cas=identity.host_cas,
+            clock=clock,
+            chance=chance,
+            refuse=self._refuse,
+            on_change=self._changed,
+        )
+        self.routes = RouteTable(self._data_dir, clock=clock, cluster=cluster)
+        self.reach = Reach(
+            routes=self.routes,
+            judge=self.judge,
+            tunnels=self.tunnels,
+            cluster=cluster,
+            host_id=identity.host_id,
+            gone_since=self._gone.get,
+        )
+        self.sessions = Sessions(reach=self.reach, judge=self.judge, clock=clock, on_event=on_event)
+        self.gate = SshGate(sessions=self.sessions, clock=clock, cluster=cluster)
+        self.jump = JumpHost(
+            zygote=self._zygote,
+            sessions=self.sessions,
+            clock=clock,
+            chance=chance,
+            on_event=on_event,
+            on_lost=on_lost,
+        )
+
+    async def start(self) -> None:
+        await self.jump.start()
+
+    def renewed(self, identity: Identity) -> None:
+        """This host has a new certificate; the next connections see it."""
+        self._identity = identity
+        self._show()
+
+    def learn(self, known: Knowledge) -> None:
+        """CAs, roles, locks or proxies have changed."""
+        if tuple(known.host_cas) != self._host_cas:
+            self._host_cas = tuple(known.host_cas)
+            self._show()
+        self._locks = _readable(known)
+        self.judge.learn(known)
+        self.reach.learn(known)
+        self.gate.learn(known)
+        self.tunnels.recheck(known)
+        self.sessions.recheck()
+        self.jump.recheck()
+
+    def hear(self, routes: Routes) -> None:
+        """Nodes have come, changed or gone."""
+        self.routes.apply(routes)
+
+    async def take_tunnel(self, arrival: Arrival) -> None:
+        await self.tunnels.accept(arrival.socket, arrival.peer, self._context)
+
+    async def take_gate(self, arrival: Arrival) -> None:
+        await self.gate.serve(arrival.socket, arrival.peer)
+
+    def take_jump(self, arrival: Arrival) -> None:
+        self.jump.take(arrival.socket, arrival.peer, arrival.local)
+
+    async def close(self) -> None:
+        """Sessions end, tunnels are asked to come back in a moment."""
+        await self.sessions.close()
+        await self.gate.close()
+        await self.jump.close()
+        await self.tunnels.close(RETURN)
+        await self.routes.close()
+
+    def _show(self) -> None:
+        me = self._identity
+        self._context = proxy_context(me.tls_cert, me.tls_private, self._host_cas)
+        self.gate.show(me)
+
+    def _refuse(self, peer: Peer) -> str:
+        """Why this host may have no tunnel here, "" if it may."""
+        verdict = locked(self._locks, self._clock.now(), node=peer.name)
+        return verdict.reason if isinstance(verdict, Refused) else ""
+
+    def _changed(self, host_id: str, up: bool) -> None:
+        self._gone.pop(host_id, None)
+        if not up:
+            self._gone[host_id] = self._clock.now()
+            if len(self._gone) > MOST_GONE:
+                self._gone.popitem(last=False)
+
+
+def _readable(known: Knowledge) -> list[Lock]:
+    """One that can not be read refuses all sessions (`Judge`); tunnels are only the way there."""
+    found = []
+    for doc in known.locks:
+        try:
+            found.append(lock_from_doc(doc))
+        except Error as why:
+            log.warning("a lock can not be read: %s", why.message)
+    return found
