@@ -20,13 +20,13 @@ ssh_service: {{enabled: no}}
 proxy_service:
   web_listen_addr: 127.0.0.1:{port}
   public_addr: 127.0.0.1:{public}
-"""
+{extra}"""
 
 
 class Proxied(Cluster):
     """`proxy` is what people and nodes are told, and may be something in front of it."""
 
-    def __init__(self, root: Path, *, in_front: int = 0) -> None:
+    def __init__(self, root: Path, *, in_front: int = 0, proxy_extra: str = "") -> None:
         super().__init__(root, name="proxied.example.com")
         self.proxy_port = free_port()
         self.public = in_front or self.proxy_port
@@ -38,6 +38,7 @@ class Proxied(Cluster):
                 auth=self.address,
                 port=self.proxy_port,
                 public=self.public,
+                extra=proxy_extra,
             )
         )
         config.chmod(0o600)

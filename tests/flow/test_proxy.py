@@ -1,11 +1,16 @@
 """Joining and being reached through a proxy, on loopback, as the two guides spell it."""
 
+import os
+import pwd
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from teleport_lite import __version__
 from tests.flow.proxied import Proxied
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 ERROR, DENIED, UNREACHABLE = 1, 4, 5
 
@@ -92,3 +97,72 @@ def test_doctor_tells_a_proxy_from_auth(cluster: Proxied) -> None:
     done = cluster.run("doctor", f"--auth-server={cluster.proxy}", f"--ca-pin={cluster.pin}")
     assert done.returncode == 0, done.stderr
     assert "proxy" in done.stdout
+
+
+def test_the_guides_ask_the_proxy_for_the_version(cluster: Proxied) -> None:
+    where = f"https://{cluster.proxy}/v1/webapi"
+    script = f"""
+        curl -sSk {where}/automaticupgrades/channel/default/version | sed 's/v//'; echo
+        curl -sSk {where}/ping | jq -r .server_version
+    """
+    said = subprocess.check_output(["bash", "-c", script], text=True, timeout=60).split()
+    assert said == [__version__, __version__]
+
+
+def test_one_port_for_web_and_tunnels_is_told_in_the_log(cluster: Proxied) -> None:
+    assert (
+        "Setup Proxy: Reverse tunnel proxy and web proxy listen on the same port, "
+        "multiplexing is on." in cluster.proxy_process.said()
+    )
+
+
+def test_a_user_of_the_guides_logs_in_and_administers_from_her_desk(cluster: Proxied) -> None:
+    """tsh login --proxy=... --user=email@example.com, then tctl, with nothing else given."""
+    user = "email@example.com"
+    cluster.set_password(cluster.invite(user, "--logins=root", "--roles=access,editor"))
+    done = cluster.login(user)
+    assert done.returncode == 0, done.stderr
+    assert f"Logged in as:       {user}" in done.stdout
+    tctl = cluster.run("tctl", "status")
+    assert tctl.returncode == 0, tctl.stderr
+    assert cluster.name in tctl.stdout
+    assert cluster.pin in tctl.stdout
+    token = cluster.run("tctl", "tokens", "add", "--type=node", "--format=text")
+    assert token.returncode == 0, token.stderr
+    assert cluster.run("tsh", "logout").returncode == 0
+    assert cluster.run("tctl", "status").returncode != 0
+
+
+def test_a_node_is_reached_by_plain_ssh_on_what_tsh_prints(
+    cluster: Proxied, tmp_path: Path
+) -> None:
+    flags = (f"--token={cluster.token('node')}", f"--ca-pin={cluster.pin}")
+    cluster.node("reached", f"--proxy={cluster.proxy}", *flags)
+    me = pwd.getpwuid(os.getuid()).pw_name
+    cluster.set_password(cluster.invite("carol", f"--logins={me}", "--roles=access"))
+    assert cluster.login("carol").returncode == 0
+    config = tmp_path / "ssh_config"
+    config.write_text(cluster.run("tsh", "config").stdout)
+    eventually(lambda: cluster.tunnelled("reached"), what="reached in nodes ls")
+    words = ("ssh", "-F", str(config), f"{me}@reached.{cluster.name}", "echo $SSH_TELEPORT_USER")
+    done = subprocess.run(words, capture_output=True, text=True, env=cluster.env, timeout=60)
+    assert done.stdout == "carol\n", done.stderr
+    [event] = eventually(lambda: cluster.events("session.data"), what="the bytes in the trail")
+    assert event["user"] == "carol"
+    assert int(event["bytes_up"]) > 0
+    assert int(event["bytes_down"]) > 0
+
+
+def test_ports_of_their_own_work_as_in_version_1(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """3080 for the web, 3023 for ssh, 3024 for tunnels: what guide A calls the default."""
+    root = tmp_path_factory.mktemp("ports")
+    ssh, tunnel = free_port(), free_port()
+    extra = f"  listen_addr: 127.0.0.1:{ssh}\n  tunnel_listen_addr: 127.0.0.1:{tunnel}\n"
+    with Proxied(root, proxy_extra=extra) as cluster:
+        flags = (f"--token={cluster.token('node')}", f"--ca-pin={cluster.pin}")
+        running = cluster.node("apart", f"--auth-server={cluster.proxy}", *flags)
+        eventually(lambda: cluster.tunnelled("apart"), what="apart in nodes ls")
+        assert f"through 127.0.0.1:{tunnel}" in running.said()
+        assert "multiplexing is on" not in cluster.proxy_process.said()
