@@ -16,6 +16,7 @@ from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from teleport_lite.errors import Error, Unavailable
 from teleport_lite.net.http import split_address
@@ -65,34 +66,42 @@ async def splice(
         relay.close()
 
 
+class _Pipe(NamedTuple):
+    out: int
+    into: int
+    full: bool  # it has the size we want
+
+
 class _Pipes:
     """Empty pipes to borrow. Safe between threads: append and pop of a list are."""
 
     def __init__(self) -> None:
-        self._spare: list[tuple[int, int]] = []
+        self._spare: list[_Pipe] = []
 
-    def take(self) -> tuple[int, int]:
+    def take(self) -> _Pipe:
         """Raises Unavailable."""
         with suppress(IndexError):
             return self._spare.pop()
         try:
-            pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            out, into = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as why:
             raise Unavailable(f"can not relay a connection: no pipe: {why.strerror}") from why
-        # Past pipe-user-pages-soft who is not root gets small ones, which work too.
-        with suppress(OSError):
-            fcntl.fcntl(pipe[1], _F_SETPIPE_SZ, CHUNK)
-        return pipe
+        try:
+            fcntl.fcntl(into, _F_SETPIPE_SZ, CHUNK)
+        except OSError:  # past pipe-user-pages-soft who is not root gets small ones, which work too
+            return _Pipe(out, into, full=False)
+        return _Pipe(out, into, full=True)
 
-    def give(self, pipe: tuple[int, int]) -> None:
-        if len(self._spare) < SPARE:
+    def give(self, pipe: _Pipe) -> None:
+        """A small one is not kept: when there is room again the next one is large."""
+        if pipe.full and len(self._spare) < SPARE:
             self._spare.append(pipe)
         else:
             self.drop(pipe)
 
-    def drop(self, pipe: tuple[int, int]) -> None:
-        for end in pipe:
-            os.close(end)
+    def drop(self, pipe: _Pipe) -> None:
+        os.close(pipe.out)
+        os.close(pipe.into)
 
     def forget(self) -> None:
         """In a child: two processes at one pipe would mix up what strangers say."""
@@ -118,7 +127,7 @@ class _Flow:
         self._loop = asyncio.get_running_loop()
         self._sink, self._ended, self._broke = sink, ended, broke
         self._from, self._to = source.fileno(), sink.fileno()
-        self._pipe: tuple[int, int] | None = None
+        self._pipe: _Pipe | None = None
         self._held = 0  # bytes in the pipe
         self._eof = False
         self._retry: asyncio.TimerHandle | None = None
@@ -148,7 +157,7 @@ class _Flow:
                 self._retry = self._loop.call_later(RETRY, self.resume)
                 return
         try:
-            got = os.splice(self._from, self._pipe[1], CHUNK, flags=_FLAGS)
+            got = os.splice(self._from, self._pipe.into, CHUNK, flags=_FLAGS)
         except (BlockingIOError, InterruptedError):
             self._put_back()
             return
@@ -178,7 +187,7 @@ class _Flow:
         before = self._held
         try:
             while self._held:
-                sent = os.splice(self._pipe[0], self._to, self._held, flags=_FLAGS)
+                sent = os.splice(self._pipe.out, self._to, self._held, flags=_FLAGS)
                 self._held -= sent
                 self.moved += sent
         except (BlockingIOError, InterruptedError):

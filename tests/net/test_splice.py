@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import hashlib
 import os
@@ -379,6 +380,31 @@ def test_without_a_pipe_it_refuses_before_it_begins_and_waits_later(loop: str) -
     assert refused.startswith("refused: can not relay a connection: no pipe: ")
     assert refused.endswith("-1 -1"), "both are closed"
     assert went_on == "went on"
+
+
+@both
+def test_small_pipes_do_as_well_and_are_not_kept(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a user gets who has many already (pipe-user-pages-soft)."""
+    real = fcntl.fcntl
+
+    def narrow(number: int, command: int, size: int = 0) -> int:
+        if command == module._F_SETPIPE_SZ:
+            real(number, command, 4096)
+            raise PermissionError
+        return real(number, command, size)
+
+    async def work() -> None:
+        data = random.Random(3).randbytes(2 * MIB)
+        async with joined() as it:
+            _, there = await asyncio.gather(says(it.client, data), hears(it.server, len(data)))
+            assert there == data
+        assert module._PIPES._spare == []
+
+    module._PIPES.forget()
+    monkeypatch.setattr(module.fcntl, "fcntl", narrow)
+    run(loop, work)
 
 
 def test_a_child_process_shares_no_pipe_with_its_parent() -> None:
