@@ -168,7 +168,8 @@ class ProxyRole:
         await asyncio.gather(*self._chores, return_exceptions=True)
         if self._built:
             self._report()
-            await self.ssh.close()
+        await self.ssh.close()
+        if self._built:
             await self._web.close()
             self._auth.close()
         for port in self._ports:

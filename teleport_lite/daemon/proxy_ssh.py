@@ -41,6 +41,7 @@ class ProxySsh:
     def __init__(self, data_dir: Path, *, clock: Clock, chance: Chance) -> None:
         self._data_dir, self._clock, self._chance = data_dir, clock, chance
         self._zygote = zygote.start(Settings(data_dir=data_dir, jump=True))
+        self._built = False
         self._locks: list[Lock] = []
         self._gone: OrderedDict[str, datetime] = OrderedDict()
 
@@ -51,6 +52,7 @@ class ProxySsh:
         on_event: Callable[[AgentEvent], None],
         on_lost: Callable[[], None],
     ) -> None:
+        self._built = True
         cluster, clock, chance = identity.cluster, self._clock, self._chance
         self._host_cas = identity.host_cas
         self.judge = Judge(clock)
@@ -117,7 +119,12 @@ class ProxySsh:
         self.jump.take(arrival.socket, arrival.peer, arrival.local)
 
     async def close(self) -> None:
-        """Sessions end, tunnels are asked to come back in a moment."""
+        """Sessions end, tunnels are asked to come back in a moment. Also if nothing was built."""
+        if self._built:
+            await self._close()
+        self._zygote.close()
+
+    async def _close(self) -> None:
         await self.sessions.close()
         await self.gate.close()
         await self.jump.close()
