@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from teleport_lite.agent.identity import Identity
-from teleport_lite.ambient import SystemChance, SystemClock
+from teleport_lite.ambient import Clock, SystemChance, SystemClock
 from teleport_lite.daemon.tunnel_role import TunnelRole
 from teleport_lite.net.mux_heart import Heart, Pace
 from teleport_lite.net.tunnel_wire import proxy_context
@@ -72,6 +72,7 @@ class Proxy:
         papers: Papers | None = None,
         pace: Pace | None = None,
         refuse: Callable[[Peer], str] = lambda _: "",
+        clock: Clock | None = None,
     ) -> None:
         self.papers = papers or proxy_papers(cluster)
         self.id = self.papers.id
@@ -82,7 +83,7 @@ class Proxy:
         self.tunnels = Tunnels(
             cluster=cluster.name,
             host_cas=cluster.host_cas,
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             chance=SystemChance(),
             refuse=refuse,
             on_change=lambda id, up: self.changes.append((id, up)),

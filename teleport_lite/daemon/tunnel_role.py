@@ -240,6 +240,12 @@ class TunnelRole:
         name = stream.get_extra_info("sockname") or ("", 0)
         try:
             self._take(theirs, (hello.client_ip, hello.client_port), (name[0], name[1]))
+        except BaseException:
+            theirs.close()
+            ours.close()
+            stream.abort("the host can not serve it")
+            raise
+        try:
             near, _ = await asyncio.get_running_loop().connect_accepted_socket(Held, ours)
         except BaseException:
             ours.close()
