@@ -74,7 +74,7 @@ class JoinDesk:
         self._version = version
         self._limit = GuessLimit(clock, "joins")
         self._decoys = Decoys(chance.bytes(32))
-        self._talks = Talks(clock, chance, self._verifier, "join")
+        self._talks = Talks(clock, chance, "join")
 
     def bundle(self) -> Bundle:
         """Public words: who we claim to be. A host believes what its pin, or the proof, covers."""
@@ -92,7 +92,7 @@ class JoinDesk:
         if abs(skew) > MAX_SKEW.total_seconds():
             self._refuse_clock(caller, asked, skew)
         session, talk = self._talks.begin(
-            asked.client_first, caller.our_certificate, caller.address
+            asked.client_first, self._verifier, caller.our_certificate, caller.address
         )
         return JoinChallenge(session=session, server_first=talk.server_first)
 

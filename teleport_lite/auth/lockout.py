@@ -53,6 +53,8 @@ class Lockout:
 
     def check(self, user: str, address: str) -> None:
         """Raises Denied, with the time to wait, while `user` is locked for who is at `address`."""
+        if not self._counts:  # a quiet day
+            return
         user, source = self._place(user, address)
         with self._guard:
             left = self._left(user, source)

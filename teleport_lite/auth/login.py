@@ -23,7 +23,9 @@ from teleport_lite.auth.scram import Talks
 from teleport_lite.errors import Denied, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.duration import parse_duration
+from teleport_lite.model.password import Stretching
 from teleport_lite.model.source import source_of
+from teleport_lite.model.token import Verifier
 from teleport_lite.model.user import DEFAULT_SESSION_TTL, User
 from teleport_lite.pki.keys import check_ssh_public, public_of_csr
 from teleport_lite.pki.plan import UserCertPlan
@@ -59,7 +61,7 @@ class LoginDesk:
         self._store, self._trail, self._cas = store, trail, cas
         self._issuer, self._passwords, self._lockout = issuer, passwords, lockout
         self._limit = GuessLimit(clock, "logins")
-        self._talks = Talks(clock, chance, lambda name: passwords.find(name)[1], "login")
+        self._talks = Talks(clock, chance, "login")
 
     def start(self, caller: Caller, asked: LoginStart) -> LoginChallenge:
         """Salts for a name, whether or not somebody has it.
@@ -71,11 +73,18 @@ class LoginDesk:
             raise Malformed("a login needs TLS, to be bound to its certificate")
         self._limit.check(caller.address)
         self._check_clock(caller, asked)
+        found: list[Stretching] = []
+
+        def find(name: str) -> Verifier:
+            by, verifier = self._passwords.find(name)
+            found.append(by)
+            return verifier
+
         session, talk = self._talks.begin(
-            asked.client_first, caller.our_certificate, caller.address
+            asked.client_first, find, caller.our_certificate, caller.address
         )
         self._lockout.check(talk.name, caller.address)
-        by, _ = self._passwords.find(talk.name)
+        [by] = found
         return LoginChallenge(
             session=session,
             server_first=talk.server_first,
@@ -115,8 +124,9 @@ class LoginDesk:
                 WRONG, hint=HELP, log="wrong password" if user else "no such user"
             ) from why
         self._lockout.right(guess)
-        _, current = self._passwords.find(talk.name)
-        if user is None or current != talk.verifier:  # removed or reset since the first half
+        if (
+            user is None or self._passwords.find(talk.name)[1] != talk.verifier
+        ):  # removed or reset since the first half
             raise Denied(WRONG, hint=HELP, log="the password was changed a moment ago")
         return user, server_final
 

@@ -61,31 +61,33 @@ class Talk:
 class Talks:
     """Open conversations, bounded in number and life. Safe to call from several threads.
 
-    `find` gives the verifier of any name at all: for one that does not exist, a decoy. `what`
-    is talked about, for messages: "join".
+    `what` is talked about, for messages: "join".
     """
 
-    def __init__(
-        self, clock: Clock, chance: Chance, find: Callable[[str], Verifier], what: str
-    ) -> None:
-        self._clock, self._chance, self._find, self._what = clock, chance, find, what
+    def __init__(self, clock: Clock, chance: Chance, what: str) -> None:
+        self._clock, self._chance, self._what = clock, chance, what
         self._open: OrderedDict[str, Talk] = OrderedDict()
         self._by_source: Counter[str] = Counter()
         self._guard = Lock()  # guards the two above
 
     def begin(
-        self, client_first: str, our_certificate: bytes, address: str = ""
+        self,
+        client_first: str,
+        find: Callable[[str], Verifier],
+        our_certificate: bytes,
+        address: str = "",
     ) -> tuple[str, Talk]:
-        """(session, talk). Raises Malformed for other than SCRAM, Unavailable when full, and
+        """(session, talk). `find` gives the verifier of any name at all: for one that does not
 
-        what `find` raises.
+        exist, a decoy. Raises Malformed for other than SCRAM, Unavailable when full, and what
+        `find` raises.
         """
         asked: list[tuple[str, Verifier]] = []
         failed: list[Error] = []
 
         def look_up(name: str) -> tuple[bytes, bytes, bytes, int]:
             try:
-                kept = self._find(name)
+                kept = find(name)
             except Error as why:  # scramp would make a malformed message of it
                 failed.append(why)
                 raise

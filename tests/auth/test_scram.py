@@ -1,7 +1,6 @@
 """The server's half of the proof: bounded in number and life, and deaf to nonsense."""
 
 import contextlib
-from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given, settings
@@ -18,8 +17,12 @@ from tests.auth.bench import OURS, Applicant
 VERIFIER = make_verifier(Secret(TOKEN), b"sixteen of bytes")
 
 
-def talks(find: Callable[[str], scram.Verifier] = lambda name: VERIFIER) -> Talks:
-    return Talks(FakeClock(), FakeChance(), find, "join")
+def talks() -> Talks:
+    return Talks(FakeClock(), FakeChance(), "join")
+
+
+def find(name: str) -> scram.Verifier:
+    return VERIFIER
 
 
 def a_first() -> str:
@@ -43,7 +46,7 @@ almost_first = st.builds(
 @example(",,,,,")
 def test_a_stranger_begins_a_talk_or_is_malformed(first: str) -> None:
     with contextlib.suppress(Malformed):
-        talks().begin(first, OURS)
+        talks().begin(first, find, OURS)
 
 
 almost_final = st.builds(
@@ -59,7 +62,7 @@ almost_final = st.builds(
 @example("c=\ud800")
 def test_a_stranger_proves_nothing(final: str) -> None:
     open_talks = talks()
-    session, _ = open_talks.begin(a_first(), OURS)
+    session, _ = open_talks.begin(a_first(), find, OURS)
     with pytest.raises(Denied, match="the proof does not fit"):
         open_talks.take(session).prove(final)
 
@@ -73,21 +76,21 @@ def test_a_session_that_was_never_opened_is_not_there(session: str) -> None:
 def test_there_are_only_so_many_talks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scram, "MAX_TALKS", 3)
     clock = FakeClock()
-    open_talks = Talks(clock, FakeChance(), lambda name: VERIFIER, "join")
+    open_talks = Talks(clock, FakeChance(), "join")
     for _ in range(3):
-        open_talks.begin(a_first(), OURS)
+        open_talks.begin(a_first(), find, OURS)
     with pytest.raises(Unavailable, match="too many joins at once") as full:
-        open_talks.begin(a_first(), OURS)
+        open_talks.begin(a_first(), find, OURS)
     assert full.value.hint == "try again in half a minute"
     clock.tick(seconds=TALK_LIFE + 0.1)
-    open_talks.begin(a_first(), OURS)
+    open_talks.begin(a_first(), find, OURS)
 
 
 def test_a_talk_that_is_over_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scram, "MAX_TALKS", 1)
     open_talks = talks()
     for _ in range(5):
-        session, _ = open_talks.begin(a_first(), OURS)
+        session, _ = open_talks.begin(a_first(), find, OURS)
         with pytest.raises(Denied):
             open_talks.take(session).prove("c=x,r=x,p=x")
 
@@ -95,8 +98,8 @@ def test_a_talk_that_is_over_makes_room(monkeypatch: pytest.MonkeyPatch) -> None
 def test_sessions_cannot_be_mixed_up() -> None:
     open_talks = talks()
     one, other = Applicant(), Applicant()
-    first, talk = open_talks.begin(one.first(0).client_first, OURS)
-    second, _ = open_talks.begin(other.first(0).client_first, OURS)
+    first, talk = open_talks.begin(one.first(0).client_first, find, OURS)
+    second, _ = open_talks.begin(other.first(0).client_first, find, OURS)
     proof = one.last(first, talk.server_first).client_final
     with pytest.raises(Denied, match="the proof does not fit"):
         open_talks.take(second).prove(proof)
@@ -107,7 +110,7 @@ def test_sessions_cannot_be_mixed_up() -> None:
 
 def test_a_talk_is_taken_once() -> None:
     open_talks = talks()
-    session, _ = open_talks.begin(a_first(), OURS)
+    session, _ = open_talks.begin(a_first(), find, OURS)
     open_talks.take(session)
     with pytest.raises(Denied, match="not finished in time"):
         open_talks.take(session)
@@ -116,17 +119,17 @@ def test_a_talk_is_taken_once() -> None:
 def test_one_source_cannot_take_all_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scram, "MAX_OF_SOURCE", 2)
     clock = FakeClock()
-    open_talks = Talks(clock, FakeChance(), lambda name: VERIFIER, "login")
-    session, _ = open_talks.begin(a_first(), OURS, "192.0.2.1")
-    open_talks.begin(a_first(), OURS, "192.0.2.1")
+    open_talks = Talks(clock, FakeChance(), "login")
+    session, _ = open_talks.begin(a_first(), find, OURS, "192.0.2.1")
+    open_talks.begin(a_first(), find, OURS, "192.0.2.1")
     with pytest.raises(Unavailable, match="too many logins at once"):
-        open_talks.begin(a_first(), OURS, "192.0.2.1")
-    open_talks.begin(a_first(), OURS, "192.0.2.2")
+        open_talks.begin(a_first(), find, OURS, "192.0.2.1")
+    open_talks.begin(a_first(), find, OURS, "192.0.2.2")
     open_talks.take(session)
-    open_talks.begin(a_first(), OURS, "192.0.2.1")
+    open_talks.begin(a_first(), find, OURS, "192.0.2.1")
     clock.tick(seconds=TALK_LIFE + 0.1)
     for _ in range(2):
-        open_talks.begin(a_first(), OURS, "192.0.2.1")
+        open_talks.begin(a_first(), find, OURS, "192.0.2.1")
 
 
 # Decoys
