@@ -117,10 +117,10 @@ def rejected(current: Identity, servers: tuple[str, ...]) -> Error | None:
             refusal = certificate_refused(current, address, timeout=PROBE_TIMEOUT)
             if refusal is not None:
                 return refusal
-            continue
         except NotFound as why:  # it was removed from the cluster
             return why
         except Error:  # among them a lock, which a new token must not get around
             return None
-        return None
+        else:
+            return None
     return None

@@ -322,10 +322,10 @@ def say(speaker: Speaker, raw: bytes) -> None:
 def test_silence_is_not_waited_out_for_ever() -> None:
     with playing(listen) as running:
         eventually(lambda: running.states)
-        running.clock.tick(seconds=46)
+        running.clock.tick(seconds=module.SILENCE + 1)
         running.link.wake()
         eventually(lambda: len(running.states) >= 2)
-    assert running.states[1] == "not connected: auth said nothing for 45 s"
+    assert running.states[1] == "not connected: auth said nothing for 30 s"
 
 
 @pytest.mark.parametrize("raw", [b"x", b"{}", b'{"knowledge": {}}', b'{"hello": {}}'])

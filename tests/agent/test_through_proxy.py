@@ -287,6 +287,17 @@ def test_it_renews_and_is_refused_through_a_proxy_as_if_straight(
         renew(renewed, [proxy.address], node_name="web-1")
 
 
+@pytest.mark.parametrize("polite", [True, False])
+def test_who_can_not_be_asked_through_one_proxy_is_asked_in_the_next_way(
+    auth: Auth, proxy: Relay, me: Identity, polite: bool
+) -> None:
+    proxy.cut_off, proxy.polite = True, polite
+    auth.bench.ask("/v1/resources/remove", kind="node", name=me.host_id)
+    stray = an_identity(host_cas=me.host_cas)
+    assert rejected(stray, (proxy.address,)) is None
+    assert rejected(stray, (proxy.address, auth.address)) is not None
+
+
 def test_enlisting_goes_by_the_same_way(auth: Auth, proxy: Relay, tmp_path: Path) -> None:
     auth.bench.token()
     first = enlist(auth.enlistment(tmp_path, servers=(proxy.address,), only_proxies=True))
