@@ -32,7 +32,7 @@ from teleport_lite.store.protocols import Store, Tx
 # 128 bits: nobody guesses that, so a fast hash will do (a slow one would let strangers who ask
 # for pages keep auth busy).
 TOKEN_BYTES = 16
-PAGE = "/web/invite/"
+PAGES = {InviteKind.INVITE: "/web/invite/", InviteKind.RESET: "/web/reset/"}
 _NEW_LINK = "an administrator makes a new one: tctl users reset"
 
 
@@ -93,7 +93,7 @@ class SignupDesk:
 
     def shown(self, invite: Invite) -> dict[str, Any]:
         """For who may hand it on. The URL is "" while there is no proxy that serves it."""
-        door, path = self._door(), f"{PAGE}{invite.token.reveal()}"
+        door, path = self._door(), f"{PAGES[invite.kind]}{invite.token.reveal()}"
         return {
             "url": f"https://{door}{path}" if door else "",
             "proxy": door,

@@ -103,6 +103,7 @@ def test_a_reset_works_for_eight_hours_and_takes_the_place_of_the_first_link() -
     first = invited(bench)["token"]
     again = reset(bench)
     assert (again["kind"], again["ttl_seconds"]) == ("reset", 8 * 3600)
+    assert again["path"] == f"/web/reset/{again['token']}"
     assert refusal(bench, first).message == GONE
     bench.accept(again["token"])
     bench.login()

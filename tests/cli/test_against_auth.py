@@ -85,7 +85,7 @@ class TestPeople:
         assert "not set, link until" in tctl("users", "ls").out
         assert tctl("tokens", "rm", token[:8]).out == f"Token {token} has been deleted\n"
         assert tctl("users", "ls").out.splitlines()[2] == "alice  access  not set"
-        assert "/web/invite/" in tctl("users", "reset", "alice").out
+        assert "/web/reset/" in tctl("users", "reset", "alice").out
         assert tctl("users", "unlock", "alice").out == 'User "alice" was not locked out\n'
         assert tctl("users", "reset", "nobody").code == 3
 
