@@ -168,7 +168,9 @@ class Process:
         )
         await self._serve_node(self.agent)
         if self.proxy is not None:
-            await self.proxy.serve(self.identity, on_event=self.agent.event)
+            await self.proxy.serve(
+                self.identity, on_event=self.agent.event, on_lost=self._proxy_lost
+            )
             self.health.set("proxy", State.OK)
         known = lessons.load(self.config.data_dir)
         if known is not None:  # what auth said last holds until it says something else
@@ -221,6 +223,12 @@ class Process:
         """No connection can be served any more; only a new daemon can start a new zygote."""
         log.error("the ssh service has lost the process that forks sessions, stopping")
         self.health.set("node", State.DEGRADED, "lost its zygote")
+        self.exit_code = 1
+        self.stop.set()
+
+    def _proxy_lost(self) -> None:
+        log.error("the jump host has lost the process that forks connections, stopping")
+        self.health.set("proxy", State.DEGRADED, "lost its zygote")
         self.exit_code = 1
         self.stop.set()
 
