@@ -64,8 +64,10 @@ class Acme:
         clock: Clock,
         chance: Chance,
         on_certificate: OnCertificate,
+        client: Callable[..., AcmeClient] = AcmeClient,
     ) -> None:
         """Raises Denied for a directory that others could read."""
+        self._client = client
         self._names, self._email = tuple(names), email
         self._directory = directory or LETS_ENCRYPT
         self._home = data_dir / "acme"
@@ -78,10 +80,14 @@ class Acme:
         make_private_dir(self._home)
 
     def start(self) -> None:
+        self.load()
+        threading.Thread(target=self._run, name="acme", daemon=True).start()
+
+    def load(self) -> None:
+        """Show what was kept, if it still serves."""
         self._kept = self._load()
         if self._kept is not None:
             self._on_certificate(self._kept.chain, Secret(self._kept.key))
-        threading.Thread(target=self._run, name="acme", daemon=True).start()
 
     def stop(self) -> None:
         """An order that is under way ends with the process."""
@@ -125,20 +131,23 @@ class Acme:
         self._failures = 0
         return LOOK_EVERY
 
+    def turn_safely(self) -> float:
+        """A thread that dies would let the certificate end unnoticed."""
+        try:
+            return self.turn()
+        except Exception:
+            log.exception("internal error while a certificate was ordered")
+            return LAST_RETRY
+
     def _run(self) -> None:
         while not self._stopping:
-            try:
-                wait = self.turn()
-            except Exception:  # a thread that dies would let the certificate end unnoticed
-                log.exception("internal error while a certificate was ordered")
-                wait = LAST_RETRY
-            self._look.wait(wait)
+            self._look.wait(self.turn_safely())
             self._look.clear()
 
     def _order(self) -> None:
         log.info("ordering a certificate for %s from %s", ", ".join(self._names), self._directory)
         file, account = self._account()
-        client = AcmeClient(self._directory, account, email=self._email)
+        client = self._client(self._directory, account, email=self._email)
         uri = client.register()
         if uri != account.uri:
             self._keep_account(file, Account(key=account.key, uri=uri))
@@ -190,7 +199,7 @@ class Acme:
         write_secret(file, write(kept))
 
     def _load(self) -> _KeptCertificate | None:
-        """What was kept, if it still serves: one of other names or past its end does not."""
+        """None if it is damaged, past its end, or of other names."""
         file = self._home / CERTIFICATE
         try:
             kept = read(_KeptCertificate, read_secret(file, limit=MAX_FILE), limit=MAX_FILE)
