@@ -41,6 +41,7 @@ from teleport_lite.proto.resource import moment
 from teleport_lite.store.protocols import Store, Tx
 
 WRONG = "wrong user name or password"
+UNKNOWN = "(unknown)"
 HELP = "an administrator makes a link for a new one: tctl users reset"
 
 
@@ -100,7 +101,7 @@ class LoginDesk:
         self._limit.check(caller.address)
         facts = {"method": "local", "addr.remote": caller.address}
         with self._trail.attempt(
-            "user.login", ok="T1000I", refused="T1000W", user="", **facts
+            "user.login", ok="T1000I", refused="T1000W", user=UNKNOWN, **facts
         ) as entry:
             user, server_final = self._proved(caller, asked, entry)
             plan = self._planned(caller, asked, user)
@@ -109,24 +110,29 @@ class LoginDesk:
             return self._welcome(plan, server_final)
 
     def _proved(self, caller: Caller, asked: LoginFinish, entry: Entry) -> tuple[User, str]:
+        """Whoever fails here has failed at a guess, for the limit of the address."""
+        try:
+            return self._looked_at(caller, asked, entry)
+        except Denied:
+            self._limit.failed(caller.address)
+            raise
+
+    def _looked_at(self, caller: Caller, asked: LoginFinish, entry: Entry) -> tuple[User, str]:
         talk = self._talks.take(asked.session)
         user = self._store.user(talk.name)
         # A name that nobody has may be a password that was typed too early.
-        entry.facts["user"] = user.name if user else "(unknown)"
+        entry.facts["user"] = user.name if user else UNKNOWN
         guess = self._lockout.take(talk.name, caller.address)
         try:
             server_final = talk.prove(asked.client_final)
         except Denied as why:
-            self._limit.failed(caller.address)
             if guess.last:
                 self._tell_of_lockout(guess, entry)
-            raise Denied(
-                WRONG, hint=HELP, log="wrong password" if user else "no such user"
-            ) from why
+            reason = "wrong password" if user else "no such user"
+            raise Denied(WRONG, hint=HELP, log=reason) from why
         self._lockout.right(guess)
-        if (
-            user is None or self._passwords.find(talk.name)[1] != talk.verifier
-        ):  # removed or reset since the first half
+        if user is None or self._passwords.find(talk.name)[1] != talk.verifier:
+            # Removed, or reset, since the first half.
             raise Denied(WRONG, hint=HELP, log="the password was changed a moment ago")
         return user, server_final
 

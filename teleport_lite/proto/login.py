@@ -60,7 +60,14 @@ class LoginWelcome(Message, frozen=True):
     ssh_host_cas: list[str]  # OpenSSH public key lines
 
 
-class InviteLook(Message, frozen=True):
+class Confidential(Message, frozen=True):
+    """Prints as nothing: a token or a password stands in it."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(<secret>)"
+
+
+class InviteLook(Confidential, frozen=True):
     """POST /v1/invite/look, from a proxy: whose invitation is this?"""
 
     token: str
@@ -75,7 +82,7 @@ class InviteView(Message, frozen=True):
     min_length: int  # of the password, in characters
 
 
-class InviteAccept(Message, frozen=True):
+class InviteAccept(Confidential, frozen=True):
     """POST /v1/invite/accept, from a proxy: sets the password and uses the invitation up."""
 
     token: str

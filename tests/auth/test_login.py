@@ -1,6 +1,7 @@
 """Logging in with a password, from the auth role's side."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from teleport_lite.pki.verify import peer_identity, ssh_blob
 from teleport_lite.proto.resource import read_moment
 from teleport_lite.secret import Secret
 from tests.auth.bench import CLUSTER, OURS, PASSWORD, ROOT, Bench, Visitor, stranger
+from tests.store.makers import open_file
 
 AFTER = timedelta(minutes=1)
 
@@ -374,6 +376,16 @@ def test_an_address_may_fail_twenty_times_whatever_the_names(bench: Bench) -> No
     bench.login(Visitor(address="192.0.2.8"))
 
 
+def test_making_noise_in_the_trail_is_limited_too(bench: Bench) -> None:
+    noise = {"session": "x", "client_final": "x", "ssh_key": "x", "tls_csr": "x"}
+    for _ in range(20):
+        with pytest.raises(Denied, match="not finished in time"):
+            bench.ask("/v1/login/finish", stranger(), **noise)
+    with pytest.raises(Unavailable):
+        bench.ask("/v1/login/finish", stranger(), **noise)
+    assert len(bench.events("user.login")) == 20
+
+
 def test_five_wrong_passwords_lock_the_user_for_half_an_hour(bench: Bench) -> None:
     for _ in range(5):
         refusal(bench, Visitor(password="wrong password"))
@@ -482,6 +494,26 @@ def test_unlocking_is_recorded_and_needs_somebody_who_exists(bench: Bench) -> No
     )
     with pytest.raises(Error, match="does not exist"):
         bench.ask("/v1/users/unlock", name="nobody")
+
+
+def test_users_links_and_passwords_are_there_after_a_restart(tmp_path: Path) -> None:
+    """With the store that people use."""
+    bench = Bench(store=open_file(tmp_path))
+    bench.user()
+    bench.login(Visitor(address="198.51.100.1"))
+    link = bench.ask("/v1/users/reset", name="alice")["invite"]["token"]
+    before = bench.challenge(Visitor()).stretch
+    bench.store.close()
+    again = Bench(store=open_file(tmp_path), clock=bench.clock, seed="restarted")
+    assert again.challenge(Visitor()).stretch == before
+    again.login()
+    again.accept(link, "another phrase 2")
+    again.login(Visitor(password="another phrase 2"))
+    assert again.store.login_sources("alice") == {"198.51.100.1", "192.0.2.7"}
+    for file in tmp_path.rglob("*"):
+        raw = file.read_bytes() if file.is_file() else b""
+        assert not [each for each in (link, PASSWORD, "another phrase 2") if each.encode() in raw]
+    again.store.close()
 
 
 # A role of other people's making
