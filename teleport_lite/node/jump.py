@@ -30,6 +30,8 @@ from teleport_lite.proto.stream import Knowledge
 
 # Clients send the name of their own account when none is given; that may be anything.
 _MAX_LOGIN = 256
+# `ssh_jump` cuts names at 256 bytes, and shows odd ones with four letters each.
+_MAX_HOST = 1024
 _STOPPING = "the proxy is stopping"
 
 
@@ -76,7 +78,8 @@ class JumpMonitor(Monitor):
             self._answer(link, Reply(ok=False, reason=_STOPPING, number=way.number))
 
     def _is_new(self, way: Way) -> bool:
-        return way.number > 0 and way.number not in self._wishes and len(self._wishes) < MAX_JUMPS
+        fits = way.number > 0 and way.port >= 0 and len(way.host) <= _MAX_HOST
+        return fits and way.number not in self._wishes and len(self._wishes) < MAX_JUMPS
 
     def _hear_daemon(self) -> bool:
         said, fds = self._story.hear()

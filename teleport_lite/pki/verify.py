@@ -181,6 +181,8 @@ def _check_terms(cert: SshCert, login: str | None, now: datetime) -> None:
     if not 0 < len(cert.principals) <= MAX_PRINCIPALS:
         raise ValueError(f"{len(cert.principals)} principals")
     if login is None:
+        if not any(names.LOGIN.fullmatch(each.decode("latin-1")) for each in cert.principals):
+            raise ValueError("no principal is a login")
         return
     if not names.LOGIN.fullmatch(login):
         raise ValueError(f"login {login!a} is not one")
