@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host
 from teleport_lite.model.invite import Invite, InviteKind
+from teleport_lite.model.password import Password
 from teleport_lite.model.token import JoinToken, Verifier
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.secret import Secret
@@ -62,6 +63,10 @@ def an_invite(name: str = "i1", user: str = "alice", **changes: Any) -> Invite:
         "created_at": T0,
     }
     return Invite(**(fields | changes))
+
+
+def a_password(user: str = "alice", **changes: Any) -> Password:
+    return dataclasses.replace(filled(Password), user=user, **changes)
 
 
 def a_host(host_id: str = "h1", **changes: Any) -> Host:

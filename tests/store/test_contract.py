@@ -21,6 +21,7 @@ from tests.store.makers import (
     SECOND,
     T0,
     a_host,
+    a_password,
     a_token,
     an_event,
     an_invite,
@@ -340,10 +341,6 @@ def people(store: Store) -> Store:
     for name in ("alice", "bob"):
         store.write(lambda tx, name=name: tx.add_user(User(name=name, roles=())))
     return store
-
-
-def a_password(user: str = "alice", **changes: object) -> Password:
-    return replace(filled(Password), user=user, **changes)
 
 
 def use(store: Store, name: str = "i1", at=T0) -> bool:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.errors import Unavailable
+from teleport_lite.model.user import User
 from teleport_lite.store.migrations import MIGRATIONS, check_version, migrate
 from teleport_lite.store.sqlite import open_sqlite
-from tests.store.makers import a_keyring, a_token
+from tests.store.makers import a_keyring, a_password, a_token, an_invite
 
 
 def edit(path: Path, *statements: str) -> None:
@@ -63,6 +64,19 @@ def test_an_older_schema_is_taken_along_step_by_step(path: Path) -> None:
     migrate(db, steps)
     assert db.execute("SELECT count(*) FROM more").fetchone() == (1,)
     db.close()
+
+
+def test_a_database_from_before_passwords_gets_room_for_them(path: Path) -> None:
+    store = open_sqlite(path, a_keyring())
+    store.write(lambda tx: tx.add_user(User(name="alice", roles=("access",))))
+    store.close()
+    tables = ("login_sources", "invites", "passwords")
+    edit(path, *(f"DROP TABLE {table}" for table in tables), "PRAGMA user_version = 1")
+    store = open_sqlite(path, a_keyring())
+    assert store.user("alice") == User(name="alice", roles=("access",))
+    assert store.write(lambda tx: tx.put_password(a_password()) and tx.put_invite(an_invite()))
+    assert store.with_password() == {"alice"}
+    store.close()
 
 
 def test_a_step_that_fails_leaves_the_schema_before_it(path: Path) -> None:
