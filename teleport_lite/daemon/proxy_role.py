@@ -67,7 +67,7 @@ class ProxyRole:
         self.ssh = ProxySsh(config.data_dir, clock=clock, chance=chance)
         self._built = False
         self._acme: Acme | None = None
-        self._ports: list[Port] = []
+        self._ports: dict[str, Port] = {}  # by key of the config
         self._chores: list[asyncio.Task[None]] = []
         self._on_event: Callable[[AgentEvent], None] = lambda _: None
         self._others: dict[str, ProxyPlace] = {}
@@ -157,9 +157,22 @@ class ProxyRole:
             channels=proxy.channels,
         )
 
+    @property
+    def serving(self) -> bool:
+        """Whether there is something to count."""
+        return bool(self._ports)
+
+    @property
+    def web_connections(self) -> int:
+        return self._web.connections
+
+    def port_counts(self) -> dict[str, dict[str, int]]:
+        """How connections ended up, by the name of the port's key."""
+        return {name: dict(port.counts) for name, port in self._ports.items()}
+
     async def close(self) -> None:
         """Stop accepting, ask agents to come back later, end what is open."""
-        for port in self._ports:
+        for port in self._ports.values():
             port.stop_accepting()
         if self._acme is not None:
             self._acme.stop()
@@ -172,7 +185,7 @@ class ProxyRole:
         if self._built:
             await self._web.close()
             self._auth.close()
-        for port in self._ports:
+        for port in self._ports.values():
             await port.close()
 
     # --- ports
@@ -230,7 +243,7 @@ class ProxyRole:
         )
         bound = join_address(split_address(address)[0], wire.getsockname()[1])
         port.listen(wire)
-        self._ports.append(port)
+        self._ports[key] = port
         return bound
 
     async def _route(self, arrival: Arrival) -> None:

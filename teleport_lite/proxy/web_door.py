@@ -60,6 +60,11 @@ class WebDoor:
         self._tidy()
         return len(self._visits)
 
+    @property
+    def connections(self) -> int:
+        """Open ones, and some that have just ended. From any thread."""
+        return len(self._visits)
+
     def source_of(self, request: web.BaseRequest) -> str:
         """The address a request comes from; a balancer's own only if it does not tell."""
         visit = self._visits.get(request.protocol)

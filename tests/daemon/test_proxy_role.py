@@ -1,5 +1,6 @@
 """The proxy role on real ports: what goes where, and what goes nowhere."""
 
+import asyncio
 import logging
 import socket
 import ssl
@@ -7,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from teleport_lite.daemon.proxy_metrics import ProxyMetrics
 from teleport_lite.errors import NotFound, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context, stranger_context
@@ -117,7 +120,9 @@ def test_a_tunnel_for_another_proxy_is_passed_on_unopened(tmp_path, cluster, aut
             shown = wire.getpeercert()
             assert shown is not None
             assert ("DNS", name) in shown["subjectAltName"]
-        eventually(lambda: any(port.counts["relayed"] for port in other.role._ports), seconds=30)
+        eventually(
+            lambda: any(port.counts["relayed"] for port in other.role._ports.values()), seconds=30
+        )
 
 
 def test_proxies_that_lead_to_each_other_pass_nothing_round(tmp_path, cluster, auth, proxy):
@@ -255,7 +260,7 @@ def test_one_port_for_everything_is_told_for_debugging(tmp_path, cluster, caplog
 
 
 def port_of(proxy: ProxyServing, number: int) -> int:
-    return proxy.role._ports[number]._listeners[0].getsockname()[1]
+    return list(proxy.role._ports.values())[number]._listeners[0].getsockname()[1]
 
 
 def greeting(address: str) -> bytes:
@@ -266,6 +271,36 @@ def greeting(address: str) -> bytes:
             return wire.recv(8)
         except ConnectionError:
             return b""
+
+
+def test_what_happens_is_counted_for_metrics(tmp_path, cluster, auth):
+    with ProxyServing(tmp_path / "p", cluster, auth=auth.address) as proxy:
+        registry = CollectorRegistry()
+        registry.register(ProxyMetrics(proxy.role))
+        with Connection.tls(Way(proxy.address, cluster.name), trusting(cluster)) as wire:
+            wire.ask("/v1/x")
+            assert registry.get_sample_value("teleport_lite_relays") == 1
+        assert web_of(proxy.address)
+        eventually(lambda: proxy.role.meter.connections == 1, seconds=30)
+        for name, labels, value in (
+            ("teleport_reverse_tunnels_connected", {}, 0),
+            ("teleport_lite_relay_events_total", {"event": "ended"}, 1),
+            ("teleport_lite_web_requests_total", {"status": "2xx"}, 1),
+            (
+                "teleport_lite_port_connections_total",
+                {"port": "web_listen_addr", "outcome": "tls"},
+                2,
+            ),
+        ):
+            assert registry.get_sample_value(name, labels) == value, name
+        ends = registry.get_sample_value("teleport_lite_web_certificate_end_seconds")
+        assert ends == proxy.role.certificates.show().cert.ends.timestamp()
+
+
+def test_a_role_that_does_not_serve_yet_counts_nothing(tmp_path, cluster):
+    proxy = ProxyServing(tmp_path / "p", cluster, auth="127.0.0.1:1")
+    assert list(ProxyMetrics(proxy.role).collect()) == []
+    asyncio.run(proxy.role.close())
 
 
 def test_behind_a_balancer_the_real_address_counts(tmp_path: Path, cluster, auth):
