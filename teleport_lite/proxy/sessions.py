@@ -195,9 +195,10 @@ class Sessions:
     def _tell(self, session: Session, kind: str, code: str, **facts: str) -> None:
         route = session.reached.route
         known = {
-            "server_id": route.id,
-            "server_hostname": route.name,
-            "server_addr": route.address,
+            # `server_id` is ours: auth puts it there, as with all events.
+            "node_id": route.id,
+            "node_name": route.name,
+            "node_addr": route.address,
             "via": session.reached.via,
             "login": session.login,
         }
@@ -207,16 +208,15 @@ class Sessions:
     def _tell_refused(
         self, request: ReachRequest, caller: Caller, client: Client, why: Error
     ) -> None:
-        outcome = "failed" if isinstance(why, Unavailable) else "denied"
         facts = {
-            "server_hostname": ascii(request.host)[1:-1][:_SHOWN],
+            "node_name": ascii(request.host)[1:-1][:_SHOWN],
             "reason": (why.log or why.message)[:_SHOWN],
         }
         if request.login:
             facts["login"] = ascii(request.login)[1:-1][:_SHOWN]
         if request.port:
             facts["port"] = str(request.port)
-        self._event("session.connect", REFUSED, outcome, caller, client, facts)
+        self._event("session.connect", REFUSED, why.code, caller, client, facts)
 
     def _event(
         self,

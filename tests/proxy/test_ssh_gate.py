@@ -198,9 +198,9 @@ def test_bytes_go_both_ways_after_one_line(tmp_path: Path, go: Go) -> None:
             assert connect.facts == {
                 "user": "alice",
                 "login": "root",
-                "server_id": host_id(1),
-                "server_hostname": "web-1",
-                "server_addr": node.address,
+                "node_id": host_id(1),
+                "node_name": "web-1",
+                "node_addr": node.address,
                 "via": "direct",
                 "by": "access",
             }
@@ -266,7 +266,12 @@ def test_refusals_are_sentences(tmp_path: Path, go: Go) -> None:
             assert answer["code"] == "unavailable"
             assert "has no tunnel to this proxy" in answer["message"]
             assert gate.codes() == ["TSC01W"] * 4
-            assert [event.outcome for event in gate.events] == ["denied"] * 3 + ["failed"]
+            assert [event.outcome for event in gate.events] == [
+                "not_found",
+                "conflict",
+                "denied",
+                "unavailable",
+            ]
             assert gate.events[2].facts["port"] == "80"
 
     go(body)
