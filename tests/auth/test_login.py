@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.model.authority import CaType
 from teleport_lite.model.user import Condition, Options, Role
 from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
 from teleport_lite.pki.ssh_cert import read_ssh_cert
@@ -16,8 +18,6 @@ from teleport_lite.proto.resource import read_moment
 from teleport_lite.secret import Secret
 from tests.auth.bench import CLUSTER, OURS, PASSWORD, ROOT, Bench, Visitor, stranger
 from tests.store.makers import open_file
-
-AFTER = timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -61,10 +61,6 @@ def test_the_right_password_gets_certificates_for_what_the_roles_allow(bench: Be
 
 def test_the_certificate_is_one_that_auth_knows_again(bench: Bench) -> None:
     welcome = bench.login()
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from teleport_lite.model.authority import CaType
-
     shown = peer_identity(
         x509.load_pem_x509_certificate(welcome.tls_cert.encode()).public_bytes(Encoding.DER),
         host_cas=bench.desks.cas.tls(CaType.HOST),
@@ -409,11 +405,11 @@ def test_five_wrong_passwords_lock_the_user_for_half_an_hour(bench: Bench) -> No
 
 def test_a_lock_out_holds_for_a_login_that_was_begun_before_it(bench: Bench) -> None:
     who = Visitor()
-    begun = [half(bench, who) for who in [who]]
+    begun = half(bench, who)
     for _ in range(5):
         refusal(bench, Visitor(password="wrong password"))
     with pytest.raises(Denied, match="is locked for"):
-        bench.desks.logins.finish(who.caller, begun[0])
+        bench.desks.logins.finish(who.caller, begun)
 
 
 def test_a_hundred_guesses_begun_at_once_are_five(bench: Bench) -> None:

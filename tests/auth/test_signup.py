@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from teleport_lite.auth import passwords
+from teleport_lite.auth.hosts import Live
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.password import MIN_LENGTH
 from teleport_lite.proto.stream import Beat, ProxyPlace
@@ -41,8 +42,6 @@ class Link:
     """A proxy's open stream, as far as presence looks at it."""
 
     def __init__(self, bench: Bench) -> None:
-        from teleport_lite.auth.hosts import Live
-
         bench.proxy()
         self.live = Live(
             host_id=PROXY_ID,
