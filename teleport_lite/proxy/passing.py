@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from teleport_lite.agent.identity import Identity
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Unavailable
+from teleport_lite.errors import Error
 from teleport_lite.net.head import Seldom
 from teleport_lite.net.port import Arrival
 from teleport_lite.net.proxy_header import Address, plain_address, write_header
@@ -61,25 +61,25 @@ class Passing:
         source = arrival.peer
         try:
             server = await connect(addresses, timeout=CONNECT)
-        except Unavailable as why:
+            try:
+                head = self._header(source, server)
+            except BaseException:
+                server.close()
+                raise
+            self.open += 1
+            try:
+                moved = await splice(arrival.socket, server, idle=self._idle, first=head)
+            finally:
+                self.open -= 1
+        except (Error, OSError) as why:
             self.failed += 1
             self._seldom.warning(to, "a connection to %s can not be passed on: %s", to, why)
             arrival.socket.close()
-            return
         except BaseException:
             arrival.socket.close()
             raise
-        self.open += 1
-        try:
-            head = self._header(source, server)
-            moved = await splice(arrival.socket, server, idle=self._idle, first=head)
-        except Unavailable as why:
-            self.failed += 1
-            self._seldom.warning("splice", "%s", why)
-            return
-        finally:
-            self.open -= 1
-        self._meter.add(source[0], to, moved.up, moved.down)
+        else:
+            self._meter.add(source[0], to, moved.up, moved.down)
 
     def _header(self, source: Address, server: socket.socket) -> bytes:
         host, port = server.getpeername()[:2]
