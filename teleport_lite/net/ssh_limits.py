@@ -26,6 +26,9 @@ class Limits:
     # ten at once from one machine are a script, not an attack.
     queue_per_source: int = 8
     queue: int = 256
+    # Connections of people who have logged in count here, too: each is two or three processes.
+    connections: int = 8192
+    connections_per_source: int = 2048
     penalties: dict[Outcome, float] = field(
         default_factory=lambda: {
             Outcome.AUTH_FAILED: 5.0,

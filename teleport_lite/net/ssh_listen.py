@@ -8,7 +8,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,7 +29,7 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE = 0.1
 _TCP = (socket.AF_INET, socket.AF_INET6)
 # A client that is cut off without a word is found after 30 + 3 * 10 s.
-_KEEPALIVE = (
+KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
@@ -63,6 +63,7 @@ class Counters:
     logged_in: int = 0
     dropped_startups: int = 0  # MaxStartups, or too many from one source
     dropped_penalty: int = 0
+    dropped_full: int = 0  # as many connections as there may be
     accept_errors: int = 0
     connections: int = 0
     without_login: int = 0
@@ -132,7 +133,8 @@ class SshListener:
         self._zygote, self._on_event, self._on_lost = zygote, on_event, on_lost
         self._on_wish = on_wish
         self._clock, self._chance = clock, chance
-        limits = limits or Limits()
+        self._limits = limits = limits or Limits()
+        self._held: Counter[str] = Counter()  # connections by source
         self._startups, self._penalties = Startups(limits), Penalties(limits)
         self._queues: defaultdict[str, deque[_Arrived]] = defaultdict(deque)
         self._lines: dict[int, _Line] = {}
@@ -220,7 +222,7 @@ class SshListener:
 
     def _admit(self, sock: socket.socket, peer: tuple[str, int], local: tuple[str, int]) -> None:
         try:
-            for option in _KEEPALIVE if sock.family in _TCP else ():
+            for option in KEEPALIVE if sock.family in _TCP else ():
                 sock.setsockopt(*option)
         except OSError:
             sock.close()
@@ -231,7 +233,17 @@ class SshListener:
             self._say("SSH connections from %s are refused for a while", source)
             sock.close()
             return
+        if self._full(source):
+            self.counters.dropped_full += 1
+            self._say("too many SSH connections, dropped one from %s", source)
+            sock.close()
+            return
         self._take(source, arrived, self._startups.arrive(source, self._dice()))
+
+    def _full(self, source: str) -> bool:
+        limits = self._limits
+        of_source = self._held[source] >= limits.connections_per_source
+        return of_source or len(self._lines) >= limits.connections
 
     def _take(self, source: str, arrived: _Arrived, step: Step) -> None:
         if step is Step.WAIT:
@@ -259,6 +271,7 @@ class SshListener:
                 self._say("%s", why.message)
                 return False
         ours.setblocking(False)
+        self._held[source] += 1
         self._lines[ours.fileno()] = _Line(source, arrived.peer, ours)
         self._loop.add_reader(ours, self._hear, ours.fileno())
         self._count()
@@ -309,6 +322,9 @@ class SshListener:
         self._loop.remove_reader(fd)
         del self._lines[fd]
         line.sock.close()
+        self._held[line.source] -= 1
+        if not self._held[line.source]:
+            del self._held[line.source]
         self._has_logged_in(line)
 
     def _next(self, source: str) -> None:

@@ -32,6 +32,7 @@ from teleport_lite.proto.stream import Knowledge
 _MAX_LOGIN = 256
 # `ssh_jump` cuts names at 256 bytes, and shows odd ones with four letters each.
 _MAX_HOST = 1024
+_EXPIRED = "the certificate has expired"
 _STOPPING = "the proxy is stopping"
 
 
@@ -74,8 +75,13 @@ class JumpMonitor(Monitor):
         if way is None or self._welcome is None or not self._is_new(way):
             raise Malformed("the worker asks for what it may not have")
         self._wishes.add(way.number)
-        if not self._story.want(way, self._welcome.visitor):
-            self._answer(link, Reply(ok=False, reason=_STOPPING, number=way.number))
+        visitor, why = self._welcome.visitor, ""
+        if self._clock.now() >= visitor.not_after:
+            why = _EXPIRED  # what is open stays; somebody could keep a connection for weeks
+        elif not self._story.want(way, visitor):
+            why = _STOPPING
+        if why:
+            self._answer(link, Reply(ok=False, reason=why, number=way.number))
 
     def _is_new(self, way: Way) -> bool:
         fits = way.number > 0 and way.port >= 0 and len(way.host) <= _MAX_HOST

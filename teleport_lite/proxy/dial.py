@@ -13,6 +13,7 @@ import socket
 
 from teleport_lite.errors import Unavailable
 from teleport_lite.net.http import split_address
+from teleport_lite.net.ssh_listen import KEEPALIVE
 
 # For the name, the connection and the greeting together.
 PATIENCE = 10.0
@@ -62,8 +63,8 @@ async def _dial(address: str) -> tuple[socket.socket, bytes]:
             continue
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, proto)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option in KEEPALIVE:
+                sock.setsockopt(*option)
             await loop.sock_connect(sock, where)
             return sock, await _greeting(sock, address)
         except OSError as why:

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Protocol
 
 from teleport_lite.access.verdict import Refused
-from teleport_lite.errors import Denied, NotFound, Unavailable
+from teleport_lite.errors import Denied, Malformed, NotFound, Unavailable
 from teleport_lite.model.host import Presence
+from teleport_lite.model.names import LOGIN
 from teleport_lite.net.http import split_address
 from teleport_lite.proto.reach import ReachRequest
 from teleport_lite.proto.resource import moment
@@ -98,6 +99,8 @@ class Reach:
                 f"cluster {request.cluster[:64]!a} is not known here, this is {self._cluster}",
                 hint="tsh clusters",
             )
+        if request.login and not LOGIN.fullmatch(request.login):
+            raise Malformed(f"login {request.login[:64]!a} is not one")
         route = self._routes.find(request.host, lambda each: self._judge.may_see(caller, each))
         verdict = self._judge.may_reach(caller, route, request.login)
         if isinstance(verdict, Refused):

@@ -14,6 +14,7 @@ from teleport_lite.agent.identity import Identity
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Error, Malformed, Unauthenticated
 from teleport_lite.model.source import source_of
+from teleport_lite.net.ssh_listen import KEEPALIVE
 from teleport_lite.net.tls import server_context
 from teleport_lite.pki.verify import peer_identity
 from teleport_lite.proto.alpn import SSH
@@ -115,6 +116,8 @@ class SshGate:
 
     async def _shake_hands(self, sock: Any, conversation: "_Conversation") -> asyncio.Transport:
         sock.setblocking(False)
+        for option in KEEPALIVE:  # a client that is cut off without a word
+            sock.setsockopt(*option)
         transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
             lambda: conversation,
             sock,

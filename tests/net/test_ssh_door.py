@@ -8,7 +8,7 @@ import pytest
 from paramiko.auth_handler import AuthHandler
 from paramiko.channel import Channel
 
-from teleport_lite.net import ssh_door, ssh_entry, ssh_policy
+from teleport_lite.net import ssh_door, ssh_entry, ssh_forward, ssh_jump, ssh_policy
 
 # Private to paramiko, and used or overridden by net/ssh_*.py.
 TRANSPORT = (
@@ -83,7 +83,7 @@ def test_nothing_private_is_used_beyond_this_list() -> None:
 
 
 def ssh_door_source() -> str:
-    return "".join(map(inspect.getsource, (ssh_entry, ssh_door)))
+    return "".join(map(inspect.getsource, (ssh_entry, ssh_door, ssh_jump, ssh_forward)))
 
 
 def test_algorithms_exist_in_this_paramiko() -> None:

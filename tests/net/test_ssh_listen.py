@@ -5,14 +5,15 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from teleport_lite.ambient import SystemChance, SystemClock
 from teleport_lite.errors import Unavailable
 from teleport_lite.net.ssh_limits import Limits
-from teleport_lite.net.ssh_line import FromMonitor, Outcome
-from teleport_lite.net.ssh_listen import SshListener
-from teleport_lite.proto.codec import write
+from teleport_lite.net.ssh_line import Found, FromMonitor, Outcome, ToMonitor, Wanted
+from teleport_lite.net.ssh_listen import SshListener, Wish
+from teleport_lite.proto.codec import read, write
 from tests.net.serving import LOOPS
 
 PEER, LOCAL = ("192.0.2.7", 40_000), ("192.0.2.1", 3022)
@@ -50,7 +51,9 @@ class PaperZygote:
 
 
 @asynccontextmanager
-async def listening(**limits: object) -> AsyncIterator[tuple[SshListener, PaperZygote]]:
+async def listening(
+    on_wish: Callable[[Wish], None] | None = None, **limits: object
+) -> AsyncIterator[tuple[SshListener, PaperZygote]]:
     zygote = PaperZygote()
     listener = SshListener(
         sockets=[],
@@ -58,6 +61,7 @@ async def listening(**limits: object) -> AsyncIterator[tuple[SshListener, PaperZ
         on_event=lambda _event: None,
         clock=SystemClock(),
         chance=SystemChance(),
+        on_wish=on_wish,
         limits=Limits(**limits),  # type: ignore[arg-type]  # of its fields
     )
     await listener.start()
@@ -146,6 +150,132 @@ def test_a_client_that_misbehaves_is_refused_by_every_door(run: Run, ip: str) ->
             assert listener.counters.dropped_penalty == 1
             ours.close()
             again.close()
+
+    run(body)
+
+
+def test_there_is_a_limit_for_those_who_have_logged_in_too(run: Run) -> None:
+    async def body() -> None:
+        async with listening(connections_per_source=2, connections=3) as (listener, zygote):
+            ends = []
+
+            def arrive(ip: str) -> bytes:
+                ours, theirs = socket.socketpair()
+                ends.append(ours)
+                listener.take(theirs, peer=(ip, 1), local=LOCAL)
+                return ours.recv(10)
+
+            assert arrive("192.0.2.7") == b"served"
+            assert arrive("192.0.2.7") == b"served"
+            for line in zygote.lines:
+                line.send(write(FromMonitor(logged_in=True)))
+            await until(lambda: listener.counters.logged_in == 2)
+            assert arrive("192.0.2.7") == b""
+            assert arrive("192.0.2.8") == b"served"
+            assert arrive("192.0.2.9") == b""
+            assert listener.counters.dropped_full == 2
+            zygote.lines[0].close()
+            await until(lambda: listener.counters.connections == 2)
+            assert arrive("192.0.2.7") == b"served"
+            for end in ends:
+                end.close()
+
+    run(body)
+
+
+# --- a jump host: what its visitors want
+
+
+WANTED = Wanted(number=7, host="web-1", port=22, user="alice", roles=[], traits={}, bot_id="")
+
+
+async def wishing(
+    listener: SshListener, zygote: PaperZygote, *, logged_in: bool = True
+) -> socket.socket:
+    """A visitor's monitor."""
+    client, theirs = socket.socketpair()
+    listener.take(theirs, peer=PEER, local=LOCAL)
+    client.close()
+    line = zygote.lines[-1]
+    if logged_in:
+        before = listener.counters.logged_in
+        line.send(write(FromMonitor(logged_in=True)))
+        await until(lambda: listener.counters.logged_in > before)
+    line.settimeout(30)
+    return line
+
+
+async def until(condition: Callable[[], object]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not within 30 s")
+
+
+def test_a_wish_is_answered_with_a_way_or_a_reason(run: Run) -> None:
+    async def body() -> None:
+        wishes: list[Wish] = []
+        async with listening(wishes.append) as (listener, zygote):
+            line = await wishing(listener, zygote)
+            for _ in range(2):
+                line.send(write(FromMonitor(wanted=WANTED)))
+            await until(lambda: len(wishes) == 2)
+            assert wishes[0].wanted == WANTED
+            assert wishes[0].client == PEER
+            wishes[1].refuse("there is none")
+            said, fds, _, _ = socket.recv_fds(line, 4096, 2)
+            assert read(ToMonitor, said, limit=4096).found == Found(
+                number=7, ok=False, reason="there is none"
+            )
+            assert not fds
+            ours, theirs = socket.socketpair()
+            assert wishes[0].grant(theirs)
+            theirs.close()
+            said, fds, _, _ = socket.recv_fds(line, 4096, 2)
+            assert read(ToMonitor, said, limit=4096).found == Found(number=7, ok=True)
+            way = socket.socket(fileno=fds[0])
+            way.send(b"through")
+            assert ours.recv(10) == b"through"
+            for end in (way, ours):
+                end.close()
+
+    run(body)
+
+
+def test_a_wish_of_somebody_who_has_gone_is_granted_to_nobody(run: Run) -> None:
+    async def body() -> None:
+        wishes: list[Wish] = []
+        async with listening(wishes.append) as (listener, zygote):
+            line = await wishing(listener, zygote)
+            line.send(write(FromMonitor(wanted=WANTED)))
+            await until(lambda: wishes)
+            line.close()
+            await until(lambda: not listener.counters.connections)
+            ours, theirs = socket.socketpair()
+            assert not wishes[0].grant(theirs)
+            wishes[0].refuse("too late")
+            theirs.close()
+            assert ours.recv(10) == b""
+            ours.close()
+
+    run(body)
+
+
+@pytest.mark.parametrize("case", ["no jump host", "no login", "too many", "too long"])
+def test_a_monitor_that_wants_what_it_may_not_is_heard_no_more(run: Run, case: str) -> None:
+    async def body() -> None:
+        wishes: list[Wish] = []
+        hear = None if case == "no jump host" else wishes.append
+        async with listening(hear) as (listener, zygote):
+            line = await wishing(listener, zygote, logged_in=case != "no login")
+            host = "x" * 70_000 if case == "too long" else "web-1"
+            said = write(FromMonitor(wanted=msgspec.structs.replace(WANTED, host=host)))
+            for _ in range(33 if case == "too many" else 1):
+                line.send(said)
+            await until(lambda: not listener.counters.connections)
+            assert line.recv(10) == b""
+            assert len(wishes) == (32 if case == "too many" else 0)
 
     run(body)
 

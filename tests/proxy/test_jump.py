@@ -426,6 +426,20 @@ def test_the_end_of_the_daemon_is_the_end_of_all_ways(house: House, tmp_path: Pa
         eventually(lambda: not own.named("tl-jump-monitor"), seconds=30, what="it to end")
 
 
+def test_it_works_on_the_loop_of_python_itself_too(house: House, tmp_path: Path) -> None:
+    with jumping(tmp_path, house, loop="asyncio") as own:
+        data = os.urandom(1 << 20)
+        done = own.ssh("-J", "jump", f"{ME}@node1", "cat", input=data)
+        assert done.stdout == data
+        assert "no node" in said(own.ssh("-W", "nobody:22", "jump"))
+        client = own.popen("-J", "jump", f"{ME}@node1", "echo up; cat")
+        assert client.stdout
+        assert client.stdout.readline() == b"up\n"
+        own.locks = [a_lock(Target.USER, "alice")]
+        own.learn()
+        assert client.wait(30) == 255
+
+
 def test_a_zygote_that_dies_is_told(house: House, tmp_path: Path) -> None:
     with jumping(tmp_path, house) as own:
         os.kill(own.born.pid, 9)

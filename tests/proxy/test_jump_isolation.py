@@ -270,12 +270,24 @@ def test_a_worker_that_asks_for_too_much_is_ended(
     assert len({each["number"] for each in wishes}) == len(wishes)
 
 
+def test_an_expired_certificate_opens_no_new_ways(tmp_path: Path, jump: JumpHouse) -> None:
+    """A connection can be kept for weeks (ControlPersist)."""
+    body = "ask(1)\nreply = link.receive(Reply)\nanswers += [reply.ok, reply.reason]"
+    verdict, told = planted(tmp_path, jump, body, logged_in=True, hours_later=13)
+    assert verdict == "answers: [False, 'the certificate has expired']"
+    assert [each for each in told if each["wanted"]] == []
+
+
 def planted(
-    tmp_path: Path, jump: JumpHouse, body: str, *, logged_in: bool
+    tmp_path: Path, jump: JumpHouse, body: str, *, logged_in: bool, hours_later: int = 0
 ) -> tuple[str, list[dict[str, Any]]]:
-    """A real monitor with a worker that does `body`: its answers, and what the daemon hears."""
+    """A real monitor with a worker that does `body`: its answers, and what the daemon hears.
+
+    Between the login and that `hours_later` pass.
+    """
     script = tmp_path / "liar.py"
-    script.write_text(PLANTED.format(body=textwrap.indent(body, " " * 8), logged_in=logged_in))
+    words = {"logged_in": logged_in, "hours": hours_later}
+    script.write_text(PLANTED.format(body=textwrap.indent(body, " " * 8), **words))
     cert = tmp_path / "cert"
     cert.write_text(jump.cluster.user(logins=(ME,)).ssh_cert)
     done = subprocess.run(
@@ -293,6 +305,7 @@ def planted(
 
 PLANTED = """
 import os, socket, sys
+from datetime import timedelta
 from pathlib import Path
 from teleport_lite.ambient import SystemClock
 from teleport_lite.node.jump import JumpMonitor
@@ -326,6 +339,14 @@ class Planted(JumpMonitor):
             # As if the certificate had been shown and the signature were right.
             login = Login(login=me, algorithm=ED, certificate=cert)
             self._is_in(self._gate.admit(login, None))
+            Later.passed = timedelta(hours={hours})
+
+
+class Later(SystemClock):
+    passed = timedelta()
+
+    def now(self):
+        return super().now() + self.passed
 
 
 told, hears = socket.socketpair()
@@ -348,7 +369,7 @@ module.fork_child = lambda title, body, keep: fork_child(title, body, [*keep, to
 monitor = Planted(
     Connection(tcp=tcp, line=line, signer=ours, peer=("127.0.0.1", 1), local=("127.0.0.1", 2)),
     settings=Settings(data_dir=data_dir, grace=20, jump=True),
-    clock=SystemClock(),
+    clock=Later(),
     work=lie,
 )
 monitor.run()

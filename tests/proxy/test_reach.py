@@ -121,6 +121,8 @@ def test_any_other_port_is_refused(tmp_path: Path, port: int) -> None:
         ("[::1]:22", {}, NotFound, "there is no node"),
         ("/var/run/docker.sock", {}, NotFound, "there is no node"),
         ("web-1", {"login": "alice"}, Denied, "web-1: no role allows login alice here"),
+        ("web-1", {"login": "-oProxyCommand=x"}, Malformed, "login '-oProxyCommand=x' is not one"),
+        ("web-1", {"login": "root\n"}, Malformed, "is not one"),
         ("web-1", {"cluster": "leaf.example"}, NotFound, "cluster 'leaf.example' is not known"),
         ("twin", {}, Conflict, "twin can mean 2 nodes"),
         ("x" * 1000, {}, Malformed, "is not a name"),
