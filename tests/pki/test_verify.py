@@ -28,7 +28,7 @@ def visit(
     blob: bytes,
     *,
     algorithm: str = ED,
-    login: str = "root",
+    login: str | None = "root",
     peer_ip: str = "127.0.0.1",
     now: datetime = NOW,
 ) -> Visitor:
@@ -80,6 +80,20 @@ def test_every_refusal_sounds_the_same_and_keeps_its_reason_on_one_line(name: st
     assert log
     assert log.isprintable()
     assert log.isascii()
+
+
+def test_without_a_login_any_principal_that_is_one_will_do() -> None:
+    """At a jump host, which has no accounts. Everything else is checked as ever."""
+    visitor = visit(forged(principals=(b"somebody",)), login=None)
+    assert (visitor.login, visitor.principals) == ("", ("somebody",))
+    assert visit(forged(principals=(b"*", b"somebody")), login=None)
+    for odd in (b"", b"*", b"a,b", b"a b", b"a\0", b"a\n", b"\xff", b"x" * 33):
+        assert reason(forged(principals=(odd,)), login=None) == "no principal is a login"
+    assert reason(forged(principals=()), login=None) == "0 principals"
+    assert reason(forged(valid_before=1), login=None) == "expired or not yet valid"
+    assert "not from" in reason(
+        ssh_blob(CLUSTER.user(source_address="192.0.2.0/24").ssh_cert), login=None
+    )
 
 
 def test_a_visitor_is_what_the_ca_has_written() -> None:
