@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
@@ -47,7 +47,7 @@ class Talk:
     server_first: str
     source: str
     began: float
-    _server: Any  # scramp's ScramServer, untyped
+    _server: Any = field(repr=False)  # scramp's ScramServer, untyped
 
     def prove(self, client_final: str) -> str:
         """server_final. Once, right or wrong. Raises Denied."""

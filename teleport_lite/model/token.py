@@ -12,12 +12,15 @@ MAX_TTL = timedelta(hours=8760)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """What SCRAM (RFC 5802 §3) lets the server keep instead of the token."""
+    """What SCRAM (RFC 5802 §3) lets the server keep instead of the token or password.
+
+    Not enough to prove it, but guesses can be tried against the two keys: they do not print.
+    """
 
     salt: bytes
     iterations: int
-    stored_key: bytes
-    server_key: bytes
+    stored_key: bytes = field(repr=False)
+    server_key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,3 +30,9 @@ def test_its_id_tells_nothing_of_its_text_and_neither_does_printing_it() -> None
     assert TOKEN not in repr(token)
     assert TOKEN[-4:] not in token.id
     assert TOKEN not in repr(replace(token, once=True))
+
+
+def test_what_guesses_could_be_tried_against_does_not_print() -> None:
+    verifier = a_token().verifier
+    assert repr(verifier.stored_key) not in repr(verifier)
+    assert repr(verifier.server_key) not in repr(a_token())
