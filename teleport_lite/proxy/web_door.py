@@ -24,6 +24,7 @@ class WebLimits:
     idle: float = 60.0  # between two requests
     linger: float = 2.0
     connections: int = 2048
+    per_source: int = 512  # a balancer that does not say who comes is one source
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +77,7 @@ class WebDoor:
     async def serve(self, wire: socket.socket, source: str, context: Context) -> None:
         """Returns when the TLS handshake is over, well or not. Owns `wire`."""
         assert self._runner.server is not None
-        self._make_room()
+        self._make_room(source)
         protocol = self._runner.server()
         visit = self._visits[protocol] = _Visit(source)
         loop = asyncio.get_running_loop()
@@ -94,7 +95,9 @@ class WebDoor:
             if visit.transport is None:
                 wire.close()
                 self._visits.pop(protocol, None)
-        if visit.transport is not None:
+        if protocol not in self._visits:  # had to make way meanwhile
+            _drop(visit)
+        elif visit.transport is not None:
             loop.call_later(self._limits.first_request, self._shed, protocol, visit)
 
     async def close(self) -> None:
@@ -104,13 +107,17 @@ class WebDoor:
             _drop(visit)
         self._visits.clear()
 
-    def _make_room(self) -> None:
-        if len(self._visits) < self._limits.connections:
+    def _make_room(self, source: str) -> None:
+        """The oldest makes way: of the same source if it has too many, else of all."""
+        limits = self._limits
+        if len(self._visits) < min(limits.connections, limits.per_source):
             return
         self._tidy()
-        if len(self._visits) >= self._limits.connections:
-            oldest = next(iter(self._visits))
-            _drop(self._visits.pop(oldest))
+        same = [p for p, visit in self._visits.items() if visit.source == source]
+        if len(same) >= limits.per_source:
+            _drop(self._visits.pop(same[0]))
+        elif len(self._visits) >= limits.connections:
+            _drop(self._visits.pop(next(iter(self._visits))))
 
     def _tidy(self) -> None:
         assert self._runner.server is not None

@@ -69,8 +69,10 @@ def test_several_requests_go_over_one_connection():
             assert wire.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_when_all_places_are_taken_the_oldest_makes_way():
-    limits = WebLimits(connections=3)
+@pytest.mark.parametrize(
+    "limits", [WebLimits(connections=3), WebLimits(per_source=3)], ids=["all", "of one source"]
+)
+def test_when_all_places_are_taken_the_oldest_makes_way(limits):
     with WebServing(limits=limits) as web:
         first, *others = [web.connect() for _ in range(4)]
         assert ended(first)
