@@ -1,7 +1,7 @@
 """The SSH service in this process: the zygote is started first, the listener comes last."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config
@@ -9,7 +9,7 @@ from teleport_lite.net.listen import listen
 from teleport_lite.net.ssh_listen import SshListener
 from teleport_lite.node import zygote
 from teleport_lite.node.settings import Settings
-from teleport_lite.proto.stream import AgentEvent
+from teleport_lite.proto.stream import AgentEvent, ProxyPlace
 
 
 class NodeRole:
@@ -50,6 +50,13 @@ class NodeRole:
             sock.close()
         else:
             self._listener.take(sock, peer=peer, local=local)
+
+    def learn(self, proxies: Sequence[ProxyPlace]) -> None:
+        """Behind a proxy of ours are many people, who are not to pay for each other. One that
+        is known by name only, or dials from elsewhere, counts as one source."""
+        if self._listener is not None:
+            hosts = (each.address.rpartition(":")[0] for each in proxies)
+            self._listener.share(host.strip("[]") for host in hosts)
 
     def recheck(self) -> None:
         """Locks or roles have changed: live sessions are judged again."""

@@ -237,6 +237,8 @@ class Process:
             self.node.recheck()
 
     def _learn(self, knowledge: Knowledge) -> None:
+        if self.node is not None:
+            self.node.learn(knowledge.proxies)
         if self.tunnels is not None:
             self.tunnels.learn(knowledge.proxies)
         if self.proxy is not None:

@@ -67,9 +67,12 @@ class Startups:
     def started(self) -> int:
         return self._started.total()
 
-    def arrive(self, source: str, dice: float) -> Step:
-        """`dice` is a number from 0 to 100. Counts it, unless the answer is DROP."""
-        if self._started[source] >= self._limits.per_source:
+    def arrive(self, source: str, dice: float, *, shared: bool = False) -> Step:
+        """`dice` is a number from 0 to 100. Counts it, unless the answer is DROP.
+
+        Behind a `shared` source are many people: the limit of one is not for it.
+        """
+        if not shared and self._started[source] >= self._limits.per_source:
             return self._queue(source)
         if self._unlucky(dice):
             return Step.DROP

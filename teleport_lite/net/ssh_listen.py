@@ -9,7 +9,7 @@ import errno
 import logging
 import socket
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,6 +135,7 @@ class SshListener:
         self._clock, self._chance = clock, chance
         self._limits = limits = limits or Limits()
         self._held: Counter[str] = Counter()  # connections by source
+        self._shared: frozenset[str] = frozenset()
         self._startups, self._penalties = Startups(limits), Penalties(limits)
         self._queues: defaultdict[str, deque[_Arrived]] = defaultdict(deque)
         self._lines: dict[int, _Line] = {}
@@ -159,6 +160,11 @@ class SshListener:
             sock.close()
             return
         self._admit(sock, _plain(peer), _plain(local))
+
+    def share(self, addresses: Iterable[str]) -> None:
+        """Our proxies' addresses: many people come from there, whom the proxy has let through.
+        They are not to pay for each other; the limits for everybody together are theirs, too."""
+        self._shared = frozenset(source_of(address) for address in addresses)
 
     def recheck(self) -> None:
         """Locks or roles have changed: let every monitor look again."""
@@ -228,7 +234,8 @@ class SshListener:
             sock.close()
             return
         arrived, source = _Arrived(sock, peer, local), source_of(peer[0])
-        if self._penalties.refuses(source, self._clock.monotonic()):
+        shared = source in self._shared
+        if not shared and self._penalties.refuses(source, self._clock.monotonic()):
             self.counters.dropped_penalty += 1
             self._say("SSH connections from %s are refused for a while", source)
             sock.close()
@@ -238,11 +245,12 @@ class SshListener:
             self._say("too many SSH connections, dropped one from %s", source)
             sock.close()
             return
-        self._take(source, arrived, self._startups.arrive(source, self._dice()))
+        step = self._startups.arrive(source, self._dice(), shared=shared)
+        self._take(source, arrived, step)
 
     def _full(self, source: str) -> bool:
-        limits = self._limits
-        of_source = self._held[source] >= limits.connections_per_source
+        limits, most = self._limits, self._limits.connections_per_source
+        of_source = source not in self._shared and self._held[source] >= most
         return of_source or len(self._lines) >= limits.connections
 
     def _take(self, source: str, arrived: _Arrived, step: Step) -> None:

@@ -280,6 +280,37 @@ def test_a_monitor_that_wants_what_it_may_not_is_heard_no_more(run: Run, case: s
     run(body)
 
 
+def test_people_behind_a_proxy_do_not_pay_for_each_other(run: Run) -> None:
+    """All come from its address, and one who misbehaves must not lock the others out."""
+
+    async def body() -> None:
+        penalties = dict.fromkeys(Outcome, 60.0)
+        limits = {"per_source": 1, "queue_per_source": 0, "connections_per_source": 2}
+        async with listening(penalties=penalties, **limits) as (listener, zygote):
+            listener.share([PEER[0], "2001:db8::1"])
+            ends = []
+
+            def arrive(ip: str) -> bytes:
+                ours, theirs = socket.socketpair()
+                ends.append(ours)
+                listener.take(theirs, peer=(ip, 1), local=LOCAL)
+                return ours.recv(10)
+
+            assert [arrive(PEER[0]) for _ in range(4)] == [b"served"] * 4
+            zygote.lines[0].send(write(FromMonitor(outcome=Outcome.CRASH)))
+            zygote.lines[0].close()
+            await until(lambda: listener.counters.connections == 3)
+            assert arrive(PEER[0]) == b"served"
+            assert [arrive("192.0.2.8") for _ in range(2)] == [b"served", b""]
+            listener.share([])
+            assert arrive(PEER[0]) == b""
+            assert listener.counters.dropped_penalty == 1
+            for end in ends:
+                end.close()
+
+    run(body)
+
+
 def test_nothing_is_served_without_a_zygote_or_after_the_end(run: Run) -> None:
     async def body() -> None:
         async with listening() as (listener, zygote):
