@@ -5,6 +5,7 @@ same where a name is taken. Asking for the version imports nothing else: scripts
 installers do it often, and it must work when everything else is broken.
 """
 
+import os
 import sys
 
 from teleport_lite import __version__
@@ -18,12 +19,20 @@ Argv = list[str] | tuple[str, ...]
 def main(argv: Argv | None = None) -> int:
     """Run the command of `argv` (a whole one, program name first). Returns the exit code."""
     program, words = choose(sys.argv if argv is None else argv)
-    if words in (["--version"], ["version"]):
+    tsh = program.endswith("tsh")
+    if words in (["--version"], ["version"]) and not (tsh and words == ["version"] and _profile()):
         print(f"{MAIN} v{__version__} {_python()}")
         return 0
     if words == ["version", "--raw"]:
         print(__version__)
         return 0
+    if tsh and words[:2] == ["proxy", "ssh"]:
+        # On the path of every ssh through a proxy.
+        from teleport_lite.cli.tsh.quick import quick
+
+        code = quick(words[2:])
+        if code is not None:
+            return code
     from teleport_lite.cli.main import run
 
     return run(program, words)
@@ -39,6 +48,12 @@ def choose(argv: Argv) -> tuple[str, list[str]]:
     if words and words[0] in OTHERS:
         return f"{MAIN} {words[0]}", words[1:]
     return MAIN, words
+
+
+def _profile() -> bool:
+    """Is somebody logged in? Then `tsh version` tells of the proxy too."""
+    home = os.environ.get("TELEPORT_HOME") or os.path.expanduser("~/.tsh")  # noqa: PTH111  # quick
+    return os.path.exists(home + "/current-profile")  # noqa: PTH110
 
 
 def _python() -> str:

@@ -16,7 +16,7 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.client.identity_file import IdentityFile
 from teleport_lite.client.papers import public_line, read_papers
 from teleport_lite.client.ping import Ping, ping
-from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.duration import show_skew
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context, stranger_context
@@ -53,6 +53,7 @@ class LoginRequest:
     known_cas: tuple[str, ...] = ()  # PEM; of an earlier login through this proxy
     insecure: bool = False
     ttl: str = ""
+    cluster: str = ""  # the one that is expected, if somebody said
     portable: bool = False  # an SSH key that may stand in a single file (client/identity_file.py)
 
 
@@ -84,6 +85,11 @@ def login(request: LoginRequest) -> LoggedIn:
     Unavailable (address) or Malformed, each with the one cause and what to do.
     """
     said = introduce(request)
+    if request.cluster not in ("", said.cluster):
+        raise NotFound(
+            f"{request.proxy} is for cluster {said.cluster}, not {request.cluster}",
+            hint="tsh clusters",
+        )
     way = Way(request.proxy, said.cluster)
     bundle = _bundle(way)
     cas = trusted(bundle, request, said)

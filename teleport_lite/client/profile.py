@@ -140,7 +140,7 @@ def certificate(home: Path, profile: Profile) -> str:
     return _text(Files(home, profile).ssh_cert).strip()
 
 
-def save(home: Path, profile: Profile, credentials: IdentityFile, *, use: bool = True) -> None:
+def save(home: Path, profile: Profile, credentials: IdentityFile) -> None:
     """Write the profile and make it the current one. What was there is replaced.
 
     Keys first, the name of the profile last: a crash in between leaves the old one in use.
@@ -149,7 +149,10 @@ def save(home: Path, profile: Profile, credentials: IdentityFile, *, use: bool =
     for each in (home, home / "keys", files.keys, files.cas.parent, files.ssh_cert_too.parent):
         make_private_dir(each)
     cert = credentials.ssh_cert.strip() + "\n"
-    write_secret(files.ssh_key, credentials.ssh_private.reveal().encode())
+    if credentials.ssh_private:
+        write_secret(files.ssh_key, credentials.ssh_private.reveal().encode())
+    else:  # only ssh-agent has it
+        _unlink(files.ssh_key)
     write_public(files.ssh_public, public_line(cert).encode() + b"\n")
     write_public(files.ssh_cert, cert.encode())
     write_public(files.ssh_cert_too, cert.encode())
@@ -161,8 +164,7 @@ def save(home: Path, profile: Profile, credentials: IdentityFile, *, use: bool =
     write_public(files.known_hosts, "".join(known).encode())
     values = {key: getattr(profile, key) for key in _KEYS}
     write_public(home / f"{profile.proxy}.yaml", write_flat(values).encode(), mode=0o600)
-    if use:
-        switch(home, profile)
+    switch(home, profile)
 
 
 def switch(home: Path, profile: Profile) -> None:

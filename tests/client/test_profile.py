@@ -25,8 +25,12 @@ ALICE = Profile(
 BOB = Profile(proxy="other.example.com", user="bob", cluster="other.example.com")
 
 
-def credentials(cluster: PaperCluster = TELE, user: str = "alice@example.com") -> IdentityFile:
-    papers = cluster.user(user)
+def credentials(
+    cluster: PaperCluster = TELE,
+    user: str = "alice@example.com",
+    logins: tuple[str, ...] = ("root",),
+) -> IdentityFile:
+    papers = cluster.user(user, logins=logins)
     return IdentityFile(
         cluster=cluster.name,
         ssh_private=papers.ssh_private,

@@ -1,30 +1,17 @@
 """tctl: the administrator's tool. Its commands, and the flags all of them take."""
 
-import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from functools import partial
+from typing import Annotated, ClassVar
 
 import typer
-import typer.main
 
-from teleport_lite.cli.lazy import PLAIN, LazyGroup, Place, program
+from teleport_lite.cli.lazy import Place, program
+from teleport_lite.cli.shared import SharedGroup, typed
 from teleport_lite.cli.tctl.desk import Desk
 
 _HERE = "teleport_lite.cli.tctl"
-
-
-def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
-    """Keep what was typed, whether before the command or after it; the last word counts."""
-    desk = ctx.ensure_object(Desk)
-    if value not in (None, False, [], ()):
-        setattr(desk, str(param.name), value)
-    return value
-
-
-def _typed(*names: str, help: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, callback=_remember, show_default=False, **more)
-
-
+_typed = partial(typed, Desk)
 _SAME = "Taken for compatibility: the far end is checked all the same."
 _CONFIG = {"envvar": "TELEPORT_CONFIG_FILE", "help": "Configuration of the auth service here."}
 
@@ -41,7 +28,7 @@ def _flags(
         str | None, _typed("--data-dir", help="Data directory of the auth service here.")
     ] = None,
     auth_server: Annotated[
-        list[str] | None, _typed("--auth-server", help="Address of the auth service, host:port.")
+        list[str] | None, _typed("--auth-server", help="Address of auth, or of a proxy: host:port.")
     ] = None,
     identity: Annotated[
         str | None, _typed("--identity", "-i", help="Identity file of `tctl auth sign`.")
@@ -51,27 +38,8 @@ def _flags(
     """The flags of every command, declared once. Never called."""
 
 
-def _shared(*, hidden: bool) -> list[Any]:
-    app = typer.Typer(**PLAIN)
-    app.command()(_flags)
-    found: list[Any] = []
-    for declared in typer.main.get_command(app).params:
-        param: Any = copy.copy(declared)
-        param.expose_value = False
-        param.hidden = hidden
-        if hidden:  # the environment was asked before the command; typed words win over it
-            param.envvar = None
-        found.append(param)
-    return found
-
-
-def _give(command: Any, flags: list[Any]) -> None:
-    command.params = [*command.params, *flags]
-    for inner in getattr(command, "commands", {}).values():
-        _give(inner, flags)
-
-
-class TctlGroup(LazyGroup):
+class TctlGroup(SharedGroup):
+    flags = staticmethod(_flags)
     places: ClassVar[Mapping[str, Place]] = {
         "status": Place(f"{_HERE}.status", "status", "Name, version and CA pin of the cluster."),
         "tokens": Place(f"{_HERE}.tokens", "app", "Join tokens: let machines in."),
@@ -88,14 +56,6 @@ class TctlGroup(LazyGroup):
         "audit": Place(f"{_HERE}.audit", "app", "What happened, and proof that it is complete."),
         "version": Place("teleport_lite.cli.version", "version", "Print the version."),
     }
-
-    def load(self, name: str, place: Place) -> Any:
-        command = super().load(name, place)
-        _give(command, _shared(hidden=True))
-        return command
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        return [*super().get_params(ctx), *_shared(hidden=False)]
 
 
 app = program(TctlGroup, "Administer a cluster. Flags may stand before or after the command.")

@@ -1,0 +1,115 @@
+"""What every tsh command has at hand: who is meant, and through which proxy."""
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from teleport_lite.ambient import SystemClock
+from teleport_lite.cli.exit import warn
+from teleport_lite.client.find import profile_home
+from teleport_lite.errors import NotFound, Unauthenticated
+
+if TYPE_CHECKING:  # what not every command needs
+    from teleport_lite.client.me import MeClient
+    from teleport_lite.client.person import Person
+    from teleport_lite.client.profile import Profile
+
+PROXY_PORT = 3080
+
+
+@dataclass(slots=True)
+class Desk:
+    """Filled by the shared flags of `cli/tsh/main.py`; one per command line."""
+
+    proxy: str = ""
+    user: str = ""
+    login: str = ""
+    cluster: str = ""
+    identity: str = ""
+    ttl: str = ""
+    add_keys_to_agent: str = "auto"
+    insecure: bool = False
+    clock: SystemClock = field(default_factory=SystemClock)
+
+    @property
+    def home(self) -> Path:
+        return profile_home()
+
+    @property
+    def proxy_address(self) -> str:
+        """host:port of what was typed. Raises Malformed."""
+        from teleport_lite.config.address import parse_address
+
+        return parse_address(self.proxy, PROXY_PORT)
+
+    @property
+    def proxy_host(self) -> str:
+        from teleport_lite.config.address import split_address
+
+        return split_address(self.proxy_address)[0]
+
+    def profile(self) -> "Profile | None":
+        """The one that is meant: of the proxy that was typed, or the current one."""
+        from teleport_lite.client import profile
+
+        if not self.proxy:
+            return profile.current(self.home)
+        return profile.named(self.home, self.proxy_host)
+
+    def person(self, *, even_expired: bool = False) -> "Person":
+        """Whose credentials are used. People at a terminal are asked to log in again when
+        theirs have expired; everybody else gets Unauthenticated."""
+        found = self._person()
+        if even_expired or not found.papers.expired(self.clock.now()):
+            return found
+        if self.identity or not sys.stdin.isatty():
+            raise Unauthenticated(
+                f"the credentials of {found.source} have expired "
+                f"on {found.papers.expires:%Y-%m-%d %H:%M} UTC",
+                hint="tsh login",
+            )
+        from teleport_lite.cli.tsh.login import log_in
+
+        warn("your login has expired")
+        log_in(self)
+        return self._person()
+
+    def _person(self) -> "Person":
+        from teleport_lite.client.person import by_file, by_profile, not_logged_in
+
+        address = self.proxy_address if self.proxy else ""
+        if self.identity:
+            found = by_file(Path(self.identity), address)
+        else:
+            chosen = self.profile()
+            if chosen is None or (self.user and chosen.user != self.user):
+                raise not_logged_in(self.proxy_host if self.proxy else "")
+            found = by_profile(self.home, chosen)
+            if _has_port(self.proxy):
+                found = replace(found, proxy=address)
+        self.check_cluster(found.cluster)
+        return found
+
+    def check_cluster(self, cluster: str) -> None:
+        if self.cluster not in ("", cluster):
+            raise NotFound(
+                f"cluster {self.cluster} is not known, you are logged in to {cluster}",
+                hint="tsh clusters",
+            )
+
+    def me(self, person: "Person") -> "MeClient":
+        from teleport_lite.client.me import MeClient
+        from teleport_lite.client.transport import Transport
+
+        return MeClient(Transport(person.door(), clock=self.clock))
+
+
+def desk_of(ctx: typer.Context) -> Desk:
+    return ctx.ensure_object(Desk)
+
+
+def _has_port(text: str) -> bool:
+    return text.rpartition("]")[2].count(":") == 1 or text.lower().startswith("https://")
