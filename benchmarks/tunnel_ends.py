@@ -132,18 +132,25 @@ class Ends:
         echo: bool = False,
         proxies: list[ProxyProcess] | None = None,
         shared: str = "",
+        plain: bool = False,
+        via: int = 0,
     ) -> list[str]:
-        """`count` agents in one new process; with `shared` they know no other address."""
+        """`count` agents in one new process; with `shared` they know no other address.
+
+        `via`: they reach the proxies through this port. `plain`: on asyncio's own loop, as a
+        node is; thousands share a process only in uvloop.
+        """
         identities = [self._identity(n) for n in range(count)]
         places = [
-            ProxyPlace(id=each.papers.id, address="" if shared else f"127.0.0.1:{each.port}")
+            ProxyPlace(id=each.papers.id, address="" if shared else f"127.0.0.1:{via or each.port}")
             for each in proxies or self._proxies
         ]
         self.echo_port = free_port() if echo else 0
         shares = [shared] if shared else []
 
         def work(line: socket.socket) -> None:
-            uvloop.run(_Agents(identities, places, shares, self.echo_port).run(line))
+            run = asyncio.run if plain else uvloop.run
+            run(_Agents(identities, places, shares, self.echo_port).run(line))
 
         process = Process.fork(work)
         self._processes.append(process)
@@ -158,6 +165,14 @@ class Ends:
                 raise SystemExit(f"{proxy.ask(do='count')} of {count} tunnels")
             time.sleep(0.02)
         return time.perf_counter()
+
+    def link(self, to: int, *, rate: int, delay: float) -> int:
+        """The port of a slow line to port `to`: bytes a second and seconds, each way."""
+        port = free_port()
+        process = Process.fork(lambda line: asyncio.run(_Link(rate, delay, to).run(line, port)))
+        self._processes.append(process)
+        process.ask(do="nothing")
+        return port
 
     def tell_places(self, proxies: list[ProxyProcess]) -> None:
         """So that they can pass connections on to each other."""
@@ -262,6 +277,61 @@ class _Door(Held):
             self._proxy.reach(host_id, self)
 
 
+class _Link:
+    """Passes bytes on late and slowly, first come first served, with little memory of its own."""
+
+    MEMORY = 32 * 1024
+
+    def __init__(self, rate: int, delay: float, to: int) -> None:
+        self._rate, self._delay, self._to = rate, delay, to
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, line: socket.socket, port: int) -> None:
+        listener = self._small(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+        self._spawn(self._accept(listener))
+        await _answer(line, lambda _: 0)
+
+    def _small(self, wire: socket.socket) -> socket.socket:
+        wire.setblocking(False)
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.MEMORY)
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.MEMORY)
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return wire
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            left, _ = await loop.sock_accept(listener)
+            right = self._small(socket.socket())
+            await loop.sock_connect(right, ("127.0.0.1", self._to))
+            for source, sink in ((self._small(left), right), (right, left)):
+                arriving: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+                self._spawn(self._take(source, arriving))
+                self._spawn(self._give(arriving, sink))
+
+    async def _take(self, source: socket.socket, arriving: Any) -> None:
+        loop = asyncio.get_running_loop()
+        free = loop.time()
+        while data := await loop.sock_recv(source, 4096):
+            free = max(free, loop.time()) + len(data) / self._rate
+            arriving.put_nowait((free + self._delay, data))
+            await asyncio.sleep(free - loop.time())
+
+    async def _give(self, arriving: Any, sink: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            at, data = await arriving.get()
+            await asyncio.sleep(at - loop.time())
+            await loop.sock_sendall(sink, data)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+
+
 class _Agents:
     """Many agents; what comes down their tunnels is served by a child, or in the loop."""
 
@@ -315,7 +385,8 @@ class _Echo(asyncio.Protocol):
 
 
 def blast(wire: socket.socket) -> None:
-    """One order: b"D" and a size sends so much, b"U" and a size takes it and says b"k"."""
+    """One order: b"D" and a size sends so much, b"U" and a size takes it and says b"k", b"E"
+    and a size sends back what it gets."""
     order = b""
     while len(order) < 9:
         got = wire.recv(9 - len(order))
@@ -325,7 +396,9 @@ def blast(wire: socket.socket) -> None:
     left = struct.unpack(">Q", order[1:])[0]
     memory = memoryview(bytearray(1 << 18))
     while left:
-        if order[:1] == b"D":
+        if order[:1] == b"E":
+            wire.sendall(wire.recv(100))
+        elif order[:1] == b"D":
             left -= wire.send(memory[: min(left, len(memory))])
         else:
             got_size = wire.recv_into(memory)

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ def rows(world: Any, rounds: int, figure: Figure) -> list[Any]:
     return [
         *bulk(world, few, figure),
         *setup(world, few, figure),
+        *keys(world, few, figure),
         *idle(world, few, figure),
         *storm(world, few, figure),
         *mesh(world, few, figure),
@@ -48,7 +50,7 @@ def bulk(world: Any, rounds: int, figure: Figure) -> list[Any]:
     """MiB/s of one session: ratio above 1 is faster than ssh -R."""
     figures = []
     with Ends() as ends, SshReverse(world.root / "ssh-r") as peer:
-        proxy, (agent,) = ends.proxy(), ends.agents(1)
+        proxy, (agent,) = ends.proxy(), ends.agents(1, plain=True)
         ends.await_tunnels(proxy, 1)
         _move(lambda: ends.session(proxy, agent), b"D", BULK // 8)
         _move(peer.session, b"D", BULK // 8)
@@ -152,7 +154,7 @@ def _serve_blast(port: int) -> None:
 def setup(_: Any, rounds: int, figure: Figure) -> list[Any]:
     """Milliseconds from connect to the first byte back; the far end is a server in the agent."""
     with Ends() as ends:
-        proxy, (agent,) = ends.proxy(), ends.agents(1, echo=True)
+        proxy, (agent,) = ends.proxy(), ends.agents(1, echo=True, plain=True)
         ends.await_tunnels(proxy, 1)
         direct = ends.echo_port
         ours, theirs = [], []
@@ -187,6 +189,54 @@ def _first_byte(session: Callable[[], socket.socket]) -> float:
         wire.sendall(b"x")
         wire.recv(1)
         return (time.perf_counter() - began) * 1000
+
+
+# --- keys
+
+
+def keys(_: Any, __: int, figure: Figure) -> list[Any]:
+    """Milliseconds for a keystroke and its echo on a line of 2 MiB/s and 20 ms each way."""
+    with Ends() as ends:
+        proxy = ends.proxy()
+        line = ends.link(proxy.port, rate=2 << 20, delay=0.02)
+        (agent,) = ends.agents(1, plain=True, via=line)
+        ends.await_tunnels(proxy, 1)
+        with ends.session(proxy, agent) as wire:
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wire.sendall(b"E" + struct.pack(">Q", 1 << 40))
+            idle_line = _keystrokes(wire)
+            busy = [
+                threading.Thread(
+                    target=_move, args=(lambda: ends.session(proxy, agent), way, 64 << 20)
+                )
+                for way in (b"D", b"U")
+            ]
+            for each in busy:
+                each.daemon = True
+                each.start()
+            time.sleep(2)
+            beside = _keystrokes(wire)
+        return [
+            figure(
+                "keystroke beside bulk both ways, 2 MiB/s, median",
+                "the same on the idle line",
+                [statistics.median(beside)],
+                [statistics.median(idle_line)],
+                unit="ms",
+                budget="300 ms",
+            )
+        ]
+
+
+def _keystrokes(wire: socket.socket) -> list[float]:
+    took = []
+    for _ in range(40):
+        began = time.perf_counter()
+        wire.sendall(b"k")
+        wire.recv(1)
+        took.append((time.perf_counter() - began) * 1000)
+        time.sleep(0.1)
+    return took
 
 
 # --- idle
@@ -300,7 +350,7 @@ def mesh(world: Any, __: int, figure: Figure) -> list[Any]:
         ]
 
 
-ROWS = {"bulk": bulk, "setup": setup, "idle": idle, "storm": storm, "mesh": mesh}
+ROWS = {"bulk": bulk, "setup": setup, "keys": keys, "idle": idle, "storm": storm, "mesh": mesh}
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ large frames and lets much be under way. With a second one it turns to small fra
 kernel hold little (TCP_NOTSENT_LOWAT), so that a keystroke overtakes the bulk beside it.
 
 Reading: every stream has a window. Who sends more than it was granted is cut off, all of it: a
-side that does not keep to its credit is broken or hostile.
+side that does not keep to its credit is broken or hostile (mux_window.py has the sizes).
 """
 
 import asyncio
@@ -14,13 +14,12 @@ import logging
 import socket
 from collections import deque
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.net.mux_frames import (
     HEADER,
     HEADER_SIZE,
-    INITIAL_WINDOW,
     MAX_DATA,
     MAX_ID,
     SMALL_DATA,
@@ -31,8 +30,10 @@ from teleport_lite.net.mux_frames import (
     frame,
 )
 from teleport_lite.net.mux_heart import Heart
+from teleport_lite.net.mux_owner import Owner as Owner
 from teleport_lite.net.mux_stream import MuxStream
-from teleport_lite.net.mux_tls import CIPHERTEXT, SCRATCH, TlsEnd
+from teleport_lite.net.mux_tls import CHUNK, SCRATCH, TlsEnd
+from teleport_lite.net.mux_window import LOOK, Window
 from teleport_lite.proto.codec import write
 from teleport_lite.proto.tunnel import Control, Open, read_control, read_open
 
@@ -40,10 +41,6 @@ log = logging.getLogger("teleport_lite.tunnel")
 
 # Sessions at a time through one tunnel; more are refused, the tunnel stays.
 MAX_STREAMS = 1000
-# Credit of a stream that is alone, and of one among others: together never more than the budget.
-LARGE_WINDOW = 1024 * 1024
-SMALL_WINDOW = 256 * 1024
-WINDOW_BUDGET = 16 * 1024 * 1024
 # Bytes under way in this process, beside what the kernel holds.
 LARGE_HIGH_WATER = 256 * 1024
 SMALL_HIGH_WATER = 32 * 1024
@@ -52,21 +49,6 @@ SMALL_NOTSENT = 16 * 1024
 MAX_BACKLOG = LARGE_HIGH_WATER + 128 * 1024
 # Seconds for the last words of a tunnel that ends.
 LINGER = 2.0
-
-
-class Owner(Protocol):
-    """Who has the tunnel: the registry of a proxy, or the agent. Any of them may raise Error,
-    which ends the tunnel and says why."""
-
-    def secured(self, mux: "Mux") -> None:
-        """TLS is up; `mux.tls.certificate` says with whom. The place for the hello."""
-
-    def told(self, mux: "Mux", word: Control) -> None: ...
-
-    def opened(self, mux: "Mux", stream: MuxStream, hello: Open) -> None: ...
-
-    def ended(self, mux: "Mux", why: str) -> None:
-        """Exactly once, for every tunnel whose connection was made."""
 
 
 class Mux(asyncio.BufferedProtocol):
@@ -86,12 +68,15 @@ class Mux(asyncio.BufferedProtocol):
         "_next_id",
         "_owner",
         "_pumping",
+        "_question",
         "_ready",
         "_retired",
         "_scratch",
         "_streams",
         "_transport",
+        "_waiting",
         "_why",
+        "_window",
         "asked",
         "greeted",
         "heard",
@@ -123,6 +108,7 @@ class Mux(asyncio.BufferedProtocol):
         self._next_id, self._last_id = 1 if dialled else 2, 0
         self._blocked = self._corked = self._pumping = self._retired = False
         self._few, self._frame_max = True, MAX_DATA
+        self._window, self._question, self._waiting = Window(), 0, False
         self._why = ""  # why it ends; "" while it lives
         self.received = self.sent = 0  # bytes of streams
         self.greeted = False
@@ -194,15 +180,16 @@ class Mux(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def ping(self) -> None:
-        self.push(Kind.PING, 0)
+        self.asked, self._question = self._loop.time(), (self._question + 1) & MAX_ID
+        self._waiting = True
+        self.push(Kind.PING, self._question)
 
     # --- for its streams
 
     @property
     def window(self) -> int:
         """Bytes that each stream may have under way to us, or waiting here for its reader."""
-        share = WINDOW_BUDGET // max(1, len(self._streams))
-        return LARGE_WINDOW if self._few else max(INITIAL_WINDOW, min(SMALL_WINDOW, share))
+        return self._window.of(len(self._streams))
 
     def fact(self, name: str, default: Any) -> Any:
         if name == "socket" or self._transport is None:
@@ -258,7 +245,7 @@ class Mux(asyncio.BufferedProtocol):
         self.heard = self._loop.time()
         self._heart.add(self)
         if self._dialled:
-            self._guarded(0)
+            self._guarded(self._scratch.cipher[:0])
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # one size fits all
         return self._scratch.cipher
@@ -266,7 +253,9 @@ class Mux(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self.greeted:
             self.heard = self._loop.time()
-        self._guarded(nbytes)
+        cipher = self._scratch.cipher[:nbytes]
+        for at in range(0, nbytes, CHUNK):
+            self._guarded(cipher[at : at + CHUNK])
 
     def pause_writing(self) -> None:
         self._blocked = True
@@ -285,11 +274,11 @@ class Mux(asyncio.BufferedProtocol):
 
     # --- reading
 
-    def _guarded(self, size: int) -> None:
+    def _guarded(self, cipher: memoryview) -> None:
         try:
             self._corked = True
             try:
-                self._take(size)
+                self._take(cipher)
             finally:
                 self._corked = False
                 self._flush()
@@ -300,9 +289,11 @@ class Mux(asyncio.BufferedProtocol):
             log.exception("internal error in a tunnel")
             self.die("internal error")
 
-    def _take(self, size: int) -> None:
+    def _take(self, cipher: memoryview) -> None:
         tls, plain = self.tls, self._scratch.plain
-        tls.feed(self._scratch.cipher[:size])
+        if self._why:
+            return
+        tls.feed(cipher)
         if not tls.secure:
             if not tls.handshake():
                 return
@@ -323,7 +314,11 @@ class Mux(asyncio.BufferedProtocol):
             self._told(read_control(bytes(payload)))
         elif kind == Kind.SYN:
             self._syn(id, read_open(bytes(payload)))
-        elif kind != Kind.PONG:
+        elif kind == Kind.PONG:
+            if id == self._question and self._waiting:
+                self._waiting = False
+                self._window.answered(self._loop.time() - self.asked, busy=not self._few)
+        else:
             stream = self._streams.get(id)
             if stream is not None:
                 self._of_stream(kind, stream, payload)
@@ -333,6 +328,8 @@ class Mux(asyncio.BufferedProtocol):
     def _of_stream(self, kind: int, stream: MuxStream, payload: memoryview) -> None:
         if kind == Kind.DATA:
             self.received += len(payload)
+            if not self._few and not self._waiting and self.heard - self.asked > LOOK:
+                self.ping()
             stream.got_data(payload)
         elif kind == Kind.WIN:
             stream.got_credit(credit(payload))
@@ -381,7 +378,7 @@ class Mux(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         """Small answers to what is being read leave together."""
-        if self._transport is not None and not (self._corked and self.tls.to_send < CIPHERTEXT):
+        if self._transport is not None and not (self._corked and self.tls.to_send < CHUNK):
             ciphertext = self.tls.taken()
             if ciphertext:
                 self._transport.write(ciphertext)

@@ -74,7 +74,6 @@ class Heart:
             elif silent > pace.deadline:
                 tunnel.die(f"nothing was heard for {silent:.0f} s")
             elif tunnel.greeted and silent >= tunnel.patience <= now - tunnel.asked:
-                tunnel.asked = now
                 tunnel.ping()
         if self._all:
             self._again(loop)

@@ -16,10 +16,10 @@ from teleport_lite.net.mux_frames import HEADER_SIZE, MAX_DATA
 # So that other packages can name what they pass on without touching ssl themselves.
 Context = ssl.SSLContext
 
-# Read at a time. OpenSSL's memory keeps the size of the largest amount it ever held.
-CIPHERTEXT = 64 * 1024
-# Plain bytes of so much ciphertext always fit.
-PLAIN = 64 * 1024
+# Read from a socket at a time.
+CIPHERTEXT = 128 * 1024
+# Decrypted at a time: OpenSSL's memory keeps the size of the largest amount it ever held.
+CHUNK = 64 * 1024
 
 
 class _Scratch(threading.local):
@@ -27,7 +27,7 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.cipher = memoryview(bytearray(CIPHERTEXT))
-        self.plain = memoryview(bytearray(PLAIN))
+        self.plain = memoryview(bytearray(CHUNK))
         self.out = memoryview(bytearray(HEADER_SIZE + MAX_DATA))
 
 
@@ -48,7 +48,7 @@ class TlsEnd:
         self.ended = False  # the peer has said that no more bytes will come (close_notify)
 
     def feed(self, ciphertext: memoryview) -> None:
-        """Take what has arrived, at most CIPHERTEXT at a time."""
+        """Take what has arrived, at most CHUNK at a time."""
         self._in.write(ciphertext)
 
     def handshake(self) -> bool:

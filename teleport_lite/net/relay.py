@@ -16,10 +16,10 @@ LINGER = 30.0
 
 
 class _Scratch(threading.local):
-    """Memory for what is being read right now: a read fills one frame of a tunnel."""
+    """Memory for what is being read right now: a read fills two frames of a tunnel."""
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(MAX_DATA))
+        self.view = memoryview(bytearray(2 * MAX_DATA))
 
 
 _SCRATCH = _Scratch()

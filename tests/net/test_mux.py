@@ -10,10 +10,11 @@ import uvloop
 
 from teleport_lite.errors import Unavailable
 from teleport_lite.net import mux as tunnels
-from teleport_lite.net.mux import LARGE_WINDOW, SMALL_WINDOW, Mux
+from teleport_lite.net.mux import Mux
 from teleport_lite.net.mux_frames import INITIAL_WINDOW
 from teleport_lite.net.mux_heart import Pace
 from teleport_lite.net.mux_stream import MuxStream
+from teleport_lite.net.mux_window import LARGE, START
 from teleport_lite.proto.tunnel import Control, GoingAway
 from tests.net.mux_pair import HELLO, End, pair
 from tests.tunnel_rig import Listener, until
@@ -172,7 +173,7 @@ def test_a_frozen_reader_keeps_to_its_window_and_others_go_on(run: Run) -> None:
             quick.write(b"q" * 3_000_000)
             await until(lambda: len(hears_quick.data) == 3_000_000)
             assert not hears_slow.data
-            assert far_slow._inbox_size <= SMALL_WINDOW
+            assert far_slow._inbox_size <= START
             far_slow.resume_reading()
             await until(lambda: len(hears_slow.data) == 8_000_000)
             assert not heard_slow.paused
@@ -186,14 +187,14 @@ def test_credit_grows_with_reading_and_is_smaller_among_many(run: Run) -> None:
             near, _, far, hears = await both.open()
             assert near.credit == INITIAL_WINDOW
             near.write(b"a")
-            await until(lambda: near.credit == LARGE_WINDOW)
-            assert both.far.window == LARGE_WINDOW
+            await until(lambda: near.credit == LARGE)
+            assert both.far.window == LARGE
             await both.open()
-            assert both.far.window == SMALL_WINDOW
-            near.write(b"b" * LARGE_WINDOW)
-            await until(lambda: len(hears.data) == LARGE_WINDOW + 1)
-            await until(lambda: 0 < near.credit <= SMALL_WINDOW)
-            assert far._granted <= SMALL_WINDOW
+            assert both.far.window == START
+            near.write(b"b" * LARGE)
+            await until(lambda: len(hears.data) == LARGE + 1)
+            await until(lambda: 0 < near.credit <= START)
+            assert far._granted <= START
 
     run(work())
 
@@ -392,3 +393,19 @@ def test_defaults_find_a_dead_tunnel_within_twenty_seconds() -> None:
     pace = Pace()
     assert pace.deadline + pace.interval / 5 < 17
     assert pace.interval <= 5
+
+
+def test_bulk_beside_another_stream_asks_how_long_the_way_is(run: Run) -> None:
+    async def work() -> None:
+        async with pair(pace=Pace(interval=60, deadline=60, greeting=60)) as both:
+            near, _, _, hears = await both.open()
+            await both.open()
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + 30
+            while both.far._question < 2 and loop.time() < deadline:
+                near.write(b"b" * 1000)
+                await asyncio.sleep(0.01)
+            assert both.far._question == 2, "asked, answered, and asked again"
+            assert hears.data
+
+    run(work())
