@@ -208,10 +208,10 @@ class Process:
         log.info("ssh service listens nowhere, proxies reach it by tunnels")
 
     async def close(self) -> None:
+        if self.proxy is not None:  # its last words go out by the agent
+            await self.proxy.close()
         if self.agent is not None and self._roles != (AUTH,):
             await asyncio.to_thread(self.agent.stop)
-        if self.proxy is not None:
-            await self.proxy.close()
         if self.tunnels is not None:
             await self.tunnels.close()
         if self.node is not None:
