@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.netlab.lab import NODES
-from tests.netlab.world import BALANCER, World
+from tests.netlab.world import BALANCER, CLUSTER, World
 from tests.support import eventually
 
 
@@ -34,7 +34,7 @@ def world(
 
 @pytest.mark.parametrize("node", NODES)
 def test_plain_ssh_reaches_every_node(world: World, node: str) -> None:
-    done = world.ssh(f"root@{node}", "hostname; echo $SSH_TELEPORT_USER")
+    done = world.ssh(f"root@{node}.{CLUSTER}", "hostname; echo $SSH_TELEPORT_USER")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1] == "alice"
 
@@ -49,7 +49,7 @@ def test_tsh_ssh_and_scp_reach_every_node(world: World, node: str, tmp_path: Pat
     done = world.run("client", "tsh", "scp", str(sent), f"root@{node}:{to}")
     assert done.returncode == 0, done.stderr
     config = str(world.root / "ssh_config")
-    done = world.run("client", "scp", "-F", config, f"root@{node}:{to}", str(back))
+    done = world.run("client", "scp", "-F", config, f"root@{node}.{CLUSTER}:{to}", str(back))
     assert done.returncode == 0, done.stderr
     assert back.read_bytes() == sent.read_bytes()
 
@@ -63,9 +63,9 @@ def test_a_dead_proxy_breaks_nothing_of_the_other(world: World) -> None:
     # Round robin spreads them; with source hash all may have been at either.
     for each in alive:
         _echo(each, b"still here")
-    eventually(lambda: world.ssh("root@n1", "true").returncode == 0, seconds=30)
+    eventually(lambda: world.ssh(f"root@n1.{CLUSTER}", "true").returncode == 0, seconds=30)
     for node in NODES:
-        assert world.ssh(f"root@{node}", "true").returncode == 0
+        assert world.ssh(f"root@{node}.{CLUSTER}", "true").returncode == 0
     world.proxy("proxy1")
     world.wait_for_tunnels("proxy1", "proxy2")
     for each in alive:
@@ -85,13 +85,15 @@ def test_a_proxy_added_later_is_found(world: World) -> None:
 def test_a_mapping_the_nat_forgot_is_found_and_rebuilt(world: World) -> None:
     lost = world.lab.forget_mappings("n1", "10.77.1.20", 3080)
     assert lost
-    eventually(lambda: world.ssh("root@n1", "true").returncode == 0, seconds=60)
+    eventually(lambda: world.ssh(f"root@n1.{CLUSTER}", "true").returncode == 0, seconds=60)
     world.wait_for_tunnels("proxy1", "proxy2")
 
 
 def _session(world: World, node: str) -> "subprocess.Popen[bytes]":
     config = str(world.root / "ssh_config")
-    return world.lab.popen("client", "ssh", "-F", config, f"root@{node}", "cat", env=world.env)
+    return world.lab.popen(
+        "client", "ssh", "-F", config, f"root@{node}.{CLUSTER}", "cat", env=world.env
+    )
 
 
 def _echo(session: "subprocess.Popen[bytes]", words: bytes) -> None:
