@@ -184,7 +184,9 @@ class _Pump:
         except (BrokenPipeError, _NobodyListens):
             return
         except OSError as why:
-            raise self._told(why) from why
+            # We had said that we are done: how abruptly they take it is no news.
+            if not (self._said_end and isinstance(why, ConnectionResetError)):
+                raise self._told(why) from why
         finally:
             for fd in changed:
                 with suppress(OSError):

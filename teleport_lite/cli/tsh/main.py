@@ -28,54 +28,41 @@ def not_yet(ctx: typer.Context) -> None:
     raise Unavailable(f"tsh {ctx.info_name} is not in this version", hint="tsh ls, and tsh ssh")
 
 
+def _text(*names: str, help: str, env: str = "") -> Any:
+    return _typed(*names, help=help, **({"envvar": f"TELEPORT_{env}"} if env else {}))
+
+
+_DEBUG = typer.Option(
+    "--debug/--no-debug", "-d", help="Say more when something fails.", show_default=False
+)
+_PROXY = _text("--proxy", env="PROXY", help="Web address of the proxy, host[:3080].")
+_USER = _text("--user", env="USER", help="Your name in the cluster.")
+_LOGIN = _text("--login", "-l", env="LOGIN", help="Your name on the nodes.")
+_CLUSTER = _text("--cluster", "-c", env="CLUSTER", help="Name of a cluster.")
+_IDENTITY = _text(
+    "--identity", "-i", env="IDENTITY_FILE", help="Identity file to use in place of a profile."
+)
+_TTL = _text("--ttl", help="How long a login lasts: 8h, or minutes. 12h if not given.")
+_KEYS = _text(
+    "--add-keys-to-agent",
+    "-k",
+    env="ADD_KEYS_TO_AGENT",
+    help="auto, yes, no, or only: the SSH key is in ssh-agent and on no disk.",
+)
+_INSECURE = _typed("--insecure/--no-insecure", help="Log in through a proxy nobody vouches for.")
+Text = str | None
+
+
 def _flags(
-    debug: Annotated[
-        bool,
-        typer.Option(
-            "--debug/--no-debug", "-d", help="Say more when something fails.", show_default=False
-        ),
-    ] = False,
-    proxy: Annotated[
-        str | None,
-        _typed("--proxy", envvar="TELEPORT_PROXY", help="Web address of the proxy, host[:3080]."),
-    ] = None,
-    user: Annotated[
-        str | None,
-        _typed("--user", envvar="TELEPORT_USER", help="Your name in the cluster."),
-    ] = None,
-    login: Annotated[
-        str | None,
-        _typed("--login", "-l", envvar="TELEPORT_LOGIN", help="Your name on the nodes."),
-    ] = None,
-    cluster: Annotated[
-        str | None, _typed("--cluster", "-c", envvar="TELEPORT_CLUSTER", help="Name of a cluster.")
-    ] = None,
-    identity: Annotated[
-        str | None,
-        _typed(
-            "--identity",
-            "-i",
-            envvar="TELEPORT_IDENTITY_FILE",
-            help="Identity file to use in place of a profile.",
-        ),
-    ] = None,
-    ttl: Annotated[
-        str | None,
-        _typed("--ttl", help="How long a login lasts: 8h, or minutes. 12h if not given."),
-    ] = None,
-    add_keys_to_agent: Annotated[
-        str | None,
-        _typed(
-            "--add-keys-to-agent",
-            "-k",
-            envvar="TELEPORT_ADD_KEYS_TO_AGENT",
-            help="auto, yes, no, or only: the SSH key is in ssh-agent and on no disk.",
-        ),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        _typed("--insecure/--no-insecure", help="Log in through a proxy nobody vouches for."),
-    ] = False,
+    debug: Annotated[bool, _DEBUG] = False,
+    proxy: Annotated[Text, _PROXY] = None,
+    user: Annotated[Text, _USER] = None,
+    login: Annotated[Text, _LOGIN] = None,
+    cluster: Annotated[Text, _CLUSTER] = None,
+    identity: Annotated[Text, _IDENTITY] = None,
+    ttl: Annotated[Text, _TTL] = None,
+    add_keys_to_agent: Annotated[Text, _KEYS] = None,
+    insecure: Annotated[bool, _INSECURE] = False,
 ) -> None:
     """The flags of every command, declared once. Never called."""
 

@@ -39,69 +39,48 @@ class SshCommand(TyperCommand):
         return args[: len(args) - len(rest) - len(host)], host, rest
 
 
+def _option(*names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, **more)
+
+
+Many = list[str] | None
+_HOST = "Name or UUID of a node, or labels like env=prod."
+_OPTION = "For ssh, as in ssh_config(5); ours come first."
+_TTY = "A terminal for the command too."
+
+
 @app.command(cls=SshCommand)
 def ssh(
     ctx: typer.Context,
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="[LOGIN@]HOST", help="Name or UUID of a node, or labels like env=prod."
-        ),
-    ],
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="[COMMAND]...", help="To run there.")
-    ] = None,
-    forward_agent: Annotated[
-        bool, typer.Option("-A", "--forward-agent", help="Take ssh-agent along.")
-    ] = False,
-    local: Annotated[
-        list[str] | None, typer.Option("-L", "--forward", help="Forward a local port.")
-    ] = None,
-    remote: Annotated[
-        list[str] | None, typer.Option("-R", "--remote-forward", help="Forward a remote port.")
-    ] = None,
-    dynamic: Annotated[
-        list[str] | None, typer.Option("-D", "--dynamic-forward", help="Be a SOCKS proxy.")
-    ] = None,
-    no_command: Annotated[
-        bool, typer.Option("-N", "--no-remote-exec", help="Run nothing, only forward.")
-    ] = False,
-    background: Annotated[
-        bool, typer.Option("-f", "--fork-after-authentication", help="Go to the background.")
-    ] = False,
-    port: Annotated[int | None, typer.Option("-p", "--port", help="SSH port of the node.")] = None,
-    tty: Annotated[
-        int,
-        typer.Option(
-            "-t", "--tty", count=True, show_default=False, help="A terminal for the command too."
-        ),
-    ] = 0,
-    x11: Annotated[bool, typer.Option("-X", "--x11-untrusted", help="Forward X11.")] = False,
-    x11_trusted: Annotated[
-        bool, typer.Option("-Y", "--x11-trusted", help="Forward X11, and trust the node.")
-    ] = False,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("-o", "--option", help="For ssh, as in ssh_config(5); ours come first."),
-    ] = None,
+    target: Annotated[str, typer.Argument(metavar="[LOGIN@]HOST", help=_HOST)],
+    command: Annotated[Many, typer.Argument(metavar="[COMMAND]...", help="To run there.")] = None,
+    agent: Annotated[bool, _option("-A", "--forward-agent", help="Take ssh-agent along.")] = False,
+    local: Annotated[Many, _option("-L", "--forward", help="Forward a local port.")] = None,
+    remote: Annotated[Many, _option("-R", "--remote-forward", help="And a remote one.")] = None,
+    dynamic: Annotated[Many, _option("-D", "--dynamic-forward", help="Be a SOCKS proxy.")] = None,
+    idle: Annotated[bool, _option("-N", "--no-remote-exec", help="Only forward.")] = False,
+    fork: Annotated[bool, _option("-f", "--fork-after-authentication", help="Then go on.")] = False,
+    port: Annotated[int | None, _option("-p", "--port", help="SSH port of the node.")] = None,
+    tty: Annotated[int, _option("-t", "--tty", count=True, show_default=False, help=_TTY)] = 0,
+    x11: Annotated[bool, _option("-X", "--x11-untrusted", help="Forward X11.")] = False,
+    x11_trusted: Annotated[bool, _option("-Y", "--x11-trusted", help="And trust it.")] = False,
+    option: Annotated[Many, _option("-o", "--option", help=_OPTION)] = None,
 ) -> int | None:
     """Open a shell on a node, or run a command there. Ends with its exit status."""
     desk = desk_of(ctx)
     person = desk.person()
     login, host = openssh.split_target(target, desk, person)
     found = openssh.find(host, desk, person)
+    switches = {"-A": agent, "-N": idle, "-f": fork, "-X": x11, "-Y": x11_trusted}
     words = ["ssh", *openssh.flags(person), *["-t"] * tty]
-    switches = {
-        "-A": forward_agent, "-N": no_command, "-f": background, "-X": x11, "-Y": x11_trusted
-    }  # fmt: skip
     words += [flag for flag, wanted in switches.items() if wanted]
     for flag, values in (("-L", local), ("-R", remote), ("-D", dynamic), ("-o", option)):
         words += [word for value in values or () for word in (flag, value)]
     words += ["-p", str(port)] if port is not None else []
-    if not command or len(found) == 1:
-        only = openssh.only(found, host)
-        openssh.become([*words, "--", f"{login}@{only.host}", *(command or ())])
-    return _everywhere(words, login, found, command)
+    if command and len(found) > 1:
+        return _everywhere(words, login, found, command)
+    one = openssh.only(found, host)
+    return openssh.become([*words, "--", f"{login}@{one.host}", *(command or ())])
 
 
 def _everywhere(
