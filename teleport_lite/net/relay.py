@@ -5,6 +5,7 @@ Where both are plain sockets `splice.py` does it in the kernel; here the bytes c
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import Any
 
 from teleport_lite.net.mux_frames import MAX_DATA
@@ -82,7 +83,9 @@ class _Joint:
             timer.cancel()
         for side in self.sides:
             if not side.gone:
-                side.transport.abort()
+                # Python 3.11.2 (Debian 12): a TLS transport that has ended raises it.
+                with suppress(AttributeError):
+                    side.transport.abort()
 
     def side_ended(self, side: "_Side", why: Exception | None) -> None:
         other = side.other_side

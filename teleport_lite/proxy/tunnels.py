@@ -115,7 +115,9 @@ class Tunnels:
         )
 
     def get(self, host_id: str) -> Tunnel | None:
-        return self._by_host.get(host_id)
+        """The way to a host, None if there is none (any more)."""
+        tunnel = self._by_host.get(host_id)
+        return tunnel if tunnel is not None and tunnel.alive else None
 
     def all(self) -> list[Tunnel]:
         """One for each host that can be reached."""
