@@ -200,7 +200,7 @@ class TunnelRole:
     # --- what happens to tunnels
 
     def line_going(self, line: "_Line", word: GoingAway) -> None:
-        line.mux.retire()
+        """The old one goes on until the proxy ends it: there is no gap while we dial."""
         if self._lines.get(line.proxy_id) is line:
             del self._lines[line.proxy_id]
             log.info("proxy %s asks for another tunnel: %s", line.proxy_id, ascii(word.reason))

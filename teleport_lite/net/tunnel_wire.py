@@ -1,6 +1,7 @@
 """Making tunnels: the TLS contexts of both ends, the proxy's accept and the agent's dial."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -56,7 +57,10 @@ async def dial(
             await asyncio.get_running_loop().create_connection(lambda: mux, host, port)
     except TimeoutError as why:
         raise Unavailable(f"{address}: no answer within {timeout:.0f} s") from why
-    except (OSError, ValueError) as why:  # the second: no address at all
-        cause = why.strerror if isinstance(why, OSError) and why.strerror else why
+    except OSError as why:
+        # Of a refused connection asyncio has words of its own; those of DNS have no number > 0.
+        cause = os.strerror(why.errno) if (why.errno or 0) > 0 else why.strerror or why
         raise Unavailable(f"{address}: {cause}") from why
+    except ValueError as why:
+        raise Unavailable(f"{address}: no address with a port") from why
     return mux
