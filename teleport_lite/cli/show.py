@@ -119,6 +119,13 @@ def labels(found: Any) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(found.items()))
 
 
+def where(address: str) -> str:
+    """Of a node. One without an address keeps tunnels to the proxies instead."""
+    if address:
+        return address
+    return "⟵ Tunnel" if "utf" in (sys.stdout.encoding or "").lower() else "<- Tunnel"
+
+
 def expiry(when: datetime | None, now: datetime) -> str:
     """`30 Mar 23 18:15 UTC (2m8s)`; `never` for what does not expire."""
     return NEVER if when is None else f"{stamp(when)} ({show_duration(when - now)})"

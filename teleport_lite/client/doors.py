@@ -57,12 +57,15 @@ class TlsDoor:
         # Only here: ssl and what it brings cost 20 ms that the socket does not need.
         import ssl
 
+        from teleport_lite.net.dial import TIMEOUT, handshake
         from teleport_lite.net.tls import client_context
-        from teleport_lite.net.way import Way
+        from teleport_lite.proto.alpn import AUTH_SERVER_NAME, to_auth
 
         context = client_context(self.cert, self.key, self.host_cas)
+        # As `net.way.Way`: auth itself does not mind being asked by name.
+        context.set_alpn_protocols([to_auth(self.cluster)])
         try:
-            return Way(self.address, self.cluster).tls(context)
+            return handshake(self.address, context, AUTH_SERVER_NAME, timeout=TIMEOUT)
         except ssl.SSLCertVerificationError as why:
             raise Denied(
                 f"{self.address} is not the auth service of cluster {self.cluster}, which "

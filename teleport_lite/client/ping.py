@@ -9,7 +9,7 @@ from typing import Any
 
 from teleport_lite.errors import Denied, Malformed, Unavailable
 from teleport_lite.model.names import CLUSTER_NAME, checked
-from teleport_lite.net.http import dial, split_address
+from teleport_lite.net.dial import dial, split_address
 from teleport_lite.net.problems import plain
 
 PATH = "/webapi/ping"

@@ -12,46 +12,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from teleport_lite.errors import Error, Unavailable
+from teleport_lite.net.dial import TIMEOUT as TIMEOUT
+from teleport_lite.net.dial import dial as dial
+from teleport_lite.net.dial import split_address as split_address
 from teleport_lite.net.problems import as_error
 from teleport_lite.proto.codec import MAX_ADMIN, Message, read_any, write
 
 if TYPE_CHECKING:  # it dials with what is here
     from teleport_lite.net.way import Way
 
-# A join signs two certificates and waits for one fsync; 20 s covers a busy single-core auth.
-TIMEOUT = 20.0
 MAX_ANSWER = 16 * MAX_ADMIN
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """("10.0.0.5", 3025) of "10.0.0.5:3025" or "[::1]:3025". The port must be there."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def dial(address: str, *, timeout: float = TIMEOUT) -> socket.socket:
-    """A TCP connection. Raises Unavailable with one cause: the name, or the connection."""
-    host, port = split_address(address)
-    try:
-        wire = socket.create_connection((host, port), timeout=timeout)
-        # A request is two small writes, head and body; Nagle would hold the second for 40 ms.
-        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return wire
-    except (socket.gaierror, UnicodeError) as why:  # the second: a label is empty or too long
-        cause = why.strerror if isinstance(why, OSError) else "not a name of DNS"
-        raise Unavailable(
-            f"{address}: host name {host} does not resolve ({cause})",
-            hint=f"getent hosts {host}",
-        ) from why
-    except TimeoutError as why:
-        raise Unavailable(
-            f"{address}: no answer within {timeout:.0f} s, a firewall may drop it",
-            hint=f"nc -vz {host} {port}",
-        ) from why
-    except OSError as why:
-        raise Unavailable(
-            f"{address}: {why.strerror or why}", hint=f"nc -vz {host} {port}"
-        ) from why
 
 
 class Connection:

@@ -17,7 +17,9 @@ from typing import Any
 
 from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.model.names import CLUSTER_NAME, checked
-from teleport_lite.net.http import Connection, dial, split_address
+from teleport_lite.net.dial import handshake as handshake
+from teleport_lite.net.dial import split_address
+from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import stranger_context
 from teleport_lite.proto.alpn import to_auth
 from teleport_lite.proto.codec import MAX_JOIN, read, write
@@ -58,21 +60,6 @@ class Way:
         if self.cluster:
             context.set_alpn_protocols([to_auth(self.cluster)])
         return handshake(self.address, context, AUTH_SERVER_NAME, timeout=timeout)
-
-
-def handshake(
-    address: str, context: ssl.SSLContext, server_name: str, *, timeout: float
-) -> ssl.SSLSocket:
-    """Raises Unavailable for DNS and TCP; ssl.SSLError goes through for the caller to read."""
-    plain = dial(address, timeout=timeout)
-    try:
-        return context.wrap_socket(plain, server_hostname=server_name)
-    except ssl.SSLError:
-        plain.close()
-        raise
-    except OSError as why:
-        plain.close()
-        raise Unavailable(f"{address}: the connection broke during the TLS handshake") from why
 
 
 def find_way(address: str, *, timeout: float = PROBE_TIMEOUT) -> Way:

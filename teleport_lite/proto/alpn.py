@@ -13,7 +13,9 @@ SSH = "teleport-proxy-ssh"
 # A certificate authority looks whether this host has the name (RFC 8737).
 ACME = "acme-tls/1"
 
-# Certificates of proxies carry it, and no other host's do.
+# Certificates of auth carry it, and no other host's do: a stolen host key cannot play auth.
+AUTH_SERVER_NAME = "auth.teleport-lite.internal"
+# The same for proxies.
 PROXY_SERVER_NAME = "proxy.teleport-lite.internal"
 
 

@@ -18,6 +18,7 @@ user name. Who terminates TLS without knowing the token can neither answer nor r
 
 import hashlib
 
+from teleport_lite.proto.alpn import AUTH_SERVER_NAME as AUTH_SERVER_NAME
 from teleport_lite.proto.codec import Message
 from teleport_lite.secret import Secret
 
@@ -28,8 +29,6 @@ _NAME_SALT = b"teleport-lite join token name v1"
 SCRAM_ITERATIONS = 4096
 MECHANISM = "SCRAM-SHA-256-PLUS"
 BINDING = "tls-server-end-point"
-# Certificates of auth carry it, and no other host's do: a stolen host key cannot play auth.
-AUTH_SERVER_NAME = "auth.teleport-lite.internal"
 
 
 def token_name(token: Secret) -> str:

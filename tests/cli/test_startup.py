@@ -3,14 +3,22 @@
 A heavy module on a hot path costs every caller of it 10 to 100 ms (benchmarks/README.md).
 """
 
+import os
+import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from teleport_lite.client import profile
+from teleport_lite.client.profile import Profile
 from tests.cli import answers
 from tests.cli.fake_auth import FakeAuth
+from tests.client.fake_proxy import CLUSTER, FakeProxy, running
+from tests.client.test_profile import credentials
 
 HEAVY = {
     "argon2",
@@ -36,10 +44,17 @@ sys.exit(code)
 """
 
 
-def modules(*argv: str) -> set[str]:
+def modules(*argv: str, **environment: str) -> set[str]:
     """What is loaded when the command has ended well."""
     command = [sys.executable, "-c", _REPORT, *argv]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, done.stderr[:2000]
     return set(done.stderr.split())
 
@@ -93,3 +108,50 @@ def test_a_command_loads_its_own_module_only(auth: FakeAuth, data_dir: Path) -> 
     loaded = modules("tctl", "status", f"--data-dir={data_dir}")
     commands = {each for each in loaded if each.startswith("teleport_lite.cli.tctl.")}
     assert commands == {f"teleport_lite.cli.tctl.{each}" for each in ("main", "desk", "status")}
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[FakeProxy]:
+    """With a profile in `tmp_path` of somebody who is logged in there."""
+    with running(FakeProxy(gate=_greet)) as made:
+        made.answers = {"/v1/me/nodes": {"nodes": []}, "/v1/status": answers.status()}
+        mine = Profile(
+            proxy="localhost", user="alice", cluster=CLUSTER, web_proxy_addr=made.address
+        )
+        profile.save(tmp_path / ".tsh", mine, credentials(made.cluster, "alice"))
+        yield made
+
+
+def _greet(wire: ssl.SSLSocket, asked: dict[str, Any]) -> None:
+    wire.sendall(b'{"ok": true}\nSSH-2.0-x\r\n')
+
+
+def test_what_stands_behind_every_ssh_loads_next_to_nothing(
+    proxy: FakeProxy, tmp_path: Path
+) -> None:
+    words = [f"--proxy={proxy.address}", f"--cluster={CLUSTER}", "--user=alice", "root@web-1:22"]
+    loaded = modules("tsh", "proxy", "ssh", *words, TELEPORT_HOME=str(tmp_path / ".tsh"))
+    assert HEAVY & loaded == {"ssl"}
+    assert not {"typer", "dataclasses", "pathlib", "uuid", "hashlib"} & loaded
+    ours = {each for each in loaded if each.startswith("teleport_lite.")}
+    assert ours == {
+        f"teleport_lite.{each}"
+        for each in (
+            "__main__", "cli", "cli.tsh", "cli.tsh.quick", "client", "client.reach", "errors"
+        )
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["tsh", "ls"], ["tctl", "status"]], ids=" ".join)
+def test_asking_through_a_proxy_adds_tls_and_nothing_else(
+    proxy: FakeProxy, tmp_path: Path, words: list[str]
+) -> None:
+    home = str(tmp_path / ".tsh")
+    loaded = modules(*words, TELEPORT_HOME=home, TELEPORT_LITE_CONFIG=str(tmp_path / "none"))
+    assert HEAVY & loaded == {"ssl"}
+
+
+def test_who_one_is_is_read_without_cryptography(proxy: FakeProxy, tmp_path: Path) -> None:
+    home = str(tmp_path / ".tsh")
+    for words in (["status"], ["config"], ["version", "--client"]):
+        assert HEAVY & modules("tsh", *words, TELEPORT_HOME=home) == set()

@@ -6,7 +6,7 @@ import typer
 
 from teleport_lite.cli.exit import warn
 from teleport_lite.cli.lazy import PLAIN
-from teleport_lite.cli.show import Format, emit, labels, line, out, stamp, table
+from teleport_lite.cli.show import Format, emit, labels, line, out, stamp, table, where
 from teleport_lite.cli.tctl import invite
 from teleport_lite.cli.tctl.desk import desk_of
 from teleport_lite.client.facts import Facts
@@ -76,7 +76,7 @@ def _table(nodes: list[Facts], verbose: bool) -> str:
         [
             node.text("hostname"),
             node.text("id"),
-            node.text("address"),
+            where(node.text("address")),
             labels(node.labels("labels")),
             node.text("version"),
             *([_state(node)] if verbose else []),
@@ -91,7 +91,7 @@ def _old_table(nodes: list[Facts]) -> str:
         (
             node.text("hostname"),
             node.text("id"),
-            node.text("address"),
+            where(node.text("address")),
             ",".join(f"{key}:{value}" for key, value in sorted(node.labels("labels").items())),
         )
         for node in nodes

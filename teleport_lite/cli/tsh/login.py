@@ -172,7 +172,7 @@ def _address(desk: Desk) -> str:
 
 def _knock(addresses: list[str]) -> str:
     """The first at which somebody answers."""
-    from teleport_lite.net.http import dial
+    from teleport_lite.net.dial import dial
 
     failures = []
     for address in addresses:

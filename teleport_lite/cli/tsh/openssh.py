@@ -16,10 +16,11 @@ from typing import NoReturn
 
 from teleport_lite.cli.show import flush
 from teleport_lite.cli.tsh.desk import Desk
+from teleport_lite.client.facts import Facts
 from teleport_lite.client.person import Person
 from teleport_lite.errors import Conflict, Malformed, NotFound
 from teleport_lite.model.labels import parse_labels
-from teleport_lite.model.names import HOST_NAME, LOGIN, checked
+from teleport_lite.model.names import HOST_NAME, LOGIN, UUID, checked
 
 _ADDRESS = re.compile(r"[0-9.]+|\[?[0-9a-fA-F]*:[0-9a-fA-F:.]*\]?")
 
@@ -97,7 +98,7 @@ def find(host: str, desk: Desk, person: Person) -> list[Target]:
         wanted = host.strip("[]")
         nodes = [
             node
-            for node in desk.me(person).nodes(labels={}, search=wanted)
+            for node in desk.me(person).nodes(labels={})
             if node.text("address").rpartition(":")[0].strip("[]") == wanted
         ]
     else:
@@ -106,11 +107,13 @@ def find(host: str, desk: Desk, person: Person) -> list[Target]:
         return [Target(f"{name}.{person.cluster}", name)]
     if not nodes:
         raise NotFound(f"no node is {host}, or none that you may reach", hint="tsh ls")
-    return [
-        Target(f"{checked(HOST_NAME, node.text('id'), 'node', example='web-1')}.{person.cluster}",
-               node.text("hostname"))
-        for node in nodes
-    ]  # fmt: skip
+    there = [node for node in nodes if node.text("state", "") == "online"]
+    return [_target(node, person) for node in there or nodes]
+
+
+def _target(node: Facts, person: Person) -> Target:
+    uuid = checked(UUID, node.text("id"), "id of a node", example="its UUID")
+    return Target(f"{uuid}.{person.cluster}", node.text("hostname"))
 
 
 def only(found: list[Target], host: str) -> Target:
