@@ -59,7 +59,8 @@ async def dial(
         raise Unavailable(f"{address}: no answer within {timeout:.0f} s") from why
     except OSError as why:
         # Of a refused connection asyncio has words of its own; those of DNS have no number > 0.
-        cause = os.strerror(why.errno) if (why.errno or 0) > 0 else why.strerror or why
+        number = why.errno or 0
+        cause = os.strerror(number) if number > 0 else why.strerror or why
         raise Unavailable(f"{address}: {cause}") from why
     except ValueError as why:
         raise Unavailable(f"{address}: no address with a port") from why
