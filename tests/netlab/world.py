@@ -69,6 +69,7 @@ class World:
     def __init__(self, root: Path, *, algorithm: str = "roundrobin", header: bool = False) -> None:
         self.root, self.lab = root, Lab()
         self._algorithm, self._header = algorithm, header
+        self.every_address_is_reached = True
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         (root / "bin").mkdir()
         shutil.copy(FILE, root / "bin" / "teleport-lite")
@@ -100,6 +101,10 @@ class World:
             for log in sorted(self.root.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}")
         self.lab.__exit__(kind, exc, trace)
+
+    def only_the_balancer(self) -> None:
+        self.lab.only_the_balancer()
+        self.every_address_is_reached = False
 
     # --- daemons
 
@@ -175,6 +180,14 @@ class World:
         eventually(
             lambda: self.tunnels() == wanted, seconds=60, what=f"every node at {', '.join(proxies)}"
         )
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.json("audit", "ls")
+        return [event for event in found if event["event"] == kind]
+
+    def host_name(self, host_id: str) -> str:
+        names = {each["metadata"]["name"]: _name(each) for each in self.json("get", "hosts")}
+        return names[host_id]
 
     # --- people
 
