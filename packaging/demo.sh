@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The demo of install.sh: an auth service and a node as two processes on loopback, joined by a token
-# and a CA pin, and a session of the system's ssh between them. Sourced by install.sh, never run.
+# The demo of install.sh: auth and proxy, a node that listens and one that only dials out, as three
+# processes on loopback; and sessions of the system's ssh to both. Sourced by install.sh, never run.
 # shellcheck disable=SC2154 # file, bold and plain come from there and from needs.sh
 
 PATIENCE=60 # seconds for a thing to happen that takes about one
 
 demo() {
-  need_commands ssh:openssh-client
+  need_commands ssh:openssh-client curl:curl
   build
   cluster=demo.example node=node-1 login=$(id -un)
   dir=$(mktemp -d "${TMPDIR:-/tmp}/teleport-lite-demo.XXXXXXXX")
@@ -17,8 +17,10 @@ demo() {
   demo_files
   demo_cluster
   demo_session
+  demo_tunnel
+  demo_login
   printf '\n'
-  say 'that was a real ssh session, with certificates on both sides and nothing trusted on first use'
+  say 'those were real ssh sessions, with certificates on both sides and nothing trusted on first use'
   [ -z "${keep:-}" ] || demo_kept
 }
 
@@ -29,9 +31,10 @@ demo_files() {
   mkdir "$dir/bin"
   cp "$file" "$dir/bin/teleport-lite"
   for name in tctl tsh tbot; do ln -s teleport-lite "$dir/bin/$name"; done
-  read -r auth_port node_port < <("$PYTHON" -c '
+  export TELEPORT_HOME=$dir/tsh
+  read -r auth_port node_port web_port < <("$PYTHON" -c '
 import socket
-probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
 print(*(probe.getsockname()[1] for probe in probes))')
   cat >"$dir/auth.yaml" <<YAML
 version: v3
@@ -40,7 +43,7 @@ teleport:
   data_dir: $dir/auth
   storage: {type: sqlite, path: $dir/auth/backend, keyring: $dir/keyring}
 auth_service: {enabled: yes, cluster_name: $cluster, listen_addr: "127.0.0.1:$auth_port"}
-proxy_service: {enabled: no}
+proxy_service: {web_listen_addr: "127.0.0.1:$web_port", public_addr: "127.0.0.1:$web_port"}
 ssh_service: {enabled: no}
 YAML
   cat >"$dir/node.yaml" <<YAML
@@ -53,13 +56,12 @@ proxy_service: {enabled: no}
 ssh_service: {enabled: yes, listen_addr: "127.0.0.1:$node_port", labels: {env: demo}}
 YAML
   say "a throw-away cluster in $dir; to repeat what follows in another terminal (with --keep), first:"
-  echo "    cd $dir; export TELEPORT_LITE_ROOT=$dir/program PATH=$dir/bin:\$PATH"
+  echo "    cd $dir; export TELEPORT_LITE_ROOT=$dir/program TELEPORT_HOME=$dir/tsh PATH=$dir/bin:\$PATH"
   cd "$dir" || exit
 }
 
 demo_cluster() {
-  local pin
-  tell 'the auth service of a new cluster'
+  tell 'auth and proxy of a new cluster'
   start auth teleport-lite start -c auth.yaml
   until_true 'the auth service answers' auth tctl -c auth.yaml status
   run tctl -c auth.yaml status
@@ -98,6 +100,46 @@ demo_session() {
   if ! grep -q "hello from /dev/pts/.*, as $login," session.out; then
     tail -n 30 auth.log node.log >&2
     die 'ssh got no session'
+  fi
+}
+
+demo_tunnel() {
+  tell 'a third process joins through the proxy, as from behind a NAT: it listens nowhere'
+  start far teleport-lite start --roles=node --nodename=far --data-dir=far \
+    "--token=$dir/token.file" "--ca-pin=$pin" "--proxy=127.0.0.1:$web_port"
+  until_true 'the far node has a tunnel' far tunnelled
+  run tctl -c auth.yaml nodes ls
+}
+
+tunnelled() { grep -q 'reached through' far.log; }
+
+demo_login() {
+  local page password
+  tell 'bob gets a link and sets his password on the page behind it (here by curl)'
+  run tctl -c auth.yaml users add bob --roles=access "--logins=$login" | tee invite.out
+  page=$(grep -oE 'https://[^ ]+/web/invite/[0-9a-f]+' invite.out)
+  password=$("$PYTHON" -c 'import secrets; print(secrets.token_urlsafe(12))')
+  (umask 077 && printf '%s\n' "$password" >password.file)
+  show "curl -k --data-urlencode password@password.file ... $page"
+  # One line, as a page would send it; the file keeps it out of the list of processes.
+  printf '%s' "$password" | curl -fsSk -o page.html --data-urlencode password@- --data-urlencode \
+    "again@"<(printf '%s' "$password") "$page" || die 'the page took no password'
+
+  tell 'he logs in; the password stays in his terminal, the proxy and the wire never see it'
+  show "tsh login --proxy=127.0.0.1:$web_port --user=bob --ca-pin=$pin < password.file"
+  tsh login "--proxy=127.0.0.1:$web_port" --user=bob "--ca-pin=$pin" <password.file
+  run tsh ls
+
+  tell 'a session down the tunnel, and one by plain ssh with what tsh config prints'
+  # shellcheck disable=SC2016 # the far end is to expand these
+  run tsh ssh "$login@far" 'echo "far says hello to $SSH_TELEPORT_USER"' | tee far.out || true
+  show 'tsh config > ssh_config'
+  tsh config >ssh_config
+  # shellcheck disable=SC2016
+  run ssh -F ssh_config "$login@far.$cluster" 'echo "and once more to $SSH_TELEPORT_USER"' | tee -a far.out || true
+  if [ "$(grep -c 'to bob' far.out)" != 2 ]; then
+    tail -n 30 auth.log far.log >&2
+    die 'no session through the proxy'
   fi
 }
 
@@ -151,7 +193,7 @@ until_true() {
 # Ends what was started, by the numbers that were noted, and whatever of it is left by our mark.
 demo_stop() {
   local name pid
-  for name in node auth; do
+  for name in far node auth; do
     [ ! -s "$dir/$name.pid" ] || end "$(cat "$dir/$name.pid")"
   done
   for pid in $(marked); do end "$pid"; done
@@ -204,7 +246,8 @@ demo_kept() {
     echo 'demo_stop; cd /; rm -rf "$dir"'
   } >"$dir/stop"
   say 'it goes on running. To use it:'
-  echo "    cd $dir; export TELEPORT_LITE_ROOT=$dir/program PATH=$dir/bin:\$PATH"
+  echo "    cd $dir; export TELEPORT_LITE_ROOT=$dir/program TELEPORT_HOME=$dir/tsh PATH=$dir/bin:\$PATH"
+  echo "    tsh ssh $login@far"
   echo "    $(quoted "${ssh_words[@]}")"
   echo '    tctl -c auth.yaml --help'
   say "to end it and remove $dir:"
