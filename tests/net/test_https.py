@@ -200,8 +200,7 @@ def test_a_slow_one_does_not_hold_up_the_others(serving: Serving, parrot: Parrot
 
 
 def stream(serving: Serving, papers: Papers | None = NODE) -> StreamClient:
-    return StreamClient(Way(serving.address), trusting(CLUSTER, papers), STREAM, timeout=5
-    )
+    return StreamClient(Way(serving.address), trusting(CLUSTER, papers), STREAM, timeout=5)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

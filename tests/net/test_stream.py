@@ -73,8 +73,7 @@ def speaking(script: Callable[[Speaker], None]) -> Little:
 
 
 def connect(server: Little, timeout: float = 5) -> StreamClient:
-    return StreamClient(Way(server.address), trusting(CLUSTER), "/stream", timeout=timeout
-    )
+    return StreamClient(Way(server.address), trusting(CLUSTER), "/stream", timeout=timeout)
 
 
 def listen(speaker: Speaker) -> None:
