@@ -143,7 +143,11 @@ def test_the_log_says_why_and_not_for_each(
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("first", [b"", b"P", LINE[:20], signed()[:100], signed(), LOCAL[:5]])
+@pytest.mark.parametrize(
+    "first",
+    [b"", b"P", LINE[:20], signed()[:100], signed(), LOCAL[:5]],
+    ids=["nothing", "letter", "v1", "part", "whole", "local"],  # no two signatures are the same
+)
 def test_slowness_is_not_waited_for_longer_than_a_handshake(
     parrot: Parrot, loop: str, first: bytes
 ) -> None:

@@ -304,7 +304,11 @@ def test_a_port_may_speak_less_than_everything() -> None:
 
 
 @both
-@pytest.mark.parametrize("first", [b"", b"S", HELLO[:3], HELLO[:100], LINE[:9], PLAIN[:20]])
+@pytest.mark.parametrize(
+    "first",
+    [b"", b"S", HELLO[:3], HELLO[:100], LINE[:9], PLAIN[:20]],
+    ids=["nothing", "ssh", "record", "hello", "v1", "v2"],  # no two hellos are the same
+)
 def test_who_is_slow_is_closed_at_the_deadline(loop: str, first: bytes) -> None:
     with Ported(loop=loop, limits=PortLimits(deadline=0.3)) as port:
         began = time.monotonic()

@@ -133,7 +133,9 @@ def test_a_change_of_the_time_does_not_go_unnoticed() -> None:
 
 
 @pytest.mark.parametrize(
-    "tlv", [b"", b"\x01", b"\x02" + signed()[1:], signed()[:-1], signed() + b"\0", signed()[:200]]
+    "tlv",
+    [b"", b"\x01", b"\x02" + signed()[1:], signed()[:-1], signed() + b"\0", signed()[:200]],
+    ids=["empty", "version", "other version", "cut", "longer", "half"],
 )
 def test_what_is_cut_or_longer_is_refused(tlv: bytes) -> None:
     refused(tlv)
