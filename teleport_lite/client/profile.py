@@ -3,13 +3,16 @@
     ~/.tsh (or $TELEPORT_HOME)                  0700, as every directory below
       current-profile                           name of the profile in use
       <proxy>.yaml                              addresses, user, cluster
-      known_hosts                               host CAs for ssh, of all clusters
+      known_hosts                               host CAs for ssh, of all clusters, for other tools
       keys/<proxy>/<user>                       SSH key, 0600; not there if only ssh-agent has it
       keys/<proxy>/<user>.pub, <user>-cert.pub  its public half and certificate
       keys/<proxy>/<user>-ssh/<cluster>-cert.pub  the certificate again, where Teleport has it
       keys/<proxy>/<user>-x509.pem              TLS certificate and key, 0600
       keys/<proxy>/cas/<cluster>.pem            host CAs for TLS
+      keys/<proxy>/cas/<cluster>.known_hosts    host CAs for ssh, of this cluster alone
 
+`*.example.com` is about hosts of cluster sub.example.com too. With a file for each cluster the
+CA of the one can not vouch for hosts of the other.
 Written by `tsh login`; `tctl` reads it, and so does OpenSSH (`tsh config`).
 """
 
@@ -85,6 +88,10 @@ class Files:
 
     @property
     def known_hosts(self) -> Path:
+        return self.keys / "cas" / f"{self.profile.cluster}.known_hosts"
+
+    @property
+    def all_known_hosts(self) -> Path:
         return self.home / "known_hosts"
 
 
@@ -159,9 +166,10 @@ def save(home: Path, profile: Profile, credentials: IdentityFile) -> None:
     tls = credentials.tls_cert.strip() + "\n" + credentials.tls_private.reveal()
     write_secret(files.tls, tls.encode())
     write_public(files.cas, "".join(credentials.host_cas).encode())
-    known = _other_lines(_text(files.known_hosts), profile.cluster)
-    known += [_ca_line(profile.cluster, ca) for ca in credentials.ssh_host_cas]
-    write_public(files.known_hosts, "".join(known).encode())
+    mine = [_ca_line(profile.cluster, ca) for ca in credentials.ssh_host_cas]
+    write_public(files.known_hosts, "".join(mine).encode())
+    others = _other_lines(_text(files.all_known_hosts), profile.cluster)
+    write_public(files.all_known_hosts, "".join([*others, *mine]).encode())
     values = {key: getattr(profile, key) for key in _KEYS}
     write_public(home / f"{profile.proxy}.yaml", write_flat(values).encode(), mode=0o600)
     switch(home, profile)
@@ -176,16 +184,17 @@ def remove(home: Path, profile: Profile) -> None:
     """Forget the credentials, and that somebody was logged in there. What is gone is fine."""
     files = Files(home, profile)
     secrets = (files.tls, files.ssh_key)
-    for path in (*secrets, files.ssh_public, files.ssh_cert, files.ssh_cert_too, files.cas):
+    certs = (files.ssh_public, files.ssh_cert, files.ssh_cert_too)
+    for path in (*secrets, *certs, files.cas, files.known_hosts):
         _unlink(path)
     for directory in (files.ssh_cert_too.parent, files.cas.parent, files.keys):
         with suppress(OSError):  # somebody else's files are in it, or it is gone
             directory.rmdir()
     _unlink(home / f"{profile.proxy}.yaml")
     left = every(home)
-    if not any(each.cluster == profile.cluster for each in left) and files.known_hosts.exists():
-        known = _other_lines(_text(files.known_hosts), profile.cluster)
-        write_public(files.known_hosts, "".join(known).encode())
+    shared = files.all_known_hosts
+    if shared.exists() and not any(each.cluster == profile.cluster for each in left):
+        write_public(shared, "".join(_other_lines(_text(shared), profile.cluster)).encode())
     if _text(home / CURRENT).strip() == profile.proxy:
         _unlink(home / CURRENT)
 

@@ -1,8 +1,12 @@
 """The tsh profile on disk."""
 
+import base64
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from teleport_lite.client import profile
 from teleport_lite.client.flat import read_flat, write_flat
@@ -13,6 +17,7 @@ from teleport_lite.errors import Denied, Malformed, NotFound
 from teleport_lite.secret import Secret
 from teleport_lite.testing.certs import PaperCluster
 
+KIND = "ssh-ed25519-cert-v01@openssh.com"
 TELE, OTHER = PaperCluster("tele.example.com"), PaperCluster("other.example.com")
 ALICE = Profile(
     proxy="tele.example.com",
@@ -92,6 +97,17 @@ def test_several_clusters_live_side_by_side(tmp_path: Path) -> None:
     assert profile.identity(home, BOB).ssh_host_cas == credentials(OTHER, "bob").ssh_host_cas
 
 
+def test_a_cluster_does_not_vouch_for_hosts_of_one_that_is_named_below_it(tmp_path: Path) -> None:
+    home, below = tmp_path / ".tsh", PaperCluster("sub.tele.example.com")
+    sub = Profile(proxy="sub.example.com", user="bob", cluster=below.name)
+    profile.save(home, ALICE, credentials())
+    profile.save(home, sub, credentials(below, "bob"))
+    mine = Files(home, sub).known_hosts.read_text()
+    assert (
+        mine == f"@cert-authority *.sub.tele.example.com {below.host_ca.public.ssh_key.strip()}\n"
+    )
+
+
 def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path) -> None:
     home = tmp_path / ".tsh"
     profile.save(home, BOB, credentials(OTHER, "bob"))
@@ -125,6 +141,20 @@ def test_the_certificate_says_who_one_is(tmp_path: Path) -> None:
     for line in ("", "ssh-ed25519 AAAA", "ssh-ed25519-cert-v01@openssh.com AAAA", "x y z"):
         with pytest.raises(Malformed, match="f holds no SSH certificate"):
             read_papers(line, "f")
+
+
+@given(st.text() | st.text(alphabet="abc: \"\n#\\'-[]"))
+def test_strangers_lines_are_pairs_or_malformed(text: str) -> None:
+    with suppress(Malformed):
+        found = read_flat(text, "f", hint="")
+        assert read_flat(write_flat(found), "f", hint="") == found
+
+
+@given(st.text() | st.binary().map(lambda raw: f"{KIND} {base64.b64encode(raw).decode()}"))
+def test_any_line_is_papers_or_malformed(line: str) -> None:
+    with suppress(Malformed):
+        read_papers(line, "f")
+        raise AssertionError("nobody guesses a certificate")
 
 
 @pytest.mark.parametrize(

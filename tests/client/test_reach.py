@@ -5,15 +5,19 @@ import os
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from teleport_lite.client import profile, reach
 from teleport_lite.client.profile import Files, Profile
-from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated, Unavailable
+from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unauthenticated, Unavailable
 from teleport_lite.proto import alpn
 from teleport_lite.proto import reach as wire_words
 from teleport_lite.proto.codec import read
@@ -238,6 +242,23 @@ def test_a_certificate_the_proxy_does_not_take_asks_for_a_login(
     with pytest.raises(Unauthenticated, match="does not accept your certificate") as caught:
         ends.carry(proxy, context_for(mine, tmp_path, trusts=proxy.cluster))
     assert caught.value.hint == "tsh login"
+
+
+def test_an_expired_certificate_is_told_as_one(
+    proxy: FakeProxy, ends: Ends, tmp_path: Path
+) -> None:
+    old = PaperCluster(CLUSTER, now=datetime.now(UTC) - timedelta(days=1))
+    # The same CA, a day ago.
+    old.authority, old.host_ca = proxy.cluster.authority, proxy.cluster.host_ca
+    with pytest.raises(Unauthenticated, match="your certificate has expired"):
+        ends.carry(proxy, context_for(old, tmp_path))
+
+
+@given(st.binary(max_size=200))
+def test_any_line_of_a_proxy_is_an_answer_or_one_of_our_errors(line: bytes) -> None:
+    with suppress(Error):
+        reach._check(line, "p")
+        assert json.loads(line)["ok"] is True
 
 
 def test_nobody_there_is_unavailable(context: ssl.SSLContext, ends: Ends) -> None:

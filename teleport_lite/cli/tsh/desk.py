@@ -1,6 +1,5 @@
 """What every tsh command has at hand: who is meant, and through which proxy."""
 
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +64,9 @@ class Desk:
         found = self._person()
         if even_expired or not found.papers.expired(self.clock.now()):
             return found
-        if self.identity or not sys.stdin.isatty():
+        from teleport_lite.cli.tsh.password import at_terminal
+
+        if self.identity or not at_terminal():
             raise Unauthenticated(
                 f"the credentials of {found.source} have expired "
                 f"on {found.papers.expires:%Y-%m-%d %H:%M} UTC",

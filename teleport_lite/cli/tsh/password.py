@@ -3,7 +3,6 @@
 Never as an argument and never from the environment: both are seen by others.
 """
 
-import getpass
 import sys
 
 from teleport_lite.errors import Malformed
@@ -15,10 +14,12 @@ MAX = 1024
 
 def ask_password(user: str) -> Secret:
     """Raises Malformed if there is none."""
-    if sys.stdin.isatty():
-        typed = getpass.getpass(f"Enter password for Teleport user {user}: ")
-    else:
-        typed = sys.stdin.readline(MAX + 2).rstrip("\r\n")
+    try:
+        typed = _typed(user) if at_terminal() else _line()
+    except EOFError:
+        typed = ""
+    except UnicodeDecodeError:
+        raise Malformed("the password is not text in this terminal's encoding") from None
     if not typed:
         raise Malformed(
             f"no password for {user} was given",
@@ -27,3 +28,18 @@ def ask_password(user: str) -> Secret:
     if len(typed) > MAX:
         raise Malformed(f"the password is longer than {MAX} characters")
     return Secret(typed)
+
+
+def at_terminal() -> bool:
+    """Is there somebody to ask?"""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _typed(user: str) -> str:
+    import getpass
+
+    return getpass.getpass(f"Enter password for Teleport user {user}: ")
+
+
+def _line() -> str:
+    return "" if sys.stdin is None else sys.stdin.readline(MAX + 2).rstrip("\r\n")

@@ -158,6 +158,18 @@ def test_no_password_is_told(tsh: Tsh, proxy: FakeProxy) -> None:
     assert said.err.startswith("ERROR: no password for alice was given\n")
 
 
+def test_the_end_of_input_is_no_password(
+    tsh: Tsh, proxy: FakeProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", ended)
+    words = ("login", f"--proxy={proxy.address}", "--user=alice", f"--ca-pin={proxy.pin}")
+    assert "no password for alice" in tsh(*words, terminal=True).err
+    assert "longer than 1024" in tsh(*words, stdin="x" * 5000).err
+
+
 def test_without_a_proxy_there_is_nothing_to_log_in_to(tsh: Tsh) -> None:
     said = tsh("login")
     assert (said.code, said.err.splitlines()[0]) == (1, "ERROR: which proxy is not said")
@@ -207,6 +219,7 @@ def test_logout_forgets_everything(tsh: Tsh, alice: Profile, home: Path) -> None
     said = tsh("logout")
     assert (said.code, said.out) == (0, "Logged out all users from all proxies.\n")
     assert [path for path in home.rglob("*") if path.is_file()] == [home / "known_hosts"]
+    assert not list((home / "keys").iterdir())
     assert (home / "known_hosts").read_text() == ""
     assert tsh("status").code == 1
     assert tsh("logout").out == "Nobody was logged in.\n"
