@@ -128,7 +128,9 @@ class _Wire:
         """One record; b"" at the end."""
         try:
             return self._tls.read(CHUNK)
-        except ssl.SSLEOFError:  # gone without a goodbye: SSH has its own
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            # The first: both of us have said goodbye. The second: they have not, but SSH has
+            # a goodbye of its own.
             return b""
 
     @property

@@ -166,6 +166,7 @@ def test_the_end_of_our_input_is_passed_on_and_the_rest_is_waited_for(
             data += piece
         heard.append(data)
         wire.sendall(b"tail")
+        wire.unwrap()  # says goodbye too
 
     proxy.gate = serve
     pump = threading.Thread(target=ends.carry, args=(proxy, context))
