@@ -35,15 +35,13 @@ class Target:
 
 def program() -> list[str]:
     """How this very program is called again."""
-    called = Path(sys.argv[0])
-    name = called.name.removesuffix(".pyz")
-    found = called if called.is_absolute() or os.sep in sys.argv[0] else shutil.which(sys.argv[0])
+    found = sys.argv[0] if os.sep in sys.argv[0] else shutil.which(sys.argv[0])
     path = os.path.abspath(found) if found else ""  # noqa: PTH100  # links stay: their name counts
-    if name == "tsh" and os.access(path, os.X_OK):
-        return [path]
-    if name == "teleport-lite" and os.access(path, os.X_OK):
-        return [path, "tsh"]
-    return [sys.executable, "-m", "teleport_lite", "tsh"]
+    name = os.path.basename(path).removesuffix(".pyz")  # noqa: PTH119
+    if name not in ("tsh", "teleport-lite") or not os.path.isfile(path):  # noqa: PTH113
+        return [sys.executable, "-m", "teleport_lite", "tsh"]
+    start = [path] if os.access(path, os.X_OK) else [sys.executable, path]
+    return start if name == "tsh" else [*start, "tsh"]
 
 
 def proxy_command(person: Person) -> str:
@@ -53,9 +51,15 @@ def proxy_command(person: Person) -> str:
         if person.ssh.cert is None
         else f"--user={person.papers.user}"
     )
-    words = [*program(), "proxy", "ssh", f"--proxy={person.through()}"]
+    words = [*_home(), *program(), "proxy", "ssh", f"--proxy={person.through()}"]
     words += [f"--cluster={person.cluster}", who]
     return shlex.join(words).replace("%", "%%") + " %r@%h:%p"
+
+
+def _home() -> list[str]:
+    """Whoever reads the configuration later may not have the variable."""
+    chosen = os.environ.get("TELEPORT_HOME")
+    return ["env", f"TELEPORT_HOME={Path(chosen).absolute()}"] if chosen else []
 
 
 def settings(person: Person) -> list[tuple[str, str]]:

@@ -194,10 +194,10 @@ def test_with_the_config_plain_ssh_works(place: Place, tsh_on_path: Path, tmp_pa
     config = tmp_path / "ssh_config"
     done = place.run([str(tsh_on_path), "config"])
     assert done.returncode == 0, done.stderr
-    assert f"\n    ProxyCommand '{tsh_on_path}' proxy ssh --proxy=" in done.stdout
+    assert f" '{tsh_on_path}' proxy ssh --proxy=" in done.stdout
     config.write_text(done.stdout)
     host = f"{LOGIN}@web-1.{CLUSTER}"
-    done = place.run(["ssh", "-F", str(config), host, "echo", "plain"])
+    done = place.run(["ssh", "-F", str(config), host, "echo", "plain"], TELEPORT_HOME="")
     assert (done.stdout, done.returncode) == ("plain\n", 0), done.stderr
 
 
