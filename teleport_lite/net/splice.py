@@ -29,6 +29,9 @@ SPARE = 16
 HEAD_START = 0.25
 # Until the next try, when there is no descriptor for a pipe.
 RETRY = 0.05
+# Seconds without a byte once one side has said its last: as a rule it has closed, and can not tell
+# us that it listens no more.
+LINGER = 30.0
 # Not SPLICE_F_MORE: it holds the end of every burst back, for up to 200 ms.
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _F_SETPIPE_SZ = 1031  # fcntl(2); the module knows it on Linux only
@@ -48,17 +51,23 @@ class Moved:
 
 
 async def splice(
-    client: socket.socket, server: socket.socket, *, idle: float, first: bytes = b""
+    client: socket.socket,
+    server: socket.socket,
+    *,
+    idle: float,
+    linger: float = LINGER,
+    first: bytes = b"",
 ) -> Moved:
     """Join two connected non-blocking sockets until both directions have ended. Closes both.
 
     A half that ends is ended on the other side too. If no byte moves for `idle` seconds (0: no
-    limit), if one side breaks, or if this is cancelled, both are reset. `first` is sent to the
-    server before anything, and not counted. Raises Unavailable if there is no pipe to be had.
+    limit), or for `linger` seconds after one half has ended, if one side breaks, or if this is
+    cancelled, what has not come to its end is reset. `first` is sent to the server before
+    anything, and not counted. Raises Unavailable if there is no pipe to be had.
     """
     for wire in (client, server):
         wire.setblocking(False)
-    relay = _Relay(client, server, idle)
+    relay = _Relay(client, server, idle, linger)
     try:
         _PIPES.give(_PIPES.take())  # refuse before anything has moved
         return await relay.run(first)
@@ -130,6 +139,7 @@ class _Flow:
         self._pipe: _Pipe | None = None
         self._held = 0  # bytes in the pipe
         self._eof = False
+        self.over = False  # all there was has gone through, and its end was passed on
         self._retry: asyncio.TimerHandle | None = None
         self.moved = 0
         self.last = 0.0  # when a byte moved, in the time of the loop
@@ -208,6 +218,7 @@ class _Flow:
                 self._loop.remove_reader(self._from)
             with suppress(OSError):  # it may be gone by itself
                 self._sink.shutdown(socket.SHUT_WR)
+            self.over = True
             self._ended()
         elif waited:
             self._loop.add_reader(self._from, self._read)
@@ -219,10 +230,13 @@ class _Flow:
 
 
 class _Relay:
-    def __init__(self, client: socket.socket, server: socket.socket, idle: float) -> None:
+    def __init__(
+        self, client: socket.socket, server: socket.socket, idle: float, linger: float
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ends = (client, server)
-        self._idle = idle
+        self._idle, self._linger = idle, linger
+        self._half_at = 0.0  # when the first of both directions ended
         self._timer: asyncio.TimerHandle | None = None
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._running = 2
@@ -255,9 +269,9 @@ class _Relay:
             flow.stop()
         if self._timer is not None:
             self._timer.cancel()
-        clean = self._over.done() and not self._over.cancelled() and not self._over.result()
-        for end in self._ends:
-            if not clean:
+        why = self._over.result() if self._over.done() and not self._over.cancelled() else "cut"
+        for end, into in zip(self._ends, (self._down, self._up), strict=True):
+            if why and not (why == "idle" and into.over):
                 # An end that was cut short must not look like one that was meant.
                 with suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -267,6 +281,12 @@ class _Relay:
         self._running -= 1
         if not self._running:
             self._end("")
+            return
+        self._half_at = self._loop.time()
+        self._idle = min(self._idle or self._linger, self._linger)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._watch()
 
     def _end(self, why: str) -> None:
         for flow in (self._up, self._down):
@@ -277,7 +297,8 @@ class _Relay:
     def _watch(self) -> None:
         if not self._idle:
             return
-        left = max(self._up.last, self._down.last) + self._idle - self._loop.time()
+        last = max(self._up.last, self._down.last, self._half_at)
+        left = last + self._idle - self._loop.time()
         if left <= 0:
             self._end("idle")
         else:

@@ -22,6 +22,9 @@ log = logging.getLogger("teleport_lite.proxy")
 
 # Streams of agents beat every 5 to 15 s and tunnels every 5, so five minutes of silence is death.
 IDLE = 300.0
+# When auth or the other proxy has closed, as they do with strangers who say nothing more: what is
+# still on its way to the client arrives all the same.
+LINGER = 10.0
 # Of the way on: to auth or to a proxy of the same cluster.
 CONNECT = 5.0
 
@@ -35,9 +38,10 @@ class Passing:
         clock: Clock,
         meter: Meter,
         idle: float = IDLE,
+        linger: float = LINGER,
     ) -> None:
         self._identity, self._host_cas = identity, host_cas
-        self._clock, self._meter, self._idle = clock, meter, idle
+        self._clock, self._meter, self._idle, self._linger = clock, meter, idle, linger
         self._seldom = Seldom(log)
         self.open = self.failed = 0  # for /metrics
 
@@ -68,7 +72,9 @@ class Passing:
                 raise
             self.open += 1
             try:
-                moved = await splice(arrival.socket, server, idle=self._idle, first=head)
+                moved = await splice(
+                    arrival.socket, server, idle=self._idle, linger=self._linger, first=head
+                )
             finally:
                 self.open -= 1
         except (Error, OSError) as why:

@@ -54,12 +54,14 @@ class Joined:
 
 
 @contextlib.asynccontextmanager
-async def joined(*, idle: float = 0, first: bytes = b"") -> AsyncIterator[Joined]:
+async def joined(
+    *, idle: float = 0, linger: float = LONG, first: bytes = b""
+) -> AsyncIterator[Joined]:
     client, left = await pair()
     right, server = await pair()
     it = Joined(client, server)
     it.inner = (left, right)
-    it.task = asyncio.create_task(splice(left, right, idle=idle, first=first))
+    it.task = asyncio.create_task(splice(left, right, idle=idle, linger=linger, first=first))
     try:
         yield it
     finally:
@@ -301,6 +303,49 @@ def test_no_descriptor_is_left_after_many(loop: str) -> None:
             await asyncio.gather(*(_one_exchange() for _ in range(20)))
         # Pipes that are kept for the next ones: as many as before.
         assert len(descriptors()) <= len(before)
+
+    run(loop, work)
+
+
+@both
+def test_a_server_that_has_closed_is_not_held_open_by_a_silent_client(loop: str) -> None:
+    """Else a stranger who says hello and nothing more costs two descriptors for `idle`."""
+
+    async def work() -> None:
+        async with joined(idle=3600, linger=0.3) as it:
+            await says(it.server, b"goodbye")
+            it.server.close()
+            assert (await ends(it.task)).why == "idle"
+            assert await hears_all(it.client) == b"goodbye", "all of it, and a clean end"
+
+    run(loop, work)
+
+
+@both
+def test_what_a_half_closed_side_was_still_to_be_told_is_cut_visibly(loop: str) -> None:
+    async def work() -> None:
+        async with joined(linger=0.3) as it:
+            it.server.shutdown(socket.SHUT_WR)
+            await says(it.client, b"part of it")
+            assert await hears(it.server, 10) == b"part of it"
+            assert (await ends(it.task)).why == "idle"
+            with pytest.raises(ConnectionResetError):
+                await hears_all(it.server)
+
+    run(loop, work)
+
+
+@both
+def test_a_half_that_moves_is_left_in_peace(loop: str) -> None:
+    async def work() -> None:
+        async with joined(linger=2.0) as it:
+            it.client.shutdown(socket.SHUT_WR)
+            for _ in range(8):
+                await says(it.server, b"x")
+                assert await hears(it.client, 1) == b"x"
+                await asyncio.sleep(0.4)
+            it.server.close()
+            assert await ends(it.task) == Moved(0, 8)
 
     run(loop, work)
 

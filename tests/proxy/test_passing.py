@@ -25,7 +25,7 @@ CLIENT = ("192.0.2.7", 40_000)
 
 
 class Rig:
-    def __init__(self, *, idle: float = 30.0, identity=ME) -> None:
+    def __init__(self, *, idle: float = 30.0, linger: float = 30.0, identity=ME) -> None:
         self.meter = Meter()
         self.passing = Passing(
             identity=lambda: identity,
@@ -33,6 +33,7 @@ class Rig:
             clock=FakeClock(CLUSTER.now),
             meter=self.meter,
             idle=idle,
+            linger=linger,
         )
         self.client, self.ours = socket.socketpair()
         for end in (self.client, self.ours):
@@ -106,6 +107,19 @@ def test_silence_ends_it():
     rig = Rig(idle=0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         rig.run(f"127.0.0.1:{server.getsockname()[1]}")
+    assert rig.meter.connections == 1
+
+
+def test_who_is_hung_up_on_by_auth_and_stays_is_let_go():
+    rig = Rig(idle=3600, linger=0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+
+        async def talk() -> None:
+            wire, _ = await asyncio.get_running_loop().sock_accept(server)
+            wire.close()
+
+        rig.run(f"127.0.0.1:{server.getsockname()[1]}", talk)
     assert rig.meter.connections == 1
 
 
