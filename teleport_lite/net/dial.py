@@ -55,4 +55,8 @@ def handshake(
         raise
     except OSError as why:
         plain.close()
-        raise Unavailable(f"{address}: the connection broke during the TLS handshake") from why
+        raise Unavailable(
+            f"{address}: the connection broke during the TLS handshake; if it is a proxy, "
+            "the auth service behind it may be down",
+            hint=f"teleport-lite doctor --auth-server={address}",
+        ) from why
