@@ -151,7 +151,7 @@ class PaperCluster:
             key=key or ed25519.Ed25519PrivateKey.generate(),
             signer=ssh_private(self.user_ca),
             valid_after=start - 120,
-            valid_before=start + 600,
+            valid_before=start + 12 * 3600,  # made once for a whole run
         )
         return replace(good, **changes)  # type: ignore[arg-type]  # field names of the dataclass
 

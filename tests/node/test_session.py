@@ -233,8 +233,8 @@ def test_several_sessions_share_a_connection(house: House, tmp_path: Path) -> No
         assert shell.returncode == 0
     # A place that was given back can be had again.
     assert visitor.ssh("echo again", options=control).stdout == b"again\n"
-    first.terminate()
-    first.communicate(timeout=10)
+    assert visitor.ssh(options=[*control, "-O", "exit"]).returncode == 0
+    first.communicate(timeout=30)
 
 
 def test_a_client_that_vanishes_leaves_nothing_behind(house: House) -> None:

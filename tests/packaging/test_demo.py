@@ -49,8 +49,10 @@ def test_the_demo_shows_a_session_without_trust_on_first_use_and_leaves_nothing(
     said = demo(checkout, place)
     assert SESSION.search(said)
     assert "\x1b" not in said
-    [shown] = [line for line in said.splitlines() if line.startswith("$ ssh ")]
+    shown, _ = [line for line in said.splitlines() if line.startswith("$ ssh ")]
     assert "-o StrictHostKeyChecking=yes" in shown
+    assert "far says hello to bob" in said
+    assert "and once more to bob" in said
     assert "--ca-pin=sha256:" in said
     assert list(place.iterdir()) == []
     assert eventually(lambda: processes(place) == [])
@@ -60,9 +62,9 @@ def test_the_kept_demo_goes_on_as_it_says_until_it_is_stopped_as_it_says(checkou
     said = demo(checkout, place, "--keep")
     [directory] = place.iterdir()
     assert processes(place)
-    enter, ssh, _, stop = [line.strip() for line in said.splitlines() if line[:4] == "    "][-4:]
+    enter, through, ssh, _, stop = [line.strip() for line in said.splitlines() if line[:4] == "    "][-5:]
     again = subprocess.run(
-        ["bash", "-c", f"{enter} && {ssh} exit 7"], capture_output=True, text=True, timeout=60
+        ["bash", "-c", f"{enter} && {through} true && {ssh} exit 7"], capture_output=True, text=True, timeout=60
     )
     assert again.returncode == 7, again.stderr
     assert stop == f"bash {directory}/stop"

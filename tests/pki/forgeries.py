@@ -333,7 +333,7 @@ MATRIX: dict[str, Case] = {
     # When
     "expired": no(lambda login: user(valid_before=now() - 1)(login)),
     "expired long ago": no(user(valid_after=0, valid_before=1)),
-    "not yet valid": no(lambda login: user(valid_after=now() + 300)(login)),
+    "not yet valid": no(lambda login: user(valid_after=now() + 6 * 3600)(login)),
     "inverted life": no(lambda login: user(valid_after=now() + 60, valid_before=now() - 60)(login)),
     "no life": no(user(valid_after=0, valid_before=0)),
     # For whom
