@@ -361,6 +361,9 @@ class _Agents:
     def _take_blast(self, wire: socket.socket, _: Any, __: Any) -> None:
         """A process, as the product has one for each session."""
         if os.fork() == 0:
+            # The other ends of other sessions are in here too, and would keep them open.
+            os.closerange(3, wire.fileno())
+            os.closerange(wire.fileno() + 1, 4096)
             wire.setblocking(True)
             try:
                 blast(wire)

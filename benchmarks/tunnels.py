@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -206,13 +207,10 @@ def keys(_: Any, __: int, figure: Figure) -> list[Any]:
             wire.sendall(b"E" + struct.pack(">Q", 1 << 40))
             idle_line = _keystrokes(wire)
             busy = [
-                threading.Thread(
-                    target=_move, args=(lambda: ends.session(proxy, agent), way, 64 << 20)
-                )
+                threading.Thread(target=_keep_busy, args=(ends, proxy, agent, way), daemon=True)
                 for way in (b"D", b"U")
             ]
             for each in busy:
-                each.daemon = True
                 each.start()
             time.sleep(2)
             beside = _keystrokes(wire)
@@ -226,6 +224,11 @@ def keys(_: Any, __: int, figure: Figure) -> list[Any]:
                 budget="300 ms",
             )
         ]
+
+
+def _keep_busy(ends: Ends, proxy: Any, host_id: str, way: bytes) -> None:
+    with suppress(OSError, SystemExit):  # in the end nobody is there any more
+        _move(lambda: ends.session(proxy, host_id), way, 256 << 20)
 
 
 def _keystrokes(wire: socket.socket) -> list[float]:
