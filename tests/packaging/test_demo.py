@@ -62,10 +62,10 @@ def test_the_kept_demo_goes_on_as_it_says_until_it_is_stopped_as_it_says(checkou
     said = demo(checkout, place, "--keep")
     [directory] = place.iterdir()
     assert processes(place)
-    enter, through, ssh, _, stop = [line.strip() for line in said.splitlines() if line[:4] == "    "][-5:]
-    again = subprocess.run(
-        ["bash", "-c", f"{enter} && {through} true && {ssh} exit 7"], capture_output=True, text=True, timeout=60
-    )
+    advice = [line.strip() for line in said.splitlines() if line.startswith("    ")]
+    enter, through, ssh, _, stop = advice[-5:]
+    script = f"{enter} && {through} true && {ssh} exit 7"
+    again = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
     assert again.returncode == 7, again.stderr
     assert stop == f"bash {directory}/stop"
     subprocess.run(stop.split(), check=True, timeout=60)
