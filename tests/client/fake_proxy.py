@@ -5,6 +5,7 @@ Which of the three is meant is read from the first packet, as the real proxy doe
 
 import json
 import os
+import select
 import socket
 import ssl
 import threading
@@ -285,20 +286,44 @@ def _problem(status: int, code: str, message: str, hint: str = "") -> dict[str, 
     return {"error": error, "_status": status}
 
 
+class Shared:
+    """A TLS connection that two threads may use, one for each direction: OpenSSL's own object
+    is not made for that."""
+
+    def __init__(self, wire: ssl.SSLSocket) -> None:
+        self._wire, self._guard = wire, threading.Lock()
+        wire.setblocking(False)
+
+    def recv(self, size: int) -> bytes:
+        while True:
+            with suppress(ssl.SSLWantReadError), self._guard:
+                return self._wire.recv(size)
+            select.select([self._wire], [], [], 30)
+
+    def sendall(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            with suppress(ssl.SSLWantWriteError), self._guard:
+                left = left[self._wire.send(left) :]
+                continue
+            select.select([], [self._wire], [], 30)
+
+
 def _relay(wire: ssl.SSLSocket, node: socket.socket) -> None:
     """Two threads, one direction each, until the node is done."""
-    up = threading.Thread(target=_copy, args=(wire, node))
+    shared = Shared(wire)
+    up = threading.Thread(target=_copy, args=(shared, node))
     up.start()
-    _copy(node, wire)
+    _copy(node, shared)
     with suppress(OSError):
-        wire.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(wire, socket.SHUT_RDWR)
     up.join()
 
 
-def _copy(source: socket.socket, sink: socket.socket) -> None:
+def _copy(source: socket.socket | Shared, sink: socket.socket | Shared) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
     with suppress(OSError):
-        if not isinstance(sink, ssl.SSLSocket):
+        if isinstance(sink, socket.socket):
             sink.shutdown(socket.SHUT_WR)

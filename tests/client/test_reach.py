@@ -22,7 +22,7 @@ from teleport_lite.proto import alpn
 from teleport_lite.proto import reach as wire_words
 from teleport_lite.proto.codec import read
 from teleport_lite.testing.certs import PaperCluster
-from tests.client.fake_proxy import CLUSTER, FakeProxy, Gate, refuse, running
+from tests.client.fake_proxy import CLUSTER, FakeProxy, Gate, Shared, refuse, running
 from tests.client.test_profile import credentials
 from tests.support import free_port
 
@@ -131,11 +131,12 @@ def test_megabytes_go_both_ways_at_once(
 
     def serve(wire: ssl.SSLSocket, asked: dict[str, Any]) -> None:
         wire.sendall(OK)
-        feed = threading.Thread(target=wire.sendall, args=(b"d" * size,))
+        shared = Shared(wire)
+        feed = threading.Thread(target=shared.sendall, args=(b"d" * size,))
         feed.start()
         got = 0
         while got < size:
-            got += len(wire.recv(1 << 16))
+            got += len(shared.recv(1 << 16))
         feed.join()
         received.append(got)
 
