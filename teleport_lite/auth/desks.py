@@ -213,7 +213,13 @@ def build(
         me=MeDesk(store=store, cluster=cluster, nodes=resources.nodes),
         resources=resources,
         signatures=SignatureDesk(
-            clock=clock, chance=chance, trail=trail, cas=cas, people=people, issuer=issuer
+            clock=clock,
+            chance=chance,
+            trail=trail,
+            cas=cas,
+            people=people,
+            issuer=issuer,
+            jump_hosts=lambda: [at for each in presence.proxies() for at in each.ssh_public],
         ),
         invites=InviteDesk(
             clock=clock,

@@ -1,5 +1,6 @@
 """`tctl auth sign` and `tctl auth export`: certificates and CAs to take away."""
 
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,9 +43,12 @@ class SignatureDesk:
         cas: Cas,
         people: PeopleDesk,
         issuer: Issuer,
+        jump_hosts: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        """`jump_hosts` are addresses at which ssh reaches proxies, host:port."""
         self._clock, self._chance, self._trail = clock, chance, trail
         self._cas, self._people, self._issuer = cas, people, issuer
+        self._jump_hosts = jump_hosts
 
     def user(self, caller: Caller, asked: SignUser) -> dict[str, Any]:
         signed, ends = self._people.sign(caller, asked)
@@ -85,9 +89,8 @@ class SignatureDesk:
         if form == "pem":
             return {"text": "".join(self._cas.tls(type))}
         if form == "known_hosts":
-            lines = [
-                f"@cert-authority *.{cluster},{cluster} {k} type=host" for k in self._cas.ssh(type)
-            ]
+            hosts = ",".join((f"*.{cluster}", cluster, *map(_as_known, self._jump_hosts())))
+            lines = [f"@cert-authority {hosts} {key} type=host" for key in self._cas.ssh(type)]
         else:
             tail = f"clustername={cluster}&type={type.value}"
             lines = [f"cert-authority {key} {tail}" for key in self._cas.ssh(type)]
@@ -104,3 +107,10 @@ class SignatureDesk:
             "ssh_user_cas": self._cas.ssh(CaType.USER),
             "expires": moment(ends),
         }
+
+
+def _as_known(address: str) -> str:
+    """host:port as ssh looks it up in known_hosts: with the port, unless that is 22 (sshd(8))."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    return host if port == "22" else f"[{host}]:{port}"

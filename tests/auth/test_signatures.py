@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from teleport_lite.auth.issue import Issuer
+from teleport_lite.auth.signatures import SignatureDesk
 from teleport_lite.errors import Error, Malformed
 from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
 from teleport_lite.pki.pin import pin_of
 from teleport_lite.pki.ssh_cert import read_ssh_cert
 from teleport_lite.pki.verify import ssh_blob
+from teleport_lite.plugin.builtin import builtin_book
 from tests.auth.bench import CLUSTER, Bench
 
 
@@ -65,6 +68,27 @@ def test_what_no_host_should_have_is_not_signed(words: dict[str, Any], cause: st
 
 def export(bench: Bench, type: str) -> str:
     return bench.ask("/v1/auth/export", type=type)["text"]
+
+
+def test_jump_hosts_are_known_by_the_names_ssh_looks_them_up_by() -> None:
+    bench, addresses = Bench(), ["tele.example.com:3080", "ssh.example.com:22", "[::1]:3023"]
+    desk = SignatureDesk(
+        clock=bench.clock,
+        chance=bench.chance,
+        trail=bench.desks.trail,
+        cas=bench.desks.cas,
+        people=bench.desks.people,
+        issuer=Issuer(
+            clock=bench.clock,
+            chance=bench.chance,
+            store=bench.store,
+            cas=bench.desks.cas,
+            book=builtin_book(),
+        ),
+        jump_hosts=lambda: addresses,
+    )
+    hosts = desk.export("host")["text"].split()[1].split(",")
+    assert hosts[2:] == ["[tele.example.com]:3080", "ssh.example.com", "[::1]:3023"]
 
 
 def test_host_cas_come_as_known_hosts_and_user_cas_as_authorized_keys() -> None:
