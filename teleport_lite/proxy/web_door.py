@@ -30,6 +30,7 @@ class WebLimits:
 @dataclass(slots=True, eq=False)
 class _Visit:
     source: str
+    wire: socket.socket
     transport: Any = None  # asyncio's, or uvloop's which is no subclass
     asked: bool = False
 
@@ -79,7 +80,7 @@ class WebDoor:
         assert self._runner.server is not None
         self._make_room(source)
         protocol = self._runner.server()
-        visit = self._visits[protocol] = _Visit(source)
+        visit = self._visits[protocol] = _Visit(source, wire)
         loop = asyncio.get_running_loop()
         try:
             visit.transport, _ = await loop.connect_accepted_socket(
@@ -149,7 +150,11 @@ async def shake_hands(wire: socket.socket, context: Context, *, timeout: float =
 
 
 def _drop(visit: _Visit) -> None:
-    if visit.transport is not None:
+    if visit.transport is None:
+        # The handshake hears of it and ends; the socket is still its own to close.
+        with suppress(OSError):
+            visit.wire.shutdown(socket.SHUT_RDWR)
+    else:
         # Python 3.11.2 (Debian 12): the transport of a TLS connection that has ended raises it.
         with suppress(AttributeError):
             visit.transport.abort()

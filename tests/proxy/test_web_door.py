@@ -82,6 +82,23 @@ def test_when_all_places_are_taken_the_oldest_makes_way(limits):
             wire.close()
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_makes_way_in_the_middle_of_a_handshake_is_gone_at_once(loop):
+    """Else places would be limited and descriptors not: ten seconds of them, at any rate."""
+    with WebServing(loop=loop, limits=WebLimits(handshake=3600, per_source=3)) as web:
+        hello, wires = half_of_a_handshake(), []
+        for _ in range(6):
+            wires.append(socket.create_connection(("127.0.0.1", web.port), timeout=30))
+            wires[-1].sendall(hello)
+            assert wires[-1].recv(1), "the handshake has begun"
+        for wire in wires[:3]:
+            while not ended(wire):
+                pass
+        assert web.call(lambda: len(web.door)) == 3
+        for wire in wires:
+            wire.close()
+
+
 def browser(*, tls: str = "TLSv1_2") -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
