@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound
+from teleport_lite.model.password import MAX_LENGTH
 from teleport_lite.proto.codec import MAX_JOIN, Message, read, write
 from teleport_lite.proto.login import InviteAccept, InviteLook, InviteView
 from teleport_lite.proxy.pages import page
@@ -18,8 +19,6 @@ from teleport_lite.proxy.throttle import Throttle
 
 LOOK, ACCEPT = "/v1/invite/look", "/v1/invite/accept"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{8,128}")
-# Characters. Longer ones add nothing, and argon2id takes any length.
-MAX_PASSWORD = 256
 GONE = (
     "This link has expired, was used already, or never was one. "
     "Ask whoever invited you for a new one."
@@ -94,7 +93,7 @@ def _form(view: InviteView, error: str = "") -> Shown:
         cluster=view.cluster,
         expires=_moment(view.expires),
         min_length=view.min_length,
-        max_length=MAX_PASSWORD,
+        max_length=MAX_LENGTH,
         error=error,
     )
     return Shown(400 if error else 200, html)
@@ -109,8 +108,8 @@ def _wrong(password: str, again: str, least: int) -> str:
         return "The two passwords are not the same."
     if len(password) < least:
         return f"The password is too short, it needs at least {least} characters."
-    if len(password) > MAX_PASSWORD:
-        return f"The password is too long, the most is {MAX_PASSWORD} characters."
+    if len(password) > MAX_LENGTH:
+        return f"The password is too long, the most is {MAX_LENGTH} characters."
     return ""
 
 

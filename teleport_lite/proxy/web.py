@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -194,7 +194,7 @@ def _check_origin(request: web.Request) -> None:
     if site is not None:
         fine = site == "same-origin"
     else:
-        fine = origin is None or urlsplit(origin).netloc.lower() == request.host.lower()
+        fine = origin is None or origin.lower() == f"https://{request.host}".lower()
     if not fine:
         raise Denied("the form was not sent by this page; open the link again and fill it in there")
 
