@@ -5,12 +5,13 @@
 
 Machines are shared and noisy, so absolute times mean little: every row alternates between us
 and its peer and prints the median of the ratios of neighbouring rounds, with their spread.
-Needs dist/teleport-lite.pyz (packaging/build.py), sshd, ssh-keygen and openssl.
+Needs dist/teleport-lite.pyz (packaging/build.py), sshd, ssh-keygen, openssl and haproxy.
 """
 
 import argparse
 import contextlib
 import json
+import resource
 import statistics
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import joins, memory, ssh, startup
+from benchmarks import joins, memory, passthrough, ssh, startup, storm, through, tunnels
 from benchmarks.world import World
 
 Row = Callable[[World, int], "list[Figure]"]
@@ -66,6 +67,10 @@ ROWS: dict[str, Row] = {
     "memory": lambda w, _: memory.rows(w, figure),  # idle, so before the rest
     "ssh": lambda w, n: ssh.rows(w, n, figure),
     "joins": lambda w, n: joins.rows(w, n, figure),
+    "through": lambda w, n: through.rows(w, n, figure),
+    "passthrough": lambda w, n: passthrough.rows(w, n, figure),
+    "tunnels": lambda w, n: tunnels.rows(w, n, figure),
+    "storm": lambda w, n: storm.rows(w, n, figure),
 }
 
 
@@ -92,6 +97,8 @@ def main() -> int:
     for name in asked.rows:
         if name not in ROWS:
             parser.error(f"{name} is not one of {', '.join(ROWS)}")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # thousands of tunnels
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="tl-bench-") as root, contextlib.ExitStack() as stack:
         world = stack.enter_context(World(Path(root)))
