@@ -54,6 +54,24 @@ table ip filter {
 """
 
 
+def refusal() -> str:
+    """Why there can be no lab here, "" if there can: containers may lack the right to one."""
+    name = f"tl{os.getpid()}-probe"
+    steps = (
+        ["ip", "netns", "add", name],
+        ["ip", "-n", name, "link", "set", "lo", "up"],
+        ["ip", "netns", "exec", name, "nft", "add", "table", "ip", "probe"],
+    )
+    try:
+        for words in steps:
+            done = subprocess.run(words, capture_output=True, text=True)
+            if done.returncode:
+                return f"{' '.join(words)}: {done.stderr.strip()}"
+        return ""
+    finally:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
 class Lab:
     """Namespaces, and the processes in them. A context manager; ends what it started, by PID."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netlab.lab import NODES, SERVERS
+from tests.netlab.lab import NODES, SERVERS, refusal
 from tests.netlab.world import BALANCER, CLUSTER, World
 from tests.support import eventually
 
@@ -18,6 +18,8 @@ def world(
     """Two proxies. Behind round robin their own addresses are reached as well, else nothing but
     the balancer is. With source hash it sends every node to the same one, always, and tells the
     proxies who connects."""
+    if why := refusal():
+        pytest.skip(f"no network namespaces here: {why}")
     root = tmp_path_factory.mktemp(request.param)
     with World(root, algorithm=request.param, header=request.param == "source") as world:
         if request.param != "roundrobin":
