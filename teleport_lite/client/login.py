@@ -123,8 +123,10 @@ def trusted(bundle: Bundle, request: LoginRequest, said: Ping) -> list[str]:
             f"{bundle.cluster!a}"
         )
     pins = request.pins or tuple(map(pin_of, request.known_cas))
-    if said.verified and not request.pins:
-        pins += said.pins
+    if said.verified and not pins:
+        # What we have known before counts alone: a proxy that was broken into has a good web
+        # certificate too.
+        pins = said.pins
     if pins:
         return _vouched(bundle, pins, request)
     if not request.insecure or not bundle.host_cas:
@@ -143,10 +145,16 @@ def _vouched(bundle: Bundle, pins: tuple[str, ...], request: LoginRequest) -> li
     except Denied as why:
         if request.pins:
             raise
+        if not request.known_cas:
+            raise Denied(
+                f"{request.proxy} leads to a cluster {bundle.cluster} with another CA than it says",
+                hint="tsh login --ca-pin=PIN with the pin that tctl status shows on the auth host",
+                log=why.message,
+            ) from why
         raise Denied(
             f"{request.proxy} leads to another cluster {bundle.cluster} than the one you "
             "logged in to before: it has another CA",
-            hint="tsh logout, if the cluster was made anew, then tsh login --ca-pin=PIN",
+            hint="tsh logout, if its CA was replaced since then, and tsh login --ca-pin=PIN",
             log=why.message,
         ) from why
 
