@@ -52,6 +52,7 @@ def test_a_login_shows_the_proxy_no_password(cluster: Proxied, recorder: Recorde
 
 def test_the_search_finds_what_is_there(cluster: Proxied, recorder: Recorder) -> None:
     """The name of the cluster is in the memory of a proxy, and in what it passes on."""
+    cluster.run("doctor", f"--auth-server={cluster.proxy}")
     assert _anywhere(cluster, recorder, cluster.name) == {"memory", "traffic"}
 
 
