@@ -31,8 +31,10 @@ log = logging.getLogger("teleport_lite.proxy")
 
 # Agents that lose their tunnel by our end come back within so many seconds, not all at once.
 RETURN = 5.0
-# Hosts whose tunnel is gone, for the words of a refusal; the oldest is forgotten.
+# Hosts whose tunnel is gone, for the words of a refusal, and hosts that were removed; the oldest
+# is forgotten.
 MOST_GONE = 4096
+_REMOVED = "this host is not part of the cluster any more"
 
 
 class ProxySsh:
@@ -44,6 +46,7 @@ class ProxySsh:
         self._built = False
         self._locks: list[Lock] = []
         self._gone: OrderedDict[str, datetime] = OrderedDict()
+        self._removed: OrderedDict[str, datetime] = OrderedDict()
 
     def build(
         self,
@@ -106,8 +109,14 @@ class ProxySsh:
         self.jump.recheck()
 
     def hear(self, routes: Routes) -> None:
-        """Nodes have come, changed or gone."""
+        """Nodes have come, changed or gone. Certificates of those that were removed are good for
+        a while longer, so their tunnels are ended here."""
         self.routes.apply(routes)
+        for route in routes.hosts:
+            self._removed.pop(route.id, None)
+        for host_id in routes.gone:
+            self._remember(self._removed, host_id)
+            self.tunnels.cut(host_id, _REMOVED)
 
     async def take_tunnel(self, arrival: Arrival) -> None:
         await self.tunnels.accept(arrival.socket, arrival.peer, self._context)
@@ -138,15 +147,20 @@ class ProxySsh:
 
     def _refuse(self, peer: Peer) -> str:
         """Why this host may have no tunnel here, "" if it may."""
+        if peer.name in self._removed:
+            return _REMOVED
         verdict = locked(self._locks, self._clock.now(), node=peer.name)
         return verdict.reason if isinstance(verdict, Refused) else ""
 
     def _changed(self, host_id: str, up: bool) -> None:
         self._gone.pop(host_id, None)
         if not up:
-            self._gone[host_id] = self._clock.now()
-            if len(self._gone) > MOST_GONE:
-                self._gone.popitem(last=False)
+            self._remember(self._gone, host_id)
+
+    def _remember(self, where: OrderedDict[str, datetime], host_id: str) -> None:
+        where[host_id] = self._clock.now()
+        if len(where) > MOST_GONE:
+            where.popitem(last=False)
 
 
 def _readable(known: Knowledge) -> list[Lock]:

@@ -16,12 +16,15 @@ from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context, stranger_context
 from teleport_lite.net.way import Way, find_way, handshake, web_of
 from teleport_lite.proto.alpn import ACME, SSH, TUNNEL, proxy_name, to_auth
-from teleport_lite.proto.stream import ProxyPlace
+from teleport_lite.proto.stream import ProxyPlace, Route, Routes
 from teleport_lite.proxy.meter import CODE, KIND
 from teleport_lite.testing.certs import PaperCluster
 from tests.daemon.proxies import TEXT, PaperAuth, ProxyServing
 from tests.net.serving import LOOPS, trusting
 from tests.support import eventually, free_port
+from tests.tunnel_rig import agent as an_agent
+from tests.tunnel_rig import host as a_host
+from tests.tunnel_rig import until
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,36 @@ def test_a_tunnel_needs_a_certificate_of_a_host(proxy, cluster):
     with dial(proxy, TUNNEL, sni=proxy_name(proxy.identity.host_id)) as wire:
         assert wire.selected_alpn_protocol() == TUNNEL
         assert hung_up(wire)
+
+
+def test_a_host_that_is_removed_loses_its_tunnel_and_gets_no_other(proxy, cluster):
+    """Its certificate is good for hours, and nobody has locked it."""
+    host = a_host(cluster)
+    route = Route(id=host.host_id, name="web1")
+    tunnels = proxy.role.ssh.tunnels
+
+    async def work() -> None:
+        brings = an_agent(host)
+        await brings.start()
+        brings.learn([proxy.place])
+        await until(lambda: brings.held() and tunnels.get(host.host_id))
+        proxy.call(lambda: proxy.role.routes(Routes(first=False, gone=[host.host_id])))
+        await until(lambda: not brings.held() and not tunnels.get(host.host_id))
+        await brings.close()
+        again = an_agent(host)
+        await again.start()
+        again.learn([proxy.place])
+        await until(lambda: again.counters.failed)
+        assert not again.held()
+        await again.close()
+        proxy.call(lambda: proxy.role.routes(Routes(first=False, hosts=[route])))
+        joined = an_agent(host)
+        await joined.start()
+        joined.learn([proxy.place])
+        await until(joined.held, what="a host that has joined again")
+        await joined.close()
+
+    asyncio.run(work())
 
 
 def test_a_tunnel_for_another_proxy_is_passed_on_unopened(tmp_path, cluster, auth, proxy):
