@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from teleport_lite import __version__
+from teleport_lite.access.decide import locked
+from teleport_lite.access.verdict import Refused
 from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, hello_of, identity_of
@@ -204,9 +206,10 @@ class AuthRole:
         self._server.show = Shown(context, der)
 
     def _attested(self, tlv: bytes, source: tuple[str, int], target: tuple[str, int]) -> str:
-        """Asks for the CAs each time: a rotation changes them."""
-        cas = self.desks.cas
-        return attested(
+        """Asks for the CAs each time: a rotation changes them. A proxy that was locked or removed
+        is not believed any more, whatever its certificate says."""
+        cas, desks = self.desks.cas, self.desks
+        proxy = attested(
             tlv,
             source=source,
             target=target,
@@ -214,6 +217,14 @@ class AuthRole:
             cluster=cas.cluster,
             now=self._clock.now(),
         )
+        known = desks.store.host(proxy) is not None
+        verdict = locked(desks.store.locks(), self._clock.now(), node=proxy)
+        if not known or isinstance(verdict, Refused):
+            raise Denied(
+                "this proxy is not part of the cluster any more",
+                log=f"an address signed by proxy {proxy}, which is locked or was removed",
+            )
+        return proxy
 
     def renew(self) -> None:
         """A new certificate for this process itself, in use from the next connection on."""
