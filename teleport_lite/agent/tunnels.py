@@ -3,6 +3,10 @@
 Every live proxy gets exactly one tunnel. A proxy is dialled at its own address, where that can be
 reached, else at an address that several share; the server name in the first packet says which
 of them is meant, and the others pass us on. So it does not matter how a balancer chooses.
+
+A tunnel that another proxy passes on would die with that one, and a shared address is one more
+thing that can fail. So while there is a tunnel, a better one is looked for: often at first, then
+seldom, and never in a hurry.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,8 +23,15 @@ SHARED_TIMEOUT = 5.0
 BACKOFF = (0.5, 8.0)
 # A tunnel that lasted this long was a success; one that ends before counts as a failure.
 STEADY = 10.0
-# Which kind of address worked is remembered for so long, then its own is tried first again.
+# Which kind of address worked is remembered for so long, more or less, so that not everybody asks
+# at once; then its own is tried first again, also while there is a tunnel.
 REMEMBER = 600.0
+# Dials of the shared address, in that time, that want to land on the proxy itself. Behind a
+# balancer that takes turns a few are enough. Behind one that goes by the source none ever is, but
+# each costs it no more than a first packet that is refused.
+LOOKS = 8
+# Seconds between them.
+SPACING = (1.0, 4.0)
 # A proxy that is not in the list for this long is given up. It may only be cut off from auth.
 FORGET = 180.0
 
@@ -38,6 +49,7 @@ class Dial:
 
     proxy_id: str
     attempts: tuple[Attempt, ...]
+    better: bool = False  # there is a tunnel: only one that nobody passes on is worth having
 
 
 @dataclass(slots=True)
@@ -50,6 +62,12 @@ class _Proxy:
     worked: str = ""  # the shared address that led to it
     shared_until: float = 0.0  # it goes first, until then
     missing_since: float | None = None
+    # Of the tunnel that is there:
+    own: bool = False  # it leads to an address of this proxy alone
+    via: str = ""  # the proxy that passes it on
+    looking: bool = False
+    looks: int = 0  # in vain, since `shared_until` was set
+    look_at: float | None = None  # None: there is nothing better
 
 
 class Tunnelling:
@@ -66,10 +84,11 @@ class Tunnelling:
         alive = {each.id: each for each in places if each.id and each.id != self._me}
         for id, place in alive.items():
             known = self._proxies.setdefault(id, _Proxy(place))
-            if known.place != place:  # it has moved: what failed before says nothing
-                known.failures, known.shared_until = 0, 0.0
+            moved, known.place, known.missing_since = known.place != place, place, None
+            if moved:  # what failed before says nothing
+                known.failures, known.shared_until, known.looks = 0, 0.0, 0
                 known.not_before = min(known.not_before, now)
-            known.place, known.missing_since = place, None
+                known.look_at = self._next_look(known, now)
         for id, known in self._proxies.items():
             if id not in alive and known.missing_since is None:
                 known.missing_since = now
@@ -89,11 +108,16 @@ class Tunnelling:
             if self._idle(each) and each.not_before <= now:
                 each.dialling = True
                 dials.append(Dial(id, self._attempts(each, now)))
+            elif (at := self._looks_at(each)) is not None and at <= now:
+                each.looking = True
+                dials.append(Dial(id, self._better(each, now), better=True))
         return dials
 
     def next_at(self) -> float | None:
         """When to ask again at the latest. None: when something happens."""
         times = [each.not_before for each in self._proxies.values() if self._idle(each)]
+        looks = [self._looks_at(each) for each in self._proxies.values()]
+        times += [at for at in looks if at is not None]
         times += [
             each.missing_since + FORGET
             for each in self._proxies.values()
@@ -114,19 +138,34 @@ class Tunnelling:
 
     # --- what has happened
 
-    def connected(self, proxy_id: str, attempt: Attempt, now: float) -> None:
-        each = self._proxies.get(proxy_id)
-        if each is not None:
-            each.dialling, each.up_since = False, now
-            each.shared_until = 0.0 if attempt.own else now + REMEMBER
-            each.worked = "" if attempt.own else attempt.address
+    def connected(self, dial: Dial, attempt: Attempt, now: float, *, via: str = "") -> None:
+        """There is a tunnel, in the place of the one that was there if any. `via`: the proxy that
+        passes it on."""
+        each = self._proxies.get(dial.proxy_id)
+        if each is None:
+            return
+        self._over(each, dial)
+        each.up_since, each.own, each.via = now, attempt.own, via
+        each.worked = "" if attempt.own else attempt.address
+        if attempt.own and not via:
+            each.shared_until, each.looks = 0.0, 0
+        elif now >= each.shared_until:  # its own address was tried
+            self._rest(each, now)
+        each.look_at = self._next_look(each, now)
 
-    def failed(self, proxy_id: str, now: float, *, delay: float = 0.0) -> None:
+    def failed(self, dial: Dial, now: float, *, delay: float = 0.0) -> None:
         """All attempts of a dial have failed. `delay`: the proxy refuses, and asks for so much."""
-        each = self._proxies.get(proxy_id)
-        if each is not None:
-            each.dialling = False
+        each = self._proxies.get(dial.proxy_id)
+        if each is None:
+            return
+        self._over(each, dial)
+        if not dial.better:
             self._back_off(each, now + delay)
+            return
+        if now >= each.shared_until:
+            self._rest(each, now)
+        each.looks += 1
+        each.look_at = self._next_look(each, now + delay)
 
     def lost(self, proxy_id: str, now: float) -> None:
         """Its tunnel has ended."""
@@ -149,6 +188,29 @@ class Tunnelling:
     def _idle(self, each: _Proxy) -> bool:
         return each.up_since is None and not each.dialling
 
+    def _over(self, each: _Proxy, dial: Dial) -> None:
+        if dial.better:
+            each.looking = False
+        else:
+            each.dialling = False
+
+    def _looks_at(self, each: _Proxy) -> float | None:
+        """When a better tunnel is dialled. None if none is wanted now."""
+        steady = each.up_since is not None and each.missing_since is None
+        return each.look_at if steady and not each.looking else None
+
+    def _next_look(self, each: _Proxy, now: float) -> float | None:
+        soon = now + self._chance.uniform(*SPACING)
+        if each.via and each.looks < LOOKS:
+            return soon
+        if each.via or (each.place.address and not each.own):
+            return max(soon, each.shared_until)
+        return None
+
+    def _rest(self, each: _Proxy, now: float) -> None:
+        each.shared_until = now + self._chance.uniform(REMEMBER / 2, REMEMBER * 3 / 2)
+        each.looks = 0
+
     def _back_off(self, each: _Proxy, start: float) -> None:
         each.failures += 1
         low, high = BACKOFF
@@ -156,11 +218,19 @@ class Tunnelling:
         each.not_before = start + self._chance.uniform(0, most)
 
     def _attempts(self, each: _Proxy, now: float) -> tuple[Attempt, ...]:
+        own, shared = self._addresses(each)
+        first, second = (shared, own) if now < each.shared_until else (own, shared)
+        return (*first, *second)
+
+    def _better(self, each: _Proxy, now: float) -> tuple[Attempt, ...]:
+        own, shared = self._addresses(each)
+        return (*(own if now >= each.shared_until else ()), *(shared if each.via else ()))
+
+    def _addresses(self, each: _Proxy) -> tuple[list[Attempt], list[Attempt]]:
         place = each.place
         own = [Attempt(place.address, OWN_TIMEOUT, True)] if place.address else []
         found = dict.fromkeys((*self._shared, *place.tunnel_public, *place.public))
         found.pop(place.address, None)
         shared = [Attempt(address, SHARED_TIMEOUT, False) for address in found]
         shared.sort(key=lambda attempt: attempt.address != each.worked)
-        first, second = (shared, own) if now < each.shared_until else (own, shared)
-        return (*first, *second)
+        return own, shared

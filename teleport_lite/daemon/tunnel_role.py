@@ -71,6 +71,7 @@ class TunnelRole:
         self._plan = Tunnelling(chance=chance, shared=shared, me=identity.host_id)
         self._lines: dict[str, _Line] = {}  # the tunnel that is in use, by proxy
         self._all: set[_Line] = set()  # also those that only end
+        self._coming: set[_Line] = set()  # from the certificates to the proxy's word
         self._failed: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -90,8 +91,9 @@ class TunnelRole:
 
     def renewed(self, identity: Identity) -> None:
         """New tunnels show the new certificate; a proxy asks for one when the old one ends."""
-        self.identity = identity
-        self._context = agent_context(identity.tls_cert, identity.tls_private, identity.host_cas)
+        self.identity = me = identity
+        self._context = agent_context(me.tls_cert, me.tls_private, me.host_cas)
+        self._direct = agent_context(me.tls_cert, me.tls_private, me.host_cas, direct=True)
 
     def held(self) -> list[str]:
         """UUIDs of the proxies through which this host is reached now."""
@@ -142,7 +144,7 @@ class TunnelRole:
         try:
             for attempt in asked.attempts:
                 try:
-                    refusal = await self._try(asked.proxy_id, attempt)
+                    refusal = await self._try(asked, attempt)
                 except Error as failed:
                     why = failed
                     continue
@@ -150,40 +152,54 @@ class TunnelRole:
                     return
                 why, delay = Unavailable(ascii(refusal.reason)[1:-1]), refusal.delay
                 break
-            self._tell_failure(asked.proxy_id, why)
-            self._plan.failed(asked.proxy_id, self._clock.monotonic(), delay=delay)
+            self._tell_failure(asked, why)
+            self._plan.failed(asked, self._clock.monotonic(), delay=delay)
+            if asked.proxy_id in self.held() and asked.proxy_id not in self._lines:
+                self._lost(asked.proxy_id, "the proxy has ended it")  # for one that never was
         finally:
             self._wake.set()
 
-    async def _try(self, proxy_id: str, attempt: Attempt) -> GoingAway | None:
+    async def _try(self, asked: Dial, attempt: Attempt) -> GoingAway | None:
         """None if there is a tunnel now, else what the proxy said. Raises Unavailable."""
-        line = _Line(self, proxy_id)
+        line = _Line(self, asked.proxy_id)
         line.mux = await dial(
             attempt.address,
-            self._context,
-            proxy_id=proxy_id,
+            self._direct if asked.better else self._context,
+            proxy_id=asked.proxy_id,
             timeout=attempt.timeout,
             owner=line,
             heart=self._heart,
         )
         try:
-            refusal = await line.greeted
+            word = await line.greeted
         except Error as why:
             raise Unavailable(f"{attempt.address}: {why.message}") from why
         except asyncio.CancelledError:
             line.mux.die("the host stops")
             raise
-        if refusal is not None:
-            return refusal
-        self._plan.connected(proxy_id, attempt, self._clock.monotonic())
-        self._lines[proxy_id] = line
-        self._failed.pop(proxy_id, None)
-        self.counters.connected += 1
-        log.info("tunnel to proxy %s through %s", proxy_id, attempt.address)
-        self._show()
+        finally:
+            self._coming.discard(line)
+        if isinstance(word, GoingAway):
+            return word
+        self._use(line, asked, attempt, ascii(word.via)[1:-1])
         return None
 
-    def _tell_failure(self, proxy_id: str, why: Error) -> None:
+    def _use(self, line: "_Line", asked: Dial, attempt: Attempt, via: str) -> None:
+        """From now on. If there was another tunnel, the proxy ends it with its last session; we
+        do not, for one may be on its way to us."""
+        self._plan.connected(asked, attempt, self._clock.monotonic(), via=via)
+        self._lines[asked.proxy_id] = line
+        self._failed.pop(asked.proxy_id, None)
+        self.counters.connected += 1
+        way = f", by way of proxy {via}" if via else ""
+        log.info("tunnel to proxy %s through %s%s", asked.proxy_id, attempt.address, way)
+        self._show()
+
+    def _tell_failure(self, asked: Dial, why: Error) -> None:
+        proxy_id = asked.proxy_id
+        if asked.better:
+            log.debug("no better tunnel to proxy %s: %s", proxy_id, why.message)
+            return
         self.counters.failed += 1
         count = self._failed[proxy_id] = self._failed.get(proxy_id, 0) + 1
         if count % TELL_EVERY == 1:
@@ -211,10 +227,19 @@ class TunnelRole:
         self._all.discard(line)
         if self._lines.get(line.proxy_id) is line:
             del self._lines[line.proxy_id]
-            self.counters.lost += 1
-            log.warning("tunnel to proxy %s has ended: %s", line.proxy_id, why)
-            self._plan.lost(line.proxy_id, self._clock.monotonic())
+            # If another one is on its way, the proxy has it by now, and its word comes in a moment.
+            if all(each.proxy_id != line.proxy_id for each in self._coming):
+                self._lost(line.proxy_id, why)
         self._changed()
+
+    def _lost(self, proxy_id: str, why: str) -> None:
+        self.counters.lost += 1
+        log.warning("tunnel to proxy %s has ended: %s", proxy_id, why)
+        self._plan.lost(proxy_id, self._clock.monotonic())
+        self._changed()
+
+    def line_comes(self, line: "_Line") -> None:
+        self._coming.add(line)
 
     def line_began(self, line: "_Line") -> None:
         self._all.add(line)
@@ -301,18 +326,20 @@ class _Line:
 
     def __init__(self, role: TunnelRole, proxy_id: str) -> None:
         self._role, self.proxy_id = role, proxy_id
-        self.greeted: asyncio.Future[GoingAway | None] = asyncio.get_running_loop().create_future()
+        self.greeted: asyncio.Future[TunnelHello | GoingAway]
+        self.greeted = asyncio.get_running_loop().create_future()
         self.mux: Mux
 
     def secured(self, mux: Mux) -> None:
         self._role.check(mux, self.proxy_id)
         mux.say(self._role.hello)
+        self._role.line_comes(self)
 
     def told(self, mux: Mux, word: Control) -> None:
         if word.hello is not None:
             self._role.line_began(self)
             if not self.greeted.done():
-                self.greeted.set_result(None)
+                self.greeted.set_result(word.hello)
         elif word.going_away is None:
             raise Malformed("a word of the proxy that says nothing")
         elif mux.greeted:

@@ -12,7 +12,7 @@ from teleport_lite.net.mux import Mux, Owner
 from teleport_lite.net.mux_heart import Heart
 from teleport_lite.net.mux_tls import Context, TlsEnd
 from teleport_lite.net.tls import client_context, server_context
-from teleport_lite.proto.alpn import TUNNEL, proxy_name
+from teleport_lite.proto.alpn import DIRECT, TUNNEL, proxy_name
 from teleport_lite.secret import Secret
 
 
@@ -24,9 +24,12 @@ def proxy_context(cert_pem: str, key: Secret, host_cas: Sequence[str]) -> Contex
     return context
 
 
-def agent_context(cert_pem: str, key: Secret, host_cas: Sequence[str]) -> Context:
+def agent_context(
+    cert_pem: str, key: Secret, host_cas: Sequence[str], *, direct: bool = False
+) -> Context:
+    """`direct`: no other proxy is to pass it on."""
     context = client_context(cert_pem, key, host_cas)
-    context.set_alpn_protocols([TUNNEL])
+    context.set_alpn_protocols([TUNNEL, DIRECT] if direct else [TUNNEL])
     return context
 
 

@@ -8,6 +8,9 @@ whether to answer by itself or to pass the bytes on without opening them.
 AUTH = "teleport-auth@"
 # An agent brings a tunnel. The server name says to which proxy.
 TUNNEL = "teleport-reversetunnel"
+# Offered beside it: to that proxy alone. Another one refuses instead of passing it on. Nobody
+# ever selects it, and a proxy that does not know it passes on as ever.
+DIRECT = "teleport-lite-direct"
 # Somebody wants the SSH port of a node (proto/reach.py).
 SSH = "teleport-proxy-ssh"
 # A certificate authority looks whether this host has the name (RFC 8737).

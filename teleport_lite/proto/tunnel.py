@@ -46,10 +46,13 @@ class TunnelHello(Message, frozen=True):
     # Of this process (Link has one too): a tunnel of the same process replaces its last one, one
     # of another process is a restart or a clone.
     boot_id: str = ""
+    # From a proxy: the UUID of the one that has passed the tunnel on to it, and vouches for where
+    # it comes from. The tunnel dies with either of them.
+    via: str = ""
 
     def __post_init__(self) -> None:
-        if self.version < 1 or len(self.program) > 64 or len(self.boot_id) > 64:
-            raise ValueError("version counts from 1, program and boot_id have 64 characters")
+        if self.version < 1 or max(map(len, (self.program, self.boot_id, self.via))) > 64:
+            raise ValueError("version counts from 1, program, boot_id and via have 64 characters")
 
 
 class GoingAway(Message, frozen=True):

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from teleport_lite.errors import NotFound
 from teleport_lite.net.peek import Kind, Opening
-from teleport_lite.proto.alpn import ACME, AUTH, SSH, TUNNEL, proxy_of
+from teleport_lite.proto.alpn import ACME, AUTH, DIRECT, SSH, TUNNEL, proxy_of
 
 
 class Errand(StrEnum):
@@ -29,7 +29,8 @@ class Found:
 
 
 def errand(opening: Opening, *, cluster: str, own_id: str) -> Found:
-    """Raises NotFound for a cluster that is not ours."""
+    """Raises NotFound for a cluster that is not ours, and for a tunnel that wants to be passed on
+    by nobody and is not for us."""
     if opening.kind is Kind.SSH:
         return Found(Errand.JUMP)
     if opening.kind is Kind.HTTP:
@@ -43,6 +44,8 @@ def errand(opening: Opening, *, cluster: str, own_id: str) -> Found:
             meant = proxy_of(opening.sni)
             if meant in ("", own_id):
                 return Found(Errand.TUNNEL, own_id)
+            if DIRECT in opening.alpn:
+                raise NotFound("this tunnel is for another proxy, and not to be passed on")
             return Found(Errand.PROXY, meant)
         if name == SSH:
             return Found(Errand.GATE)

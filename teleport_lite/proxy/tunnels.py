@@ -57,6 +57,7 @@ _NOTHING_BEHIND = {AUTH, PROXY, BOT}
 class _Arriving:
     mux: Mux
     address: tuple[str, int]
+    via: str = ""
     peer: Peer | None = None
 
 
@@ -123,8 +124,11 @@ class Tunnels:
         """One for each host that can be reached."""
         return list(self._by_host.values())
 
-    async def accept(self, wire: socket.socket, peer: tuple[str, int], context: Context) -> None:
-        """Take a connection meant to be a tunnel; `context` is `tunnel_wire.proxy_context`.
+    async def accept(
+        self, wire: socket.socket, peer: tuple[str, int], context: Context, *, via: str = ""
+    ) -> None:
+        """Take a connection meant to be a tunnel; `context` is `tunnel_wire.proxy_context`, `via`
+        the proxy that has passed it on to us.
 
         Returns as soon as it is under way: it has ten seconds to say who it is. Never raises.
         """
@@ -140,7 +144,8 @@ class Tunnels:
             log.debug("%s", why.message)
             return
         if mux.alive:
-            self._arriving[mux] = _Arriving(mux, peer)
+            arriving = self._arriving.setdefault(mux, _Arriving(mux, peer))
+            arriving.address, arriving.via = peer, via
 
     def cut(self, host_id: str, why: str) -> int:
         """End all tunnels of a host, with what is in them. Returns how many there were."""
@@ -210,7 +215,7 @@ class Tunnels:
             arriving = self._arriving.pop(mux, None)
             if arriving is None or arriving.peer is None:
                 raise Malformed("a hello from nobody")
-            self._admit(mux, arriving.peer, arriving.address, word.hello)
+            self._admit(arriving, arriving.peer, word.hello)
         elif tunnel is not None:  # the host says goodbye; open sessions go on
             tunnel.retire()
             self._leave(tunnel)
@@ -248,7 +253,8 @@ class Tunnels:
             raise Denied(why, log=f"host {peer.name}: {why}")
         return peer
 
-    def _admit(self, mux: Mux, peer: Peer, address: tuple[str, int], hello: TunnelHello) -> None:
+    def _admit(self, arriving: _Arriving, peer: Peer, hello: TunnelHello) -> None:
+        mux, address = arriving.mux, arriving.address
         if self._closing is not None:
             mux.say(Control(going_away=self._closing))
             raise Unavailable(self._closing.reason)
@@ -258,12 +264,13 @@ class Tunnels:
         tunnel = Tunnel(mux, peer, address, hello, since=self._clock.now(), counters=self.counters)
         self._tunnels[mux] = self._by_host[peer.name] = tunnel
         self.counters.accepted += 1
-        mux.say(
-            Control(hello=TunnelHello(version=VERSION, program=__version__, boot_id=self._boot_id))
-        )
+        mux.say(Control(hello=self._hello(arriving.via)))
         log.info("host %s has a tunnel from %s", peer.name, address[0])
         if old is None:
             self._on_change(peer.name, True)
+
+    def _hello(self, via: str) -> TunnelHello:
+        return TunnelHello(version=VERSION, program=__version__, boot_id=self._boot_id, via=via)
 
     def _take_over(self, mux: Mux, old: Tunnel, hello: TunnelHello) -> None:
         """Raises Denied for the clone that comes back."""

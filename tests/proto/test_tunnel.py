@@ -24,6 +24,7 @@ from teleport_lite.proto.tunnel import (
     "word",
     [
         Control(hello=TunnelHello(version=1, program="0.2.0", boot_id="ab")),
+        Control(hello=TunnelHello(version=1, via="00000000-0000-4000-8000-000000000001")),
         Control(going_away=GoingAway(delay=12.5, reason="restart")),
     ],
 )
@@ -49,6 +50,7 @@ def test_a_stream_says_what_it_is_for_and_who_comes() -> None:
         b'{"going_away": {"delay": 301}}',
         b'{"going_away": {"delay": 1e999}}',
         b'{"hello": {"version": 1, "boot_id": "' + b"a" * 65 + b'"}}',
+        b'{"hello": {"version": 1, "via": "' + b"a" * 65 + b'"}}',
         b'{"going_away": {"reason": "' + b"a" * 300 + b'"}}',
         b'{"hello": {"version": 1, "program": "' + b" " * MAX_CONTROL + b'"}}',
     ],

@@ -4,7 +4,7 @@ import pytest
 
 from teleport_lite.errors import NotFound
 from teleport_lite.net.peek import Kind, Opening
-from teleport_lite.proto.alpn import ACME, SSH, TUNNEL, proxy_name, to_auth
+from teleport_lite.proto.alpn import ACME, DIRECT, SSH, TUNNEL, proxy_name, to_auth
 from teleport_lite.proxy.errand import Errand, Found, errand
 
 OWN = "00000000-0000-4000-8000-000000000001"
@@ -44,6 +44,14 @@ def test_a_tunnel_is_ours_unless_it_names_another_proxy(sni):
 
 def test_a_tunnel_for_another_proxy():
     assert found(TUNNEL, sni=proxy_name(OTHER)) == Found(Errand.PROXY, OTHER)
+
+
+def test_a_tunnel_that_nobody_is_to_pass_on_is_for_us_or_nobody():
+    assert found(TUNNEL, DIRECT, sni=proxy_name(OWN)) == Found(Errand.TUNNEL, OWN)
+    assert found(DIRECT, sni=proxy_name(OTHER)) == Found(Errand.WEB)
+    for names in ((TUNNEL, DIRECT), (DIRECT, TUNNEL)):
+        with pytest.raises(NotFound, match="for another proxy"):
+            found(*names, sni=proxy_name(OTHER))
 
 
 def test_the_name_of_another_proxy_means_nothing_to_the_web():
