@@ -133,9 +133,9 @@ class Reach:
         gone = f", the last one ended {moment(since)}" if since else ""
         what = f"node {route.name} has no tunnel to this proxy{gone}"
         if route.state == Presence.OFFLINE or not others:
-            seen = f"last seen {route.last_seen}" if route.last_seen else "never seen"
+            seen = f", last seen {route.last_seen}" if route.last_seen else ""
             held = f"; its tunnels were held by {self._names(others)}" if others else ""
-            state = f"it is {route.state}, {seen}"
+            state = f"it is {route.state}{seen}"
             return Unavailable(
                 f"{what}; {state}{held}", hint=f"on {route.name}: systemctl status teleport-lite"
             )

@@ -70,12 +70,19 @@ class Running:
 class Cluster:
     """An auth server, and whatever a test starts beside it. A context manager."""
 
-    def __init__(self, root: Path, *, name: str = "flow.example.com", extra: str = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        name: str = "flow.example.com",
+        extra: str = "",
+        template: str = CONFIG,
+    ) -> None:
         self.root, self.name, self.port = root, name, free_port()
         self.config = root / "auth.yaml"
         self.data = root / "auth"
         self.config.write_text(
-            CONFIG.format(data=self.data, name=name, port=self.port, extra=extra)
+            template.format(data=self.data, name=name, port=self.port, extra=extra)
         )
         self.config.chmod(0o600)
         self.env = {
