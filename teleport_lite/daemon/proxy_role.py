@@ -18,10 +18,11 @@ from teleport_lite.config.model import Config
 from teleport_lite.config.proxy_service import dns_name
 from teleport_lite.daemon.proxy_place import place_of
 from teleport_lite.daemon.proxy_ssh import ProxySsh
-from teleport_lite.errors import Error, Malformed
+from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.net.listen import listen
 from teleport_lite.net.peek import Kind
 from teleport_lite.net.port import Arrival, Port
+from teleport_lite.net.proxy_header import Address
 from teleport_lite.net.way import Way
 from teleport_lite.pki.pin import pin_of
 from teleport_lite.proto.stream import AgentEvent, Knowledge, ProxyPlace, Routes
@@ -239,12 +240,19 @@ class ProxyRole:
             route=route,
             kinds=kinds,
             proxy_protocol=self._config.proxy.proxy_protocol,
-            attested=self.passing.attested,
+            attested=self._attested,
         )
         bound = join_address(split_address(address)[0], wire.getsockname()[1])
         port.listen(wire)
         self._ports[key] = port
         return bound
+
+    def _attested(self, value: bytes, source: Address, target: Address) -> str:
+        """The proxy that vouches for an address. Raises Denied, also if it is locked."""
+        proxy = self.passing.attested(value, source, target)
+        if why := self.ssh.refusal(proxy):
+            raise Denied(why, log=f"an address signed by proxy {proxy}: {why}")
+        return proxy
 
     async def _route(self, arrival: Arrival) -> None:
         """Where this connection goes. Owns its socket."""

@@ -16,7 +16,6 @@ from teleport_lite.net.port import Arrival
 from teleport_lite.net.tunnel_wire import proxy_context
 from teleport_lite.node import zygote
 from teleport_lite.node.settings import Settings
-from teleport_lite.pki.verify import Peer
 from teleport_lite.proto.resource import lock_from_doc
 from teleport_lite.proto.stream import AgentEvent, Knowledge, Routes
 from teleport_lite.proxy.access import Judge
@@ -64,7 +63,7 @@ class ProxySsh:
             host_cas=identity.host_cas,
             clock=clock,
             chance=chance,
-            refuse=self._refuse,
+            refuse=lambda peer: self.refusal(peer.name),
             on_change=self._changed,
         )
         self.routes = RouteTable(self._data_dir, clock=clock, cluster=cluster)
@@ -108,6 +107,13 @@ class ProxySsh:
         self.sessions.recheck()
         self.jump.recheck()
 
+    def refusal(self, host_id: str) -> str:
+        """Why this host is not to be dealt with, whatever its certificate says; "" if it is."""
+        if host_id in self._removed:
+            return _REMOVED
+        verdict = locked(self._locks, self._clock.now(), node=host_id)
+        return verdict.reason if isinstance(verdict, Refused) else ""
+
     def hear(self, routes: Routes) -> None:
         """Nodes have come, changed or gone. Certificates of those that were removed are good for
         a while longer, so their tunnels are ended here."""
@@ -119,7 +125,8 @@ class ProxySsh:
             self.tunnels.cut(host_id, _REMOVED)
 
     async def take_tunnel(self, arrival: Arrival) -> None:
-        await self.tunnels.accept(arrival.socket, arrival.peer, self._context)
+        via = arrival.proxy
+        await self.tunnels.accept(arrival.socket, arrival.peer, self._context, via=via)
 
     async def take_gate(self, arrival: Arrival) -> None:
         await self.gate.serve(arrival.socket, arrival.peer)
@@ -144,13 +151,6 @@ class ProxySsh:
         me = self._identity
         self._context = proxy_context(me.tls_cert, me.tls_private, self._host_cas)
         self.gate.show(me)
-
-    def _refuse(self, peer: Peer) -> str:
-        """Why this host may have no tunnel here, "" if it may."""
-        if peer.name in self._removed:
-            return _REMOVED
-        verdict = locked(self._locks, self._clock.now(), node=peer.name)
-        return verdict.reason if isinstance(verdict, Refused) else ""
 
     def _changed(self, host_id: str, up: bool) -> None:
         self._gone.pop(host_id, None)

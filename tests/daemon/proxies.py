@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, Self
@@ -11,9 +11,11 @@ from teleport_lite.agent import identity as identities
 from teleport_lite.agent import knowledge as lessons
 from teleport_lite.agent.identity import Identity
 from teleport_lite.daemon.proxy_role import ProxyRole
+from teleport_lite.model.lock import Lock
 from teleport_lite.net.accept import Peer
 from teleport_lite.pki.attest import attested
 from teleport_lite.proto.alpn import PROXY_SERVER_NAME, proxy_name
+from teleport_lite.proto.resource import lock_doc
 from teleport_lite.proto.stream import AgentEvent, Knowledge, ProxyPlace
 from teleport_lite.testing.certs import PaperCluster
 from teleport_lite.testing.fakes import FakeChance, FakeClock
@@ -132,7 +134,7 @@ class ProxyServing:
         place = self.role.place
         return ProxyPlace(id=self.identity.host_id, address=place.address, public=place.public)
 
-    def knows(self, *places: ProxyPlace) -> None:
+    def knows(self, *places: ProxyPlace, locks: Sequence[Lock] = ()) -> None:
         me = self.identity
         known = Knowledge(
             cluster=me.cluster,
@@ -142,7 +144,7 @@ class ProxyServing:
             ssh_user_cas=list(me.ssh_user_cas),
             user_cas=list(me.user_cas),
             roles=[],
-            locks=[],
+            locks=[lock_doc(lock) for lock in locks],
             proxies=list(places),
         )
         lessons.save(self.config.data_dir, known)

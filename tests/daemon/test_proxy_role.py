@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from teleport_lite.daemon.proxy_metrics import ProxyMetrics
 from teleport_lite.errors import NotFound, Unavailable
+from teleport_lite.model.lock import Lock, Target
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context, stranger_context
 from teleport_lite.net.way import Way, find_way, handshake, web_of
@@ -156,6 +157,19 @@ def test_a_tunnel_for_another_proxy_is_passed_on_unopened(tmp_path, cluster, aut
         eventually(
             lambda: any(port.counts["relayed"] for port in other.role._ports.values()), seconds=30
         )
+
+
+def test_a_locked_proxy_is_not_believed_about_addresses(tmp_path, cluster, auth, proxy):
+    with ProxyServing(tmp_path / "two", cluster, auth=auth.address) as other:
+        proxy.knows(proxy.place, other.place)
+        name, now = other.identity.host_id, proxy.clock.now()
+        lock = Lock(id="lock-1", target=Target.NODE, value=proxy.identity.host_id, created_at=now)
+        dial(proxy, TUNNEL, sni=proxy_name(name)).close()
+        other.knows(proxy.place, locks=[lock])
+        with pytest.raises((OSError, Unavailable)):
+            dial(proxy, TUNNEL, sni=proxy_name(name))
+        [port] = other.role._ports.values()
+        assert (port.counts["relayed"], port.counts["unattested"]) == (1, 1)
 
 
 def test_proxies_that_lead_to_each_other_pass_nothing_round(tmp_path, cluster, auth, proxy):
