@@ -90,6 +90,7 @@ class Proxy:
             heart=Heart(pace),
         )
         self.port = 0
+        self.via = ""  # the proxy that passes on to us whoever comes from now on
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -110,7 +111,7 @@ class Proxy:
         with listener:
             while True:
                 wire, address = await asyncio.get_running_loop().sock_accept(listener)
-                await self.tunnels.accept(wire, address, self.context)
+                await self.tunnels.accept(wire, address, self.context, via=self.via)
 
     async def stop(self, delay: float = 0.0, drain: float = 0.0) -> None:
         if self._task is not None:

@@ -1,6 +1,7 @@
 """The agent's side: tunnels to every live proxy, rebuilt when they die, and nothing but SSH."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -11,7 +12,8 @@ import pytest
 import uvloop
 
 from teleport_lite.agent.identity import Identity
-from teleport_lite.agent.tunnels import BACKOFF, OWN_TIMEOUT
+from teleport_lite.agent.tunnels import BACKOFF, LOOKS, OWN_TIMEOUT, REMEMBER
+from teleport_lite.ambient import SystemClock
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.daemon.tunnel_role import TunnelRole
 from teleport_lite.net.mux_heart import Pace
@@ -308,6 +310,127 @@ def test_a_proxy_that_asks_for_another_tunnel_gets_it_and_sessions_go_on(
             stream.close()
             await until(lambda: not old.alive)
             assert role.counters.connected == 2
+
+    asyncio.run(work())
+
+
+OTHER = "00000000-0000-4000-8000-000000000007"
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("teleport_lite.agent.tunnels.SPACING", (0.05, 0.1))
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_tunnel_by_way_of_another_proxy_is_replaced_and_no_session_breaks(
+    run: Run, cluster: PaperCluster, web1: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "teleport_lite.tunnel")
+    changes: list[list[str]] = []
+
+    async def work() -> None:
+        there = await proxy(cluster)
+        there.via = OTHER
+        role = agent(web1, shared=[there.address], on_change=changes.append)
+        async with started(role):
+            role.learn([ProxyPlace(id=there.id)])
+            old = await until(lambda: there.tunnels.get(web1.host_id))
+            stream, listener = old.open(CLIENT), Listener()
+            stream.set_protocol(listener)
+            stream.write(b"a")
+            await until(lambda: listener.data == b"A")
+            there.via = ""
+            await until(lambda: there.tunnels.get(web1.host_id) not in (None, old))
+            stream.write(b"b")
+            await until(lambda: listener.data == b"AB")
+            assert await talk(there, web1, b"new") == b"NEW"
+            stream.write(b"c" * 300_000)
+            stream.write_eof()
+            await until(lambda: listener.lost)
+            assert listener.data == b"AB" + b"C" * 300_000
+            await until(lambda: not old.alive)
+            assert changes == [[there.id]], "it was there all the time"
+            assert role.counters.lost == role.counters.failed == 0
+            await there.stop()
+
+    run(work())
+    ways = [text for text in caplog.messages if text.startswith("tunnel to proxy")]
+    assert ways[0].endswith(f", by way of proxy {OTHER}")
+    assert "by way" not in [text for text in ways if "through" in text][-1]
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_search_in_vain_is_bounded_and_quiet(
+    cluster: PaperCluster, web1: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Behind source hash every dial goes to the wrong proxy, which hangs up."""
+
+    async def work() -> None:
+        there = await proxy(cluster)
+        there.via = OTHER
+        astray = 0
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal astray
+            astray += 1
+            await reader.read(65536)
+            writer.close()
+
+        wrong = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        async with middlebox(there.port) as box:
+            role = agent(web1, shared=[f"127.0.0.1:{box.port}"])
+            async with started(role):
+                role.learn([ProxyPlace(id=there.id)])
+                await until(role.held)
+                box.target = wrong.sockets[0].getsockname()[1]
+                at = await until(lambda: astray >= LOOKS and role._plan.next_at())
+                assert astray == LOOKS
+                assert at - SystemClock().monotonic() > REMEMBER / 3
+                assert (role.counters.connected, role.counters.failed) == (1, 0)
+                assert await talk(there, web1, b"still") == b"STILL"
+                await there.stop()
+        wrong.close()
+
+    asyncio.run(work())
+    assert not [each for each in caplog.records if "no better" in each.message]
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("admitted", [True, False])
+def test_an_old_tunnel_that_ends_before_the_new_one_is_greeted(
+    cluster: PaperCluster, web1: Identity, admitted: bool
+) -> None:
+    """The proxy ends the old one as soon as it has the new one, and words may overtake."""
+    changes: list[list[str]] = []
+
+    async def work() -> None:
+        there = await proxy(cluster)
+        there.via = OTHER
+        role = agent(web1, shared=[there.address], on_change=changes.append)
+        admit, loop = there.tunnels._admit, asyncio.get_running_loop()
+
+        def late(arriving: Any, *more: Any) -> None:
+            there.tunnels._admit = admit  # type: ignore[method-assign]
+            there.via = ""
+            old = there.tunnels.get(web1.host_id)
+            assert old is not None
+            old._mux.die("replaced")
+            if admitted:
+                loop.call_later(0.3, admit, arriving, *more)
+            else:
+                loop.call_later(0.3, arriving.mux.die, "changed its mind")
+
+        async with started(role):
+            role.learn([ProxyPlace(id=there.id)])
+            await until(role.held)
+            there.tunnels._admit = late  # type: ignore[method-assign]
+            await until(lambda: role.counters.connected == 2)
+            assert await talk(there, web1, b"new") == b"NEW"
+            assert role.counters.lost == (0 if admitted else 1)
+            expected = [[there.id]] if admitted else [[there.id], [], [there.id]]
+            assert changes == expected
+            await there.stop()
 
     asyncio.run(work())
 

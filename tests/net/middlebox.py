@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager, suppress
 
 
 class Middlebox:
-    """Passes connections on to `target`. After `forget`, those it has go on in silence: bytes
-    are swallowed, nothing is closed. New ones are passed on as ever."""
+    """Passes connections on to the port `target`. After `forget`, those it has go on in silence:
+    bytes are swallowed, nothing is closed. New ones are passed on as ever."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
         self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
         self.connections = 0
@@ -26,7 +26,7 @@ class Middlebox:
             left, _ = await loop.sock_accept(listener)
             right = socket.socket()
             right.setblocking(False)
-            await loop.sock_connect(right, ("127.0.0.1", self._target))
+            await loop.sock_connect(right, ("127.0.0.1", self.target))
             self.connections += 1
             for source, sink in ((left, right), (right, left)):
                 self._tasks.add(loop.create_task(self._pump(source, sink, self._generation)))
