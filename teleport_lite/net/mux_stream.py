@@ -13,6 +13,8 @@ log = logging.getLogger("teleport_lite.tunnel")
 
 # Bytes that wait for credit or for their turn before the writer is asked to pause.
 HIGH_WATER = 64 * 1024
+# Bytes that wait for their reader stand together up to this size.
+PIECE = 16 * 1024
 
 AnyProtocol = asyncio.Protocol | asyncio.BufferedProtocol
 
@@ -75,7 +77,7 @@ class MuxStream(asyncio.Transport):
         self._high, self._low = HIGH_WATER, HIGH_WATER // 4
         self._writing_paused = self._eof_asked = self._fin_sent = False
         self._granted = INITIAL_WINDOW  # bytes the peer may send
-        self._inbox: deque[bytes] = deque()
+        self._inbox: deque[bytearray] = deque()
         self._inbox_size = 0
         self._reading = True
         self._fin_seen = self._eof_told = self._reset = False
@@ -192,8 +194,15 @@ class MuxStream(asyncio.Transport):
             self._hand_over(data)
             self._grant()
         else:
-            self._inbox.append(bytes(data))
-            self._inbox_size += size
+            self._keep(data)
+
+    def _keep(self, data: memoryview) -> None:
+        """In pieces worth their overhead: frames of a byte would cost sixty times the window."""
+        if self._inbox and len(self._inbox[-1]) < PIECE:
+            self._inbox[-1] += data
+        else:
+            self._inbox.append(bytearray(data))
+        self._inbox_size += len(data)
 
     def got_credit(self, more: int) -> None:
         self.credit += more
@@ -252,14 +261,14 @@ class MuxStream(asyncio.Transport):
         self._tell_eof()
         self._ask_to_pause()
 
-    def _hand_over(self, data: bytes | memoryview) -> None:
+    def _hand_over(self, data: bytearray | memoryview) -> None:
         protocol = self._protocol
         try:
             if isinstance(protocol, asyncio.BufferedProtocol):
                 _fill(protocol, memoryview(data))
             else:
                 assert protocol is not None
-                protocol.data_received(data if isinstance(data, bytes) else bytes(data))
+                protocol.data_received(bytes(data))
         except Exception:
             # A bug of one reader must not end the streams beside it.
             log.exception("internal error in a stream of a tunnel")

@@ -1,6 +1,7 @@
 """Frames that no honest end would send: the tunnel ends, or the frame is for nobody."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -81,6 +82,25 @@ def test_who_overruns_a_window_is_cut() -> None:
             await until(lambda: both.near_end.why)
             assert "1 too many" in both.near_end.why[0]
             assert not hears.data
+
+    asyncio.run(work())
+
+
+def test_a_window_full_of_tiny_frames_takes_no_more_memory_than_the_window() -> None:
+    async def work() -> None:
+        async with pair() as both:
+            stream, hears, _, _ = await both.open()
+            stream.pause_reading()
+            sent = bytes(number % 251 for number in range(INITIAL_WINDOW))
+            frames = (
+                frame(Kind.DATA, stream.id, sent[at : at + 2]) for at in range(0, len(sent), 2)
+            )
+            both.raw(both.far, b"".join(frames))
+            await until(lambda: stream._inbox_size == INITIAL_WINDOW)
+            assert sum(map(sys.getsizeof, stream._inbox)) < 2 * INITIAL_WINDOW
+            stream.resume_reading()
+            await until(lambda: len(hears.data) == INITIAL_WINDOW)
+            assert hears.data == sent
 
     asyncio.run(work())
 
