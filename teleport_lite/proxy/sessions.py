@@ -24,6 +24,10 @@ from teleport_lite.proxy.reach import Client, Reached
 CONNECTED, REFUSED, DATA = "TSC01I", "TSC01W", "T2006I"
 # What people choose may be long; the trail needs no more of it.
 _SHOWN = 256
+# Refusals of one person that are told in a minute. The rest is counted: what waits for auth is
+# bounded, and somebody could push out of it what they would rather not have told.
+_REFUSALS = 60
+_MINUTE = 60.0
 # Sessions looked at before the loop gets its turn.
 _BATCH = 200
 
@@ -92,6 +96,28 @@ class Session:
                 transport.abort()
 
 
+class _Refusals:
+    """How many of each person were told since when, and how many were not."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since = clock.monotonic()
+        self._told: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+
+    def tell(self, user: str) -> int | None:
+        """None: not this one. Else how many before it were not told."""
+        now = self._clock.monotonic()
+        if now - self._since >= _MINUTE:
+            self._since = now
+            self._told.clear()
+        if self._told[user] >= _REFUSALS:
+            self._left_out[user] += 1
+            return None
+        self._told[user] += 1
+        return self._left_out.pop(user, 0)
+
+
 class Sessions:
     """All of them. `recheck` after every change of locks, roles or nodes."""
 
@@ -110,6 +136,7 @@ class Sessions:
         self._taken: Counter[str] = Counter()  # by user; also while the node is being dialled
         self._checking: asyncio.Task[None] | None = None
         self._asked_again = False
+        self._refusals = _Refusals(clock)
         self.opened = self.refused = self.bytes_up = self.bytes_down = 0  # for /metrics
 
     def __len__(self) -> int:
@@ -208,6 +235,9 @@ class Sessions:
     def _tell_refused(
         self, request: ReachRequest, caller: Caller, client: Client, why: Error
     ) -> None:
+        left_out = self._refusals.tell(caller.user)
+        if left_out is None:
+            return
         facts = {
             "node_name": ascii(request.host)[1:-1][:_SHOWN],
             "reason": (why.log or why.message)[:_SHOWN],
@@ -216,6 +246,8 @@ class Sessions:
             facts["login"] = ascii(request.login)[1:-1][:_SHOWN]
         if request.port:
             facts["port"] = str(request.port)
+        if left_out:
+            facts["left_out"] = str(left_out)
         self._event("session.connect", REFUSED, why.code, caller, client, facts)
 
     def _event(

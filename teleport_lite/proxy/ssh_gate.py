@@ -72,12 +72,7 @@ class SshGate:
         task = asyncio.current_task()
         assert task is not None
         source = source_of(client[0])
-        full = self._waiting.total() >= self._limits.waiting
-        if (
-            self._context is None
-            or full
-            or self._waiting[source] >= self._limits.waiting_per_source
-        ):
+        if self._context is None or self._full(source):
             self.turned_away += 1
             sock.close()
             return

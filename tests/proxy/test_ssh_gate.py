@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from teleport_lite.agent.identity import Identity
+from teleport_lite.errors import NotFound
 from teleport_lite.model.lock import Target
 from teleport_lite.net.tls import client_context
-from teleport_lite.proto.reach import MAX_REQUEST
+from teleport_lite.proto.reach import MAX_REQUEST, ReachRequest
 from teleport_lite.proto.stream import AgentEvent, Route
-from teleport_lite.proxy.access import Judge
+from teleport_lite.proxy.access import Caller, Judge
 from teleport_lite.proxy.reach import Reach
 from teleport_lite.proxy.routes import RouteTable
 from teleport_lite.proxy.sessions import Limits as SessionLimits
@@ -26,7 +27,10 @@ from teleport_lite.proxy.ssh_gate import Limits, SshGate
 from teleport_lite.testing.certs import PaperCluster, Papers
 from teleport_lite.testing.fakes import FakeClock
 from tests.net.serving import LOOPS
+from tests.proxy.rig import ALICE as CALLER_ALICE
 from tests.proxy.rig import (
+    BOB,
+    CLIENT,
     GREETING,
     PaperTunnels,
     a_lock,
@@ -249,6 +253,28 @@ def test_a_node_that_ends_ends_the_client(tmp_path: Path, go: Go) -> None:
 
 def without_traits(answer: dict[str, Any]) -> tuple[bool, str, str]:
     return answer["ok"], answer["code"], answer["message"]
+
+
+def test_who_is_refused_over_and_over_does_not_fill_the_trail(tmp_path: Path, go: Go) -> None:
+    async def body() -> None:
+        async with open_gate(tmp_path) as gate:
+
+            async def refused(who: Caller) -> None:
+                with pytest.raises(NotFound):
+                    await gate.sessions.open(ReachRequest(host="nowhere"), who, CLIENT)
+
+            for _ in range(500):
+                await refused(CALLER_ALICE)
+            assert len(gate.events) == 60
+            await refused(BOB)
+            assert gate.events[-1].facts["user"] == "bob"
+            gate.clock.tick(minutes=1)
+            await refused(CALLER_ALICE)
+            await refused(CALLER_ALICE)
+            assert [each.facts.get("left_out") for each in gate.events[-2:]] == ["440", None]
+            assert gate.sessions.refused == 503
+
+    go(body)
 
 
 def test_refusals_are_sentences(tmp_path: Path, go: Go) -> None:
