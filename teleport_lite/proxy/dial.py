@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import os
 import socket
+from typing import Any
 
 from teleport_lite.errors import Unavailable
 from teleport_lite.net.http import split_address
@@ -17,18 +18,48 @@ from teleport_lite.net.ssh_listen import KEEPALIVE
 
 # For the name, the connection and the greeting together.
 PATIENCE = 10.0
+# Names looked up at the same time. The loop has four threads for that (six without uvloop), and
+# one that is busy can not be stopped: nodes whose names nobody answers for must not take them all,
+# or the proxy does not find auth any more.
+LOOKUPS = 2
 _GREETING = b"SSH-"
 _CHUNK = 4096
 
 
-async def dial(address: str, *, patience: float = PATIENCE) -> tuple[socket.socket, bytes]:
+class Names:
+    """Finds the addresses of hosts, a few at a time."""
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(LOOKUPS)
+        self._tasks: set[asyncio.Task[list[Any]]] = set()
+
+    async def find(self, host: str, port: int) -> list[Any]:
+        """As socket.getaddrinfo. Who gives up frees the place only when the thread is free."""
+        if _is_number(host):
+            return await _look_up(host, port)
+        await self._slots.acquire()
+        task = asyncio.get_running_loop().create_task(_look_up(host, port), name=f"name {host}")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[list[Any]]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits for it any more
+
+
+async def dial(
+    address: str, *, patience: float = PATIENCE, names: Names | None = None
+) -> tuple[socket.socket, bytes]:
     """A connected socket, not blocking, and what the SSH server has said so far.
 
     Raises Unavailable with the cause. `address` is host:port; nothing else is ever dialled.
     """
     try:
         async with asyncio.timeout(patience):
-            return await _dial(address)
+            return await _dial(address, names or Names())
     except TimeoutError:
         raise Unavailable(f"{address} does not answer within {patience:g} s") from None
     except OSError as why:  # of the resolver
@@ -47,13 +78,25 @@ def forbidden(address: str) -> bool:
     return ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved
 
 
-async def _dial(address: str) -> tuple[socket.socket, bytes]:
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+async def _look_up(host: str, port: int) -> list[Any]:
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+async def _dial(address: str, names: Names) -> tuple[socket.socket, bytes]:
     loop = asyncio.get_running_loop()
     try:
         host, port = split_address(address)
         if not host or not 0 < port < 1 << 16:
             raise ValueError(port)
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await names.find(host, port)
     except ValueError as why:  # UnicodeError is one
         raise Unavailable(f"{address[:100]!a} is no address that can be dialled") from why
     last = Unavailable(f"{address} leads nowhere")

@@ -19,7 +19,7 @@ from teleport_lite.proto.reach import ReachRequest
 from teleport_lite.proto.resource import moment
 from teleport_lite.proto.stream import Knowledge, ProxyPlace, Route
 from teleport_lite.proxy.access import Caller, Judge
-from teleport_lite.proxy.dial import PATIENCE, dial
+from teleport_lite.proxy.dial import PATIENCE, Names, dial
 from teleport_lite.proxy.paused import paused
 from teleport_lite.proxy.routes import RouteTable
 
@@ -71,6 +71,7 @@ class Reach:
         self._routes, self._judge, self._tunnels = routes, judge, tunnels
         self._cluster, self._host_id, self._gone_since = cluster, host_id, gone_since
         self._proxies: dict[str, ProxyPlace] = {}
+        self._host_names = Names()
 
     def learn(self, known: Knowledge) -> None:
         self._proxies = {place.id: place for place in known.proxies}
@@ -116,7 +117,9 @@ class Reach:
         offline = route.state == Presence.OFFLINE
         try:
             sock, first = await dial(
-                route.address, patience=_PATIENCE_OFFLINE if offline else PATIENCE
+                route.address,
+                patience=_PATIENCE_OFFLINE if offline else PATIENCE,
+                names=self._host_names,
             )
         except Unavailable as why:
             seen = f", it was last seen {route.last_seen}" if route.last_seen else ""

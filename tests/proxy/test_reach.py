@@ -1,6 +1,7 @@
 """From a name to bytes, refused before anything is dialled; and nothing but SSH is ever reached."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, U
 from teleport_lite.model.lock import Target
 from teleport_lite.proto.reach import ReachRequest
 from teleport_lite.proto.stream import ProxyPlace, Route
-from teleport_lite.proxy.dial import dial, forbidden
+from teleport_lite.proxy.dial import Names, dial, forbidden
 from teleport_lite.proxy.reach import Reach
 from teleport_lite.proxy.routes import RouteTable
 from teleport_lite.testing.fakes import FakeClock
@@ -262,6 +263,32 @@ def test_addresses_where_no_node_may_be(address: str) -> None:
 @pytest.mark.parametrize("address", ["10.0.0.1", "192.168.1.1", "127.0.0.1", "::1", "2001:db8::1"])
 def test_addresses_where_nodes_are(address: str) -> None:
     assert not forbidden(address)
+
+
+def test_names_that_nobody_answers_for_do_not_take_all_threads() -> None:
+    """A lookup that was given up goes on in its thread, and auth may have a name as well."""
+
+    async def body() -> None:
+        asked: list[str] = []
+        answer = asyncio.Event()
+
+        async def slow(host: str, _port: int, **_: object) -> list[object]:
+            asked.append(host)
+            await answer.wait()
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        asyncio.get_running_loop().getaddrinfo = slow  # type: ignore[assignment]
+        names = Names()
+        for number in range(5):
+            with pytest.raises(Unavailable, match="does not answer"):
+                await dial(f"slow-{number}.example:22", patience=0.05, names=names)
+        assert asked == ["slow-0.example", "slow-1.example"]
+        answer.set()
+        with pytest.raises(Unavailable, match="not known"):
+            await dial("another.example:22", names=names)
+
+    with asyncio.Runner(loop_factory=LOOPS["asyncio"]) as runner:
+        runner.run(body())
 
 
 @pytest.mark.parametrize(
