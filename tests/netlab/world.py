@@ -69,7 +69,7 @@ class World:
     def __init__(self, root: Path, *, algorithm: str = "roundrobin", header: bool = False) -> None:
         self.root, self.lab = root, Lab()
         self._algorithm, self._header = algorithm, header
-        self.every_address_is_reached = True
+        self.tunnels_land = algorithm != "source"
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         (root / "bin").mkdir()
         shutil.copy(FILE, root / "bin" / "teleport-lite")
@@ -101,10 +101,6 @@ class World:
             for log in sorted(self.root.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}")
         self.lab.__exit__(kind, exc, trace)
-
-    def only_the_balancer(self) -> None:
-        self.lab.only_the_balancer()
-        self.every_address_is_reached = False
 
     # --- daemons
 
@@ -180,6 +176,23 @@ class World:
         eventually(
             lambda: self.tunnels() == wanted, seconds=60, what=f"every node at {', '.join(proxies)}"
         )
+
+    def wait_for_direct_tunnels(self, *proxies: str) -> None:
+        """Through the balancer or not, but not by way of another proxy."""
+        eventually(
+            lambda: all(self._relayed(node, proxies) == set() for node in NODES),
+            seconds=60,
+            what="no tunnel goes by way of another proxy",
+        )
+
+    def _relayed(self, node: str, proxies: Sequence[str]) -> set[str]:
+        """Proxies to which the tunnel of a node goes by way of another one, as it tells."""
+        told = re.findall(
+            r"tunnel to proxy (\S+) through [^\s,]+(, by way of)?",
+            (self.root / f"{node}.log").read_text(),
+        )
+        last = {self.host_name(proxy): bool(by_way) for proxy, by_way in told}
+        return {proxy for proxy in proxies if last[proxy]}
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.json("audit", "ls")
