@@ -53,7 +53,8 @@ def proxy_command(person: Person) -> str:
     )
     words = [*_home(), *program(), "proxy", "ssh", f"--proxy={person.through()}"]
     words += [f"--cluster={person.cluster}", who]
-    return shlex.join(words).replace("%", "%%") + " %r@%h:%p"
+    # Quoted: clients older than OpenSSH 9.6 hand any host name to the shell (CVE-2023-51385).
+    return shlex.join(words).replace("%", "%%") + " '%r@%h:%p'"
 
 
 def _home() -> list[str]:
