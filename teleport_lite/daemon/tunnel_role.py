@@ -162,14 +162,18 @@ class TunnelRole:
     async def _try(self, asked: Dial, attempt: Attempt) -> GoingAway | None:
         """None if there is a tunnel now, else what the proxy said. Raises Unavailable."""
         line = _Line(self, asked.proxy_id)
-        line.mux = await dial(
-            attempt.address,
-            self._direct if asked.better else self._context,
-            proxy_id=asked.proxy_id,
-            timeout=attempt.timeout,
-            owner=line,
-            heart=self._heart,
-        )
+        try:
+            line.mux = await dial(
+                attempt.address,
+                self._direct if asked.better else self._context,
+                proxy_id=asked.proxy_id,
+                timeout=attempt.timeout,
+                owner=line,
+                heart=self._heart,
+            )
+        except BaseException:  # in a busy loop it can be late, and the certificates through
+            self._coming.discard(line)
+            raise
         try:
             word = await line.greeted
         except Error as why:
@@ -181,6 +185,8 @@ class TunnelRole:
             self._coming.discard(line)
         if isinstance(word, GoingAway):
             return word
+        if not line.mux.alive:  # its end was told before its word was heard
+            raise Unavailable(f"{attempt.address}: it ended at once")
         self._use(line, asked, attempt, ascii(word.via)[1:-1])
         return None
 
@@ -225,6 +231,7 @@ class TunnelRole:
 
     def line_ended(self, line: "_Line", why: str) -> None:
         self._all.discard(line)
+        self._coming.discard(line)
         if self._lines.get(line.proxy_id) is line:
             del self._lines[line.proxy_id]
             # If another one is on its way, the proxy has it by now, and its word comes in a moment.

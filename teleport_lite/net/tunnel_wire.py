@@ -59,6 +59,7 @@ async def dial(
         async with asyncio.timeout(timeout):
             await asyncio.get_running_loop().create_connection(lambda: mux, host, port)
     except TimeoutError as why:
+        mux.die("it came too late")  # a busy loop may have connected it all the same
         raise Unavailable(f"{address}: no answer within {timeout:.0f} s") from why
     except OSError as why:
         # Of a refused connection asyncio has words of its own; those of DNS have no number > 0.

@@ -14,10 +14,14 @@ import uvloop
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.tunnels import BACKOFF, LOOKS, OWN_TIMEOUT, REMEMBER
 from teleport_lite.ambient import SystemClock
+from teleport_lite.daemon import tunnel_role
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.daemon.tunnel_role import TunnelRole
+from teleport_lite.errors import Unavailable
+from teleport_lite.net.mux import Mux
 from teleport_lite.net.mux_heart import Pace
 from teleport_lite.net.tls import server_context
+from teleport_lite.net.tunnel_wire import dial
 from teleport_lite.proto.stream import ProxyPlace
 from teleport_lite.proto.tunnel import GoingAway, Open
 from teleport_lite.testing.certs import PaperCluster
@@ -131,6 +135,37 @@ def test_a_proxy_that_comes_back_has_its_tunnel_again(
             await again.stop()
 
     run(work())
+
+
+@pytest.mark.parametrize("ends", ["given up by the dial", "over before its word is heard"])
+def test_a_dial_that_goes_wrong_late_does_not_hide_the_end_of_the_next_tunnel(
+    cluster: PaperCluster, web1: Identity, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """In a busy loop the certificates can be through before the dial knows that it is too late."""
+    dials: list[Mux] = []
+
+    async def slow(address: str, context: ssl.SSLContext, **more: Any) -> Mux:
+        mux = await dial(address, context, **more)
+        dials.append(mux)
+        if len(dials) == 1:
+            await until(lambda: mux.greeted)
+            mux.die("too late")
+            if ends == "given up by the dial":
+                raise Unavailable("too late")
+            await until(lambda: more["owner"].greeted.done())
+            await asyncio.sleep(0)
+        return mux
+
+    async def work() -> None:
+        monkeypatch.setattr(tunnel_role, "dial", slow)
+        there = await proxy(cluster)
+        async with started(agent(web1), there) as role:
+            await until(lambda: len(dials) == 2 and dials[1].greeted and role.held())
+            dials[1].die("lost")
+            await until(lambda: len(dials) == 3 and dials[2].greeted and role.held())
+            assert await talk(there, web1, b"again") == b"AGAIN"
+
+    asyncio.run(work())
 
 
 def test_a_proxy_added_later_is_found(cluster: PaperCluster, web1: Identity) -> None:
