@@ -6,10 +6,12 @@ for each source address and minute, however many connections there were.
 
 from dataclasses import dataclass
 
+from teleport_lite.model.source import source_of
+
 KIND, CODE = "session.relay", "TLP01I"
 MINUTE = 60.0
 # Sources counted by their own name in one minute. The rest share one entry.
-MOST = 1000
+MOST = 256
 OTHERS = "others"
 
 
@@ -28,8 +30,11 @@ class Meter:
         self.connections = self.up = self.down = 0  # ever since the start, for metrics
 
     def add(self, source: str, to: str, up: int, down: int) -> None:
-        """`to` says where it went: "auth" or the UUID of a proxy. `up` is towards there."""
-        key = (source, to)
+        """`to` says where it went: "auth" or the UUID of a proxy. `up` is towards there.
+
+        IPv6 addresses count by their /64: one customer has 2^64 of them to make rows with.
+        """
+        key = (source_of(source), to)
         if key not in self._sums and len(self._sums) >= MOST:
             key = (OTHERS, "")
         entry = self._sums.setdefault(key, _Sum())

@@ -40,10 +40,18 @@ def test_what_was_told_is_not_told_again_but_stays_in_the_total():
 def test_a_flood_of_sources_shares_one_entry():
     meter = Meter()
     for number in range(MOST + 50):
-        meter.add(f"2001:db8::{number:x}", "auth", 1, 1)
+        meter.add(f"198.18.{number >> 8}.{number & 255}", "auth", 1, 1)
     told = meter.take()
     assert len(told) == MOST + 1
     assert (told[-1]["addr.remote"], told[-1]["connections"]) == (OTHERS, "50")
+
+
+def test_the_addresses_of_one_ipv6_customer_are_one_source():
+    meter = Meter()
+    for number in range(500):
+        meter.add(f"2001:db8::{number:x}", "auth", 1, 1)
+    [told] = meter.take()
+    assert (told["addr.remote"], told["connections"]) == ("2001:db8::/64", "500")
 
 
 def test_auth_takes_such_an_event_from_a_host():
