@@ -21,6 +21,7 @@ from teleport_lite.proto.stream import ProxyPlace, Route, Routes
 from teleport_lite.proxy.meter import CODE, KIND
 from teleport_lite.testing.certs import PaperCluster
 from tests.daemon.proxies import TEXT, PaperAuth, ProxyServing
+from tests.net.middlebox import middlebox
 from tests.net.serving import LOOPS, trusting
 from tests.support import eventually, free_port
 from tests.tunnel_rig import agent as an_agent
@@ -180,6 +181,33 @@ def test_proxies_that_lead_to_each_other_pass_nothing_round(tmp_path, cluster, a
         with pytest.raises((OSError, Unavailable)):
             dial(proxy, TUNNEL, sni=proxy_name(third))
         assert other.role.meter.connections == 0
+
+
+def test_a_tunnel_that_was_passed_on_lands_when_the_balancer_turns(
+    tmp_path, cluster, auth, proxy, monkeypatch
+):
+    monkeypatch.setattr("teleport_lite.agent.tunnels.SPACING", (0.05, 0.1))
+    host = a_host(cluster)
+
+    async def work(other: ProxyServing) -> None:
+        async with middlebox(port_of(proxy, 0)) as box:
+            brings = an_agent(host, shared=[f"127.0.0.1:{box.port}"])
+            await brings.start()
+            brings.learn([ProxyPlace(id=other.identity.host_id)])
+            tunnels = other.role.ssh.tunnels
+            relayed = await until(lambda: brings.held() and tunnels.get(host.host_id))
+            await until(lambda: box.connections > 1, what="a look that goes astray")
+            assert proxy.role.passing.open == 1, "it was refused, not passed on"
+            box.target = port_of(other, 0)
+            await until(lambda: tunnels.get(host.host_id) not in (None, relayed))
+            await until(lambda: not proxy.role.passing.open)
+            await until(lambda: brings.counters.connected == 2)
+            assert brings.counters.lost == brings.counters.failed == 0
+            await brings.close()
+
+    with ProxyServing(tmp_path / "two", cluster, auth=auth.address) as other:
+        proxy.knows(proxy.place, other.place)
+        asyncio.run(work(other))
 
 
 def test_a_tunnel_for_a_proxy_that_nobody_knows_is_ended(proxy):

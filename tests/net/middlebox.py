@@ -39,9 +39,10 @@ class Middlebox:
     async def _pump(self, source: socket.socket, sink: socket.socket, generation: int) -> None:
         loop = asyncio.get_running_loop()
         with source, suppress(OSError):
-            while data := await loop.sock_recv(source, 65536):
-                if generation == self._generation:
-                    await loop.sock_sendall(sink, data)
+            with suppress(ConnectionResetError):
+                while data := await loop.sock_recv(source, 65536):
+                    if generation == self._generation:
+                        await loop.sock_sendall(sink, data)
             if generation == self._generation:
                 sink.shutdown(socket.SHUT_WR)
             else:
