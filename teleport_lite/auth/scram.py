@@ -126,14 +126,21 @@ class Talks:
         session = self._chance.token(16)
         with self._guard:
             self._expire()
-            full = len(self._open) >= MAX_TALKS or self._by_source[talk.source] >= MAX_OF_SOURCE
-            if full:
+            if self._by_source[talk.source] >= MAX_OF_SOURCE:
                 raise Unavailable(
                     f"too many {self._what}s at once", hint="try again in half a minute"
                 )
+            if len(self._open) >= MAX_TALKS:
+                self._make_room()
             self._open[session] = talk
             self._by_source[talk.source] += 1
         return session
+
+    def _make_room(self) -> None:
+        """Who holds the most talks loses the oldest: a few sources can not keep all others out."""
+        greediest = max(self._by_source, key=self._by_source.__getitem__)
+        session = next(each for each, talk in self._open.items() if talk.source == greediest)
+        self._left(self._open.pop(session))
 
     def _expire(self) -> None:
         oldest = self._clock.monotonic() - TALK_LIFE

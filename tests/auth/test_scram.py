@@ -73,17 +73,17 @@ def test_a_session_that_was_never_opened_is_not_there(session: str) -> None:
         talks().take(session)
 
 
-def test_there_are_only_so_many_talks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_holds_the_most_talks_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scram, "MAX_TALKS", 3)
-    clock = FakeClock()
-    open_talks = Talks(clock, FakeChance(), "join")
-    for _ in range(3):
-        open_talks.begin(a_first(), find, OURS)
-    with pytest.raises(Unavailable, match="too many joins at once") as full:
-        open_talks.begin(a_first(), find, OURS)
-    assert full.value.hint == "try again in half a minute"
-    clock.tick(seconds=TALK_LIFE + 0.1)
-    open_talks.begin(a_first(), find, OURS)
+    open_talks = talks()
+    honest, _ = open_talks.begin(a_first(), find, OURS, "192.0.2.1")
+    first, _ = open_talks.begin(a_first(), find, OURS, "192.0.2.66")
+    second, _ = open_talks.begin(a_first(), find, OURS, "192.0.2.66")
+    other, _ = open_talks.begin(a_first(), find, OURS, "192.0.2.2")
+    for session in (honest, second, other):
+        open_talks.take(session)
+    with pytest.raises(Denied, match="not finished in time"):
+        open_talks.take(first)
 
 
 def test_a_talk_that_is_over_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +122,9 @@ def test_one_source_cannot_take_all_the_room(monkeypatch: pytest.MonkeyPatch) ->
     open_talks = Talks(clock, FakeChance(), "login")
     session, _ = open_talks.begin(a_first(), find, OURS, "192.0.2.1")
     open_talks.begin(a_first(), find, OURS, "192.0.2.1")
-    with pytest.raises(Unavailable, match="too many logins at once"):
+    with pytest.raises(Unavailable, match="too many logins at once") as full:
         open_talks.begin(a_first(), find, OURS, "192.0.2.1")
+    assert full.value.hint == "try again in half a minute"
     open_talks.begin(a_first(), find, OURS, "192.0.2.2")
     open_talks.take(session)
     open_talks.begin(a_first(), find, OURS, "192.0.2.1")
