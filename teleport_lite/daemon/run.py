@@ -17,7 +17,7 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config
 from teleport_lite.daemon import logs
 from teleport_lite.daemon.health import STATUS
-from teleport_lite.daemon.heap import share_arenas
+from teleport_lite.daemon.heap import settle, share_arenas
 from teleport_lite.daemon.process import Process
 from teleport_lite.errors import Malformed
 from teleport_lite.model.host import Resource
@@ -110,6 +110,7 @@ async def _main(process: Process) -> int:
     try:
         await process.serve()
         diag = _diagnose(process)
+        settle()
         if config.pid_file:
             write_public(config.pid_file, f"{os.getpid()}\n".encode())
         notify("READY=1\nSTATUS=running")
