@@ -1,7 +1,8 @@
-"""Keep the heap of a process with many threads small, and the looks through it short."""
+"""Room for many: a heap that stays small, short looks through it, descriptors."""
 
 import ctypes
 import gc
+import resource
 
 # mallopt(3), <malloc.h>
 _M_ARENA_MAX = -8
@@ -21,6 +22,8 @@ def share_arenas() -> None:
 # scripts. An agent brings 130 to auth, so a thousand that come back at once were three looks at
 # everything, of 300 ms each, in which nobody was answered (benchmarks/storm.py).
 _YOUNG = 10_000
+# Linux' own limit for a process (fs.nr_open), and more than memory has room for.
+_DESCRIPTORS = 1 << 20
 
 
 def settle() -> None:
@@ -28,3 +31,13 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
+
+
+def raise_descriptors() -> None:
+    """As many as the system lets us have: shells have 1,024 by default, for programs that still
+    use select(2), and a proxy needs three for each host behind it. Call when the zygotes have
+    been started, whose shells keep what we were given."""
+    given, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
+    if given != resource.RLIM_INFINITY and given < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

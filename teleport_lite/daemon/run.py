@@ -17,7 +17,7 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config
 from teleport_lite.daemon import logs
 from teleport_lite.daemon.health import STATUS
-from teleport_lite.daemon.heap import settle, share_arenas
+from teleport_lite.daemon.heap import raise_descriptors, settle, share_arenas
 from teleport_lite.daemon.process import Process
 from teleport_lite.errors import Malformed
 from teleport_lite.model.host import Resource
@@ -49,6 +49,7 @@ def run(config: Config, guests: Guests, *, clock: Clock, chance: Chance) -> int:
         process.open_auth(roles)
     else:
         process.enlist(roles, pins)
+    raise_descriptors()
     return _loop(process)
 
 

@@ -106,6 +106,7 @@ class TunnelRole:
     async def close(self) -> None:
         """Tell the proxies, and end all streams."""
         tasks, self._tasks = list(self._tasks), set()
+        self._lines.clear()  # that they end now is no news
         for line in self._all:
             line.mux.say(Control(going_away=GoingAway(reason="the host stops")))
             line.mux.close("the host stops")

@@ -193,9 +193,10 @@ class Doorway:
         One that has not asked anything yet makes way, the oldest first: a host that joins needs
         milliseconds, who only holds the door waits for long.
         """
-        open_ = set(self._open_protocols())
-        if len(self._links) >= min(self._limits.connections, 2 * len(open_) + 64):
+        protocols = self._open_protocols()
+        if len(self._links) >= min(self._limits.connections, 2 * len(protocols) + 64):
             # Not with each accept: it has to look at every connection there is.
+            open_ = set(protocols)
             kept = [p for p, link in self._links.items() if link.transport is None or p in open_]
             self._links = {protocol: self._links[protocol] for protocol in kept}
         if len(self._links) < self._limits.connections:
