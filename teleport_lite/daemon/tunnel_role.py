@@ -76,6 +76,7 @@ class TunnelRole:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._told: list[str] = []
+        self._closing = False
         self.counters = Counters()
         self.renewed(identity)
 
@@ -106,7 +107,7 @@ class TunnelRole:
     async def close(self) -> None:
         """Tell the proxies, and end all streams."""
         tasks, self._tasks = list(self._tasks), set()
-        self._lines.clear()  # that they end now is no news
+        self._closing = True
         for line in self._all:
             line.mux.say(Control(going_away=GoingAway(reason="the host stops")))
             line.mux.close("the host stops")
@@ -242,7 +243,8 @@ class TunnelRole:
 
     def _lost(self, proxy_id: str, why: str) -> None:
         self.counters.lost += 1
-        log.warning("tunnel to proxy %s has ended: %s", proxy_id, why)
+        level = logging.DEBUG if self._closing else logging.WARNING
+        log.log(level, "tunnel to proxy %s has ended: %s", proxy_id, why)
         self._plan.lost(proxy_id, self._clock.monotonic())
         self._changed()
 
