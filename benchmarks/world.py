@@ -44,6 +44,7 @@ class World:
             **os.environ,
             "TELEPORT_LITE_CONFIG": str(root / "none.yaml"),
             "TELEPORT_LITE_ROOT": str(self.program),
+            "TELEPORT_HOME": str(root / "tsh"),
         }
         self.env.pop("PYTHONDONTWRITEBYTECODE", None)
         # The interpreter itself, not a version manager's shim around it: that costs 70 ms.

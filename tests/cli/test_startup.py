@@ -53,7 +53,7 @@ def modules(*argv: str, **environment: str) -> set[str]:
         capture_output=True,
         text=True,
         timeout=30,
-        env={**os.environ, **environment},
+        env={**os.environ, "TELEPORT_HOME": "/nonexistent", **environment},
     )
     assert done.returncode == 0, done.stderr[:2000]
     return set(done.stderr.split())
