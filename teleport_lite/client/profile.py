@@ -31,6 +31,8 @@ from teleport_lite.secret import Secret
 
 CURRENT = "current-profile"
 LOG_IN = "tsh login --proxy=HOST:3080 --user=NAME"
+# Beside the keys of users, which are called as they are.
+CAS = "cas"
 # A private key, a certificate with a hundred roles, the CAs of a cluster in rotation.
 _MAX_FILE = 64 * 1024
 
@@ -48,6 +50,11 @@ class Profile:
         # An IPv6 address is a name too: colons are safe in a file name.
         checked(HOST_NAME, self.proxy.replace(":", "0"), "proxy name", example="tele.example.com")
         checked(USER_NAME, self.user, "user name", example="alice")
+        if self.user == CAS:
+            raise Malformed(
+                f"a user called {CAS} can have no profile: that is where CAs are kept",
+                hint="tsh login --out=FILE, then tsh --identity=FILE",
+            )
         checked(CLUSTER_NAME, self.cluster, "cluster name", example="example.com")
 
 
@@ -84,11 +91,11 @@ class Files:
 
     @property
     def cas(self) -> Path:
-        return self.keys / "cas" / f"{self.profile.cluster}.pem"
+        return self.keys / CAS / f"{self.profile.cluster}.pem"
 
     @property
     def known_hosts(self) -> Path:
-        return self.keys / "cas" / f"{self.profile.cluster}.known_hosts"
+        return self.keys / CAS / f"{self.profile.cluster}.known_hosts"
 
     @property
     def all_known_hosts(self) -> Path:

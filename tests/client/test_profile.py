@@ -2,6 +2,7 @@
 
 import base64
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,11 @@ def test_a_broken_profile_names_its_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(Malformed, match=str(tmp_path / "p.yaml")):
         profile.current(tmp_path)
+
+
+def test_nobody_may_be_called_like_the_directory_of_cas() -> None:
+    with pytest.raises(Malformed, match="a user called cas can have no profile"):
+        replace(ALICE, user="cas")
 
 
 def test_a_profile_without_its_keys_is_not_found(tmp_path: Path) -> None:
