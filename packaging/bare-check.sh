@@ -52,6 +52,7 @@ trap 'rm -rf "$root"' EXIT
 say "a copy of it in $root"
 cp -a "$base/." "$root/"
 : >"$root/etc/machine-id" # or nspawn refuses
+[ -s "$root/etc/hosts" ] || echo '127.0.0.1 localhost' >"$root/etc/hosts" # as every installed system has
 mkdir -p "$root/usr/local/share/ca-certificates" "$root/etc/ssl/certs"
 cp -r /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates/"
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" 2>/dev/null || true
