@@ -107,4 +107,6 @@ class Browser:
     def _note(self, said: dict[str, Any]) -> None:
         if said.get("method") == "Log.entryAdded":
             entry = said["params"]["entry"]
+            if entry["level"] in ("verbose", "info"):
+                return  # like that a field had the focus before the page gave it
             self.complaints.append(f"{entry['level']}: {entry['text']} {entry.get('url', '')}")
