@@ -96,6 +96,7 @@ def test_a_header_in_single_bytes_is_one_header(behind: Serving, parrot: Parrot)
     assert parrot.asked[0][1].address == "203.0.113.7"
 
 
+RIGHT = signed()
 UNTRUE = {
     "a line of text": LINE,
     "nobody's": PLAIN,
@@ -107,7 +108,7 @@ UNTRUE = {
     "of a user": signed(CLUSTER.user(roles=("Proxy",))),
     "twice": signed() + signed(),
     "then another": signed() + LINE,
-    "cut short": signed()[:-1] + b"\xff",
+    "of one wrong bit": RIGHT[:-1] + bytes([RIGHT[-1] ^ 1]),
 }
 
 
