@@ -9,7 +9,15 @@ from teleport_lite.access.verdict import Allowed, Refused, Verdict
 from teleport_lite.model.labels import Labels, matches
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.names import LOGIN
-from teleport_lite.model.user import MAX_SESSION_TTL, Options, Role, Rule, User
+from teleport_lite.model.user import (
+    MAX_SESSION_TTL,
+    HostUserMode,
+    Options,
+    RecordMode,
+    Role,
+    Rule,
+    User,
+)
 
 
 def may_open_shell(
@@ -79,16 +87,52 @@ def logins_of(user: User, roles: Sequence[Role]) -> tuple[str, ...]:
 
 
 def merged_options(roles: Sequence[Role]) -> Options:
-    """Several roles at once: the shortest life, the strictest copy rule, any yes for the rest."""
+    """Several roles at once: the shortest life, the smallest limit, the strictest rule for copies
+    and recordings, any yes for the rest. `force_command` is that of `forced_command`, or none."""
     options = [role.options for role in roles] or [Options()]
+    forced = {each.force_command for each in options} - {""}
     return Options(
         max_session_ttl=min(each.max_session_ttl for each in options),
         port_forwarding=any(each.port_forwarding for each in options),
+        local_forwarding=any(each.port_forwarding and each.local_forwarding for each in options),
+        remote_forwarding=any(each.port_forwarding and each.remote_forwarding for each in options),
         forward_agent=any(each.forward_agent for each in options),
         x11_forwarding=any(each.x11_forwarding for each in options),
         file_copy=all(each.file_copy for each in options),
         pin_source_ip=any(each.pin_source_ip for each in options),
+        client_idle_timeout=min(
+            filter(None, (each.client_idle_timeout for each in options)), default=timedelta()
+        ),
+        disconnect_expired_cert=any(each.disconnect_expired_cert for each in options),
+        max_connections=min(filter(None, (each.max_connections for each in options)), default=0),
+        max_sessions=min(filter(None, (each.max_sessions for each in options)), default=0),
+        record_session=(
+            RecordMode.STRICT
+            if any(each.record_session is RecordMode.STRICT for each in options)
+            else RecordMode.BEST_EFFORT
+        ),
+        create_host_user_mode=_host_user_mode(options),
+        create_host_user_default_shell=next(
+            filter(None, (each.create_host_user_default_shell for each in options)), ""
+        ),
+        force_command=forced.pop() if len(forced) == 1 else "",
     )
+
+
+def forced_command(roles: Sequence[Role]) -> Verdict:
+    """Refused if two roles force different commands: nobody knows which of them was meant."""
+    forced = {role.options.force_command: role.name for role in roles if role.options.force_command}
+    if len(forced) > 1:
+        names = " and ".join(sorted(forced.values())[:2])
+        return Refused(f"roles {names} force different commands")
+    return Allowed(by=next(iter(forced.values()), "no role forces a command"))
+
+
+def _host_user_mode(options: Sequence[Options]) -> HostUserMode | None:
+    """Roles that do not say do not count; one that says off wins, then one that keeps."""
+    said = {each.create_host_user_mode for each in options}
+    order = (HostUserMode.OFF, HostUserMode.KEEP, HostUserMode.DROP)
+    return next((mode for mode in order if mode in said), None)
 
 
 def session_ttl(asked: timedelta, roles: Sequence[Role]) -> timedelta:

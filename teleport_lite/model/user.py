@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from teleport_lite.model.labels import LabelPatterns
 
@@ -39,16 +40,43 @@ class Condition:
     logins: tuple[str, ...] = ()  # may hold {{internal.logins}}
     node_labels: LabelPatterns = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    host_groups: tuple[str, ...] = ()  # of accounts that a node makes for its visitors
+    host_sudoers: tuple[str, ...] = ()  # their lines in sudoers(5), without the user in front
+
+
+class RecordMode(StrEnum):
+    """What happens to a session that cannot be recorded: it goes on, or it ends."""
+
+    BEST_EFFORT = "best_effort"
+    STRICT = "strict"
+
+
+class HostUserMode(StrEnum):
+    """Whether a node makes an account for a login that has none, and what becomes of it."""
+
+    OFF = "off"
+    KEEP = "keep"
+    DROP = "insecure-drop"  # deleted after the last session; its name may come to another person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     max_session_ttl: timedelta = MAX_SESSION_TTL
     port_forwarding: bool = True
+    local_forwarding: bool = True  # ssh -L, -D and -W; counts only with port_forwarding
+    remote_forwarding: bool = True  # ssh -R
     forward_agent: bool = False
     x11_forwarding: bool = False
     file_copy: bool = True
     pin_source_ip: bool = False
+    client_idle_timeout: timedelta = timedelta()  # nothing: for ever
+    disconnect_expired_cert: bool = False
+    max_connections: int = 0  # of one user to one host; 0: as many as the host takes
+    max_sessions: int = 0  # on one connection; 0: as many as the host takes
+    record_session: RecordMode = RecordMode.BEST_EFFORT
+    create_host_user_mode: HostUserMode | None = None  # None: this role does not say
+    create_host_user_default_shell: str = ""
+    force_command: str = ""  # runs in place of whatever the client asks for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,29 +4,19 @@ Every document has kind, version, metadata{name, ...} and spec. Readers are stri
 key is an error that names it, because a misspelt `deny` must not become "denies nothing".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 from teleport_lite.errors import Malformed
 from teleport_lite.model.authority import CaKeys
-from teleport_lite.model.duration import parse_duration, show_duration
 from teleport_lite.model.host import Host, Report, Resource, presence
 from teleport_lite.model.labels import check_labels, check_pattern
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.names import RESOURCE_NAME, USER_NAME, checked
 from teleport_lite.model.token import JoinToken
-from teleport_lite.model.user import Condition, Options, Role, Rule, User
-
-Doc = dict[str, Any]
-
-_OPTION_KEYS = {
-    "port_forwarding": "port_forwarding",
-    "forward_agent": "forward_agent",
-    "permit_x11_forwarding": "x11_forwarding",
-    "ssh_file_copy": "file_copy",
-    "pin_source_ip": "pin_source_ip",
-}
+from teleport_lite.model.user import Condition, Role, Rule, User
+from teleport_lite.proto.doc import Doc, known, mapping, texts
+from teleport_lite.proto.role_options import options_doc, read_options
 
 
 def moment(when: datetime | None) -> str | None:
@@ -52,15 +42,13 @@ def read_moment(text: object, what: str) -> datetime:
 
 
 def role_doc(role: Role) -> Doc:
-    options: Doc = {"max_session_ttl": show_duration(role.options.max_session_ttl)}
-    options |= {key: getattr(role.options, attr) for key, attr in _OPTION_KEYS.items()}
     labels = {"teleport.internal/resource-type": "preset"} if role.preset else {}
     return _doc(
         "role",
         "v7",
         {"name": role.name, "labels": labels},
         {
-            "options": options,
+            "options": options_doc(role.options),
             "allow": _condition_doc(role.allow),
             "deny": _condition_doc(role.deny),
         },
@@ -167,6 +155,9 @@ def _condition_doc(condition: Condition) -> Doc:
             {"resources": list(rule.resources), "verbs": list(rule.verbs)}
             for rule in condition.rules
         ]
+    for key in ("host_groups", "host_sudoers"):
+        if values := getattr(condition, key):
+            doc[key] = list(values)
     return doc
 
 
@@ -182,11 +173,11 @@ def kind_of(doc: object) -> str:
 
 def role_from_doc(doc: Doc) -> Role:
     name, spec = _opened(doc, "role", ("options", "allow", "deny"))
-    labels = _mapping(doc["metadata"].get("labels") or {}, "role.metadata.labels")
+    labels = mapping(doc["metadata"].get("labels") or {}, "role.metadata.labels")
     return Role(
         name=name,
         preset=labels.get("teleport.internal/resource-type") == "preset",
-        options=_options(spec.get("options") or {}),
+        options=read_options(spec.get("options") or {}),
         allow=_condition(spec.get("allow") or {}, f"role {name}: allow"),
         deny=_condition(spec.get("deny") or {}, f"role {name}: deny"),
     )
@@ -195,20 +186,20 @@ def role_from_doc(doc: Doc) -> Role:
 def user_from_doc(doc: Doc) -> User:
     name, spec = _opened(doc, "user", ("roles", "traits", "bot"))
     checked(USER_NAME, name, "user name", example="alice")
-    traits = _mapping(spec.get("traits") or {}, f"user {name}: traits")
+    traits = mapping(spec.get("traits") or {}, f"user {name}: traits")
     if not isinstance(spec.get("bot", False), bool):
         raise Malformed(f"user {name}: bot must be true or false")
     return User(
         name=name,
-        roles=_texts(spec.get("roles") or [], f"user {name}: roles"),
-        traits={key: _texts(value, f"user {name}: {key}") for key, value in traits.items()},
+        roles=texts(spec.get("roles") or [], f"user {name}: roles"),
+        traits={key: texts(value, f"user {name}: {key}") for key, value in traits.items()},
         bot=spec.get("bot") is True,
     )
 
 
 def lock_from_doc(doc: Doc) -> Lock:
     name, spec = _opened(doc, "lock", ("target", "message", "created_at", "created_by", "expires"))
-    target = _mapping(spec.get("target") or {}, "lock.spec.target")
+    target = mapping(spec.get("target") or {}, "lock.spec.target")
     if len(target) != 1:
         raise Malformed(f"lock {name}: target needs exactly one of {_targets()}")
     [(word, value)] = target.items()
@@ -234,10 +225,10 @@ def token_parts(doc: Doc) -> tuple[str, tuple[str, ...], str | None, dict[str, s
     if spec.get("join_method", "token") != "token":
         raise Malformed(f"token: join_method {spec['join_method']!a} is not supported, token is")
     expires = doc["metadata"].get("expires")
-    labels = _mapping(doc["metadata"].get("labels") or {}, "token.metadata.labels")
+    labels = mapping(doc["metadata"].get("labels") or {}, "token.metadata.labels")
     return (
         name,
-        _texts(spec.get("roles") or [], "token: roles"),
+        texts(spec.get("roles") or [], "token: roles"),
         None if expires is None else str(expires),
         check_labels({str(key): str(value) for key, value in labels.items()}),
         str(spec.get("bot_name") or ""),
@@ -249,9 +240,9 @@ def _targets() -> str:
 
 
 def _opened(doc: Doc, kind: str, allowed: Iterable[str]) -> tuple[str, Doc]:
-    _known(doc, ("kind", "version", "metadata", "spec", "status", "sub_kind"), kind)
-    meta = _mapping(doc.get("metadata") or {}, f"{kind}.metadata")
-    _known(
+    known(doc, ("kind", "version", "metadata", "spec", "status", "sub_kind"), kind)
+    meta = mapping(doc.get("metadata") or {}, f"{kind}.metadata")
+    known(
         meta,
         ("name", "labels", "description", "expires", "created", "revision", "namespace"),
         f"{kind}.metadata",
@@ -260,75 +251,34 @@ def _opened(doc: Doc, kind: str, allowed: Iterable[str]) -> tuple[str, Doc]:
     if not isinstance(name, str):
         raise Malformed(f"{kind} has no metadata.name")
     checked(RESOURCE_NAME, name, f"{kind} name", example="dev")
-    spec = _mapping(doc.get("spec") or {}, f"{kind}.spec")
-    _known(spec, tuple(allowed), f"{kind} {name}: spec")
+    spec = mapping(doc.get("spec") or {}, f"{kind}.spec")
+    known(spec, tuple(allowed), f"{kind} {name}: spec")
     return name, spec
 
 
 def _condition(raw: object, where: str) -> Condition:
-    block = _mapping(raw, where)
-    _known(block, ("logins", "node_labels", "rules"), where)
-    labels = _mapping(block.get("node_labels") or {}, f"{where}.node_labels")
+    block = mapping(raw, where)
+    known(block, ("logins", "node_labels", "rules", "host_groups", "host_sudoers"), where)
+    labels = mapping(block.get("node_labels") or {}, f"{where}.node_labels")
     rules = block.get("rules") or []
     if not isinstance(rules, list):
         raise Malformed(f"{where}.rules must be a list")
     return Condition(
-        logins=_texts(block.get("logins") or [], f"{where}.logins"),
+        logins=texts(block.get("logins") or [], f"{where}.logins"),
         node_labels={
-            key: tuple(map(check_pattern, _texts(value, f"{where}.node_labels.{key}")))
+            key: tuple(map(check_pattern, texts(value, f"{where}.node_labels.{key}")))
             for key, value in labels.items()
         },
         rules=tuple(_rule(rule, where) for rule in rules),
+        host_groups=texts(block.get("host_groups") or [], f"{where}.host_groups"),
+        host_sudoers=texts(block.get("host_sudoers") or [], f"{where}.host_sudoers"),
     )
 
 
 def _rule(raw: object, where: str) -> Rule:
-    block = _mapping(raw, f"{where}.rules")
-    _known(block, ("resources", "verbs"), f"{where}.rules")
+    block = mapping(raw, f"{where}.rules")
+    known(block, ("resources", "verbs"), f"{where}.rules")
     return Rule(
-        resources=_texts(block.get("resources") or [], f"{where}.rules.resources"),
-        verbs=_texts(block.get("verbs") or [], f"{where}.rules.verbs"),
+        resources=texts(block.get("resources") or [], f"{where}.rules.resources"),
+        verbs=texts(block.get("verbs") or [], f"{where}.rules.verbs"),
     )
-
-
-def _options(raw: object) -> Options:
-    block = _mapping(raw, "role.spec.options")
-    _known(block, ("max_session_ttl", *_OPTION_KEYS), "role.spec.options")
-    found: Doc = {}
-    for key, attr in _OPTION_KEYS.items():
-        if key in block:
-            if not isinstance(block[key], bool):
-                raise Malformed(f"role option {key} must be true or false")
-            found[attr] = block[key]
-    if "max_session_ttl" in block:
-        found["max_session_ttl"] = parse_duration(str(block["max_session_ttl"]), "max_session_ttl")
-        if not found["max_session_ttl"]:
-            raise Malformed("max_session_ttl must be longer than nothing, like 8h")
-    return Options(**found)
-
-
-def _known(block: Mapping[str, object], allowed: Iterable[str], where: str) -> None:
-    allowed = tuple(allowed)
-    for key in block:
-        if key not in allowed:
-            raise Malformed(
-                f"{where} has an unknown key {str(key)[:40]!a}, known are {_list(allowed)}"
-            )
-
-
-def _list(words: Iterable[str]) -> str:
-    return ", ".join(words)
-
-
-def _mapping(raw: object, where: str) -> Doc:
-    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
-        raise Malformed(f"{where} must be a mapping")
-    return raw
-
-
-def _texts(raw: object, where: str) -> tuple[str, ...]:
-    """A list of text; one text is a list of one."""
-    values = [raw] if isinstance(raw, str) else raw
-    if not isinstance(values, list | tuple) or not all(isinstance(v, str) and v for v in values):
-        raise Malformed(f"{where} must be a list of text")
-    return tuple(values)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teleport_lite.access.decide import (
+    forced_command,
     locked,
     logins_of,
     may_do,
@@ -18,7 +19,16 @@ from teleport_lite.access.decide import (
 from teleport_lite.access.presets import ACCESS, AUDITOR, EDITOR
 from teleport_lite.access.verdict import Allowed, Refused
 from teleport_lite.model.lock import Lock, Target
-from teleport_lite.model.user import MAX_SESSION_TTL, Condition, Options, Role, Rule, User
+from teleport_lite.model.user import (
+    MAX_SESSION_TTL,
+    Condition,
+    HostUserMode,
+    Options,
+    RecordMode,
+    Role,
+    Rule,
+    User,
+)
 from teleport_lite.testing.fakes import T0
 
 PROD, DEV = {"env": "prod"}, {"env": "dev"}
@@ -318,3 +328,51 @@ def test_a_shell_is_never_allowed_where_the_proxy_refuses(login, labels, roles) 
         for traits in (ALICE, None):
             assert isinstance(may_reach(roles, traits, labels), Allowed)
             assert isinstance(may_reach(roles, traits, labels, login), Allowed)
+
+
+def test_limits_of_several_roles_are_the_smallest_that_any_of_them_has() -> None:
+    merged = merged_options(
+        [
+            role("a", max_sessions=5, client_idle_timeout=timedelta(minutes=9)),
+            role("b", max_sessions=2, max_connections=7),
+            role("c", client_idle_timeout=timedelta(minutes=4)),
+        ]
+    )
+    assert (merged.max_sessions, merged.max_connections) == (2, 7)
+    assert merged.client_idle_timeout == timedelta(minutes=4)
+
+
+def test_one_role_that_wants_strict_recording_is_enough() -> None:
+    merged = merged_options([role("a"), role("b", record_session=RecordMode.STRICT)])
+    assert merged.record_session is RecordMode.STRICT
+
+
+@pytest.mark.parametrize(
+    ("modes", "expected"),
+    [
+        ((None, None), None),
+        ((None, HostUserMode.DROP), HostUserMode.DROP),
+        ((HostUserMode.KEEP, HostUserMode.DROP), HostUserMode.KEEP),
+        ((HostUserMode.OFF, HostUserMode.KEEP), HostUserMode.OFF),
+    ],
+)
+def test_accounts_are_made_unless_a_role_says_off(
+    modes: tuple[HostUserMode | None, ...], expected: HostUserMode | None
+) -> None:
+    roles = [role(str(at), create_host_user_mode=mode) for at, mode in enumerate(modes)]
+    assert merged_options(roles).create_host_user_mode is expected
+
+
+def test_forwarding_needs_both_switches_in_one_role() -> None:
+    merged = merged_options([role("a", port_forwarding=False), role("b", remote_forwarding=False)])
+    assert merged.local_forwarding
+    assert not merged.remote_forwarding
+
+
+def test_two_roles_that_force_different_commands_let_nobody_in() -> None:
+    same = [role("a", force_command="date"), role("b", force_command="date"), role("c")]
+    assert isinstance(forced_command(same), Allowed)
+    assert merged_options(same).force_command == "date"
+    verdict = forced_command([*same, role("d", force_command="id")])
+    assert isinstance(verdict, Refused)
+    assert "roles b and d force different commands" in verdict.reason
