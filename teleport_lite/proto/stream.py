@@ -48,6 +48,23 @@ class ProxyPlace(Message, frozen=True):
     ssh_public: list[str] = []  # host:port of the SSH jump host
 
 
+# Of one beat. A host with more open at once tells of the first ones.
+MAX_SESSIONS = 256
+
+
+class LiveSession(Message, frozen=True):
+    """An SSH session that is open on a node now."""
+
+    sid: str
+    user: str
+    login: str
+    started: float  # Unix seconds, by the host's clock
+    addr: str  # where the user comes from
+    command: str  # "" is a login shell
+    parties: list[str] = []  # users who have joined it
+    recorded: bool
+
+
 class Beat(Message, frozen=True):
     time: float  # the agent's clock, Unix seconds
     address: str = ""  # where its SSH service is reached; "" behind a tunnel
@@ -55,6 +72,7 @@ class Beat(Message, frozen=True):
     resources: list[Announced] = []
     tunnels: list[str] = []  # UUIDs of the proxies that hold a tunnel of this host
     proxy: ProxyPlace | None = None  # if this host is a proxy
+    sessions: list[LiveSession] = []  # that are open on this host, at most MAX_SESSIONS
 
 
 class BeatReply(Message, frozen=True):
