@@ -7,7 +7,6 @@ had signed; a worker that has been taken over can at most ask.
 
 import os
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -21,12 +20,12 @@ from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.net.ssh_line import Outcome
 from teleport_lite.node import worker as workers
-from teleport_lite.node.account import become, exists
-from teleport_lite.node.broker import Broker, Guest
-from teleport_lite.node.children import Children
-from teleport_lite.node.confine import adopt_orphans, no_terminal, secretive, worker_account
+from teleport_lite.node.account import exists
+from teleport_lite.node.confine import adopt_orphans, secretive, worker_account
+from teleport_lite.node.family import Family
 from teleport_lite.node.gate import Admitted, Gate, Welcome
-from teleport_lite.node.processes import fork_child, kill_descendants
+from teleport_lite.node.lodging import Lodging
+from teleport_lite.node.recorder import Recorder
 from teleport_lite.node.settings import Settings
 from teleport_lite.node.story import Story
 from teleport_lite.node.wire import (
@@ -80,12 +79,12 @@ class Monitor:
         self._story = self._new_story(connection)
         self._signer = connection.signer
         self._signer.set_timeout(_SIGNER_PATIENCE)
-        self._children = Children()
+        self._family = Family(self.TITLE)
+        self._lodging: Lodging | None = None
+        self._recorder = Recorder()
         self._deadline: float | None = time.monotonic() + settings.grace
         self._worker: Link | None = None
         self._broker: Link | None = None
-        self._pids: dict[str, int] = {}
-        self._statuses: dict[int, int] = {}
         self._session_id: bytes | None = None
         self._failures = 0
         self._no_account = self._late = self._lied = False
@@ -145,9 +144,11 @@ class Monitor:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._late = True
             return False
-        self._statuses |= self._children.ended()
+        self._family.look()
         if self._broker is not None and self._broker.fileno() in ready:
             self._hear_broker(self._broker)
+        for fd in ready.intersection(self._recorder.wants()):
+            self._recorder.ready(fd)
         worker = self._worker
         if worker is not None and worker.fileno() in ready and not self._hear_worker(worker):
             return False
@@ -158,9 +159,11 @@ class Monitor:
 
     def _wait(self) -> set[int]:
         poll = select.poll()
-        for end in (self._worker, self._broker, self._children):
+        for end in (self._worker, self._broker, self._family):
             if end is not None:
                 poll.register(end, select.POLLIN)
+        for fd in self._recorder.wants():
+            poll.register(fd, select.POLLIN)
         if self._story.heard:
             poll.register(self._story, select.POLLIN)
         timeout = None
@@ -192,9 +195,15 @@ class Monitor:
             link.close()
             self._broker = None  # the worker notices by itself and ends
             return
+        home = self._lodging
+        assert home is not None  # it came with the broker
         if said.started is not None:
             self._story.started(said.started)
+            home.started(said.started)
+            self._recorder.started(said.started)
         elif said.ended is not None:
+            self._recorder.ended(said.ended)
+            home.ended(said.ended)
             self._story.ended(said.ended, self._cut_reason)
 
     # --- signatures and logins
@@ -246,7 +255,15 @@ class Monitor:
 
     def _let_in(self, link: Link, welcome: Admitted) -> None:
         assert isinstance(welcome, Welcome)
-        for_worker = self._start_broker(welcome)
+        connection = self._connection
+        self._lodging = Lodging(
+            welcome,
+            host=self._host,
+            peer=connection.peer,
+            local=connection.local,
+            settings=self._settings,
+        )
+        self._broker, for_worker = self._lodging.open(self._family)
         self._is_in(welcome)
         link.send(Reply(ok=True), for_worker.fileno(), wait=False)
         for_worker.close()
@@ -284,7 +301,7 @@ class Monitor:
             secret=self._settings.data_dir / identity.FILE,
         )
         keep = (task.tcp.fileno(), theirs.fileno())
-        self._pids["worker"] = fork_child(f"{self.TITLE}-worker", lambda: self._work(task), keep)
+        self._family.start("worker", lambda: self._work(task), keep)
         theirs.close()
         self._worker = ours
 
@@ -294,47 +311,6 @@ class Monitor:
             return None
         return worker_account(self._settings.worker_accounts, self._settings.data_dir)
 
-    def _start_broker(self, welcome: Welcome) -> Link:
-        """The login user's process. Returns the worker's end of its line."""
-        for_worker, worker_side = Link.pair()
-        ours, monitor_side = Link.pair()
-
-        def body() -> None:
-            no_terminal()
-            os.umask(0o022)
-            become(welcome.account)
-            secretive()
-            Broker(
-                worker=worker_side,
-                monitor=monitor_side,
-                account=welcome.account,
-                guest=self._guest(welcome),
-                hang_up_time=self._settings.hang_up_time,
-            ).run()
-
-        keep = (worker_side.fileno(), monitor_side.fileno())
-        self._pids["broker"] = fork_child(f"{self.TITLE}-broker", body, keep)
-        worker_side.close()
-        monitor_side.close()
-        self._broker = ours
-        return for_worker
-
-    def _guest(self, welcome: Welcome) -> Guest:
-        (ip, port), (local_ip, local_port) = self._connection.peer, self._connection.local
-        env = {
-            "SSH_CLIENT": f"{ip} {port} {local_port}",
-            "SSH_CONNECTION": f"{ip} {port} {local_ip} {local_port}",
-            "SSH_TELEPORT_USER": welcome.visitor.user,
-            "SSH_TELEPORT_CLUSTER_NAME": self._host.cluster,
-            "SSH_TELEPORT_HOST_UUID": self._host.host_id,
-        }
-        return Guest(
-            extensions=welcome.visitor.extensions,
-            force_command=welcome.visitor.force_command,
-            file_copy=welcome.file_copy,
-            env=env,
-        )
-
     # --- the end
 
     def _finish(self) -> None:
@@ -342,21 +318,23 @@ class Monitor:
         if self._last_words:
             self._story.note(self._last_words)
         if self._welcome is None:
-            self._await("worker", 0.0 if self._late else _GOODBYE)
+            self._family.wait("worker", 0.0 if self._late else _GOODBYE)
             self._story.nobody_came_in(self._judge())
-        self._end("worker")
+        self._family.end("worker")
         if self._broker is not None:
             self._end_broker(self._broker)
-        self._end("broker")
+        self._family.end("broker")
         if self._cut_reason:
-            self._sweep()
+            self._family.sweep()
             self._story.note(f"cut off: {self._cut_reason}")
+        self._recorder.close()
+        if self._lodging is not None:
+            self._lodging.close()
         self._story.ended_all(self._cut_reason or "the connection was lost")
 
     def _judge(self) -> Outcome:
         """How a connection ended on which nobody logged in."""
-        status = self._statuses.get(self._pids.get("worker", 0), 0)
-        if status or self._lied:
+        if self._family.status("worker") or self._lied:
             return Outcome.CRASH
         if self._no_account:
             return Outcome.INVALID_USER
@@ -373,28 +351,3 @@ class Monitor:
         while self._broker is not None and (left := deadline - time.monotonic()) > 0:
             if select.select([link], [], [], left)[0]:
                 self._hear_broker(link)
-
-    def _await(self, who: str, seconds: float) -> bool:
-        """Has `who` ended within that time?"""
-        deadline = time.monotonic() + seconds
-        while True:
-            self._statuses |= self._children.ended()
-            left = deadline - time.monotonic()
-            if who not in self._pids or self._pids[who] in self._statuses:
-                return True
-            if left <= 0:
-                return False
-            select.select([self._children], [], [], left)
-
-    def _end(self, who: str) -> None:
-        if not self._await(who, 0.0):
-            os.kill(self._pids[who], signal.SIGKILL)
-            self._await(who, _GOODBYE)
-
-    def _sweep(self) -> None:
-        """Whatever the visitor has left running, daemons included. With root's hand, since the
-        broker may have been stopped by the user it belongs to."""
-        deadline = time.monotonic() + _GOODBYE
-        while kill_descendants() and time.monotonic() < deadline:
-            select.select([self._children], [], [], 0.05)
-            self._children.ended()
