@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Figures as ratios to a named peer, measured in the same run.
 
-    .venv/bin/python -m benchmarks.bench [ROW ...] [--rounds N] [--json FILE]
+    .venv/bin/python -m benchmarks.bench [ROW ...] [--rounds N] [--json FILE] [--checkout]
 
 Machines are shared and noisy, so absolute times mean little: every row alternates between us
 and its peer and prints the median of the ratios of neighbouring rounds, with their spread.
@@ -19,7 +19,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import joins, memory, passthrough, ssh, startup, storm, through, tunnels
+from benchmarks import (
+    joins,
+    memory,
+    passthrough,
+    ssh,
+    ssh_bulk,
+    ssh_echo,
+    ssh_idle,
+    startup,
+    storm,
+    through,
+    tunnels,
+)
 from benchmarks.world import World
 
 Row = Callable[[World, int], "list[Figure]"]
@@ -66,6 +78,10 @@ ROWS: dict[str, Row] = {
     "size": lambda w, _: startup.size(w, figure),
     "memory": lambda w, _: memory.rows(w, figure),  # idle, so before the rest
     "ssh": lambda w, n: ssh.rows(w, n, figure),
+    "ssh-idle": lambda w, _: ssh_idle.rows(w, figure),
+    "ssh-bulk": lambda w, n: ssh_bulk.rows(w, n, figure),
+    "ssh-files": lambda w, n: ssh_bulk.files(w, n, figure),
+    "ssh-echo": lambda w, n: ssh_echo.rows(w, n, figure),
     "joins": lambda w, n: joins.rows(w, n, figure),
     "through": lambda w, n: through.rows(w, n, figure),
     "passthrough": lambda w, n: passthrough.rows(w, n, figure),
@@ -93,6 +109,9 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)}; all if none is given")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--checkout", action="store_true", help="the working tree, not the built file"
+    )
     asked = parser.parse_args()
     for name in asked.rows:
         if name not in ROWS:
@@ -101,7 +120,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # thousands of tunnels
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="tl-bench-") as root, contextlib.ExitStack() as stack:
-        world = stack.enter_context(World(Path(root)))
+        world = stack.enter_context(World(Path(root), asked.checkout))
         for name in asked.rows or ROWS:
             print(f"measuring {name} ...", file=sys.stderr, flush=True)
             figures += ROWS[name](world, asked.rounds)

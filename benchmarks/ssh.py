@@ -5,38 +5,26 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks import ssh_peer
 from benchmarks.world import World
 
 AT_ONCE = 10
 
 
 def rows(world: World, rounds: int, figure: Callable[..., Any]) -> list[Any]:
-    serial: dict[str, list[float]] = {"node": [], "sshd": []}
-    together: dict[str, list[float]] = {"node": [], "sshd": []}
-    for where in ("node", "sshd"):
+    ssh_peer.start(world)
+    for where in ssh_peer.SERVERS:
         _one(world.ssh(where, "true"))  # first use of caches is nobody's merit
-    for _ in range(rounds):
-        for where in ("node", "sshd"):
-            serial[where].append(_one(world.ssh(where, "true")))
-    for _ in range(max(3, rounds // 3)):
-        for where in ("node", "sshd"):
-            together[where].append(_many(world.ssh(where, "true")))
+    serial = ssh_peer.in_turn(rounds, lambda where: _one(world.ssh(where, "true")))
+    few = max(3, rounds // 3)
+    together = ssh_peer.in_turn(few, lambda where: _many(world.ssh(where, "true")))
+    budgets = ("0.5", "")
     return [
-        figure(
-            "ssh node true, one after the other",
-            "OpenSSH sshd, same client",
-            serial["node"],
-            serial["sshd"],
-            unit="ms",
-            budget="0.5",
+        *ssh_peer.compared(
+            "ssh node true, one after the other", serial, figure, unit="ms", budgets=budgets
         ),
-        figure(
-            f"ssh node true, {AT_ONCE} at once",
-            "OpenSSH sshd, same client",
-            together["node"],
-            together["sshd"],
-            unit="ms",
-            budget="0.5",
+        *ssh_peer.compared(
+            f"ssh node true, {AT_ONCE} at once", together, figure, unit="ms", budgets=budgets
         ),
     ]
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-PYZ = Path(__file__).parent.parent / "dist" / "teleport-lite.pyz"
+REPO = Path(__file__).parent.parent
+PYZ = REPO / "dist" / "teleport-lite.pyz"
+SCRIPTS = Path(sys.executable).parent
 CLUSTER = "bench.example.com"
 
 
@@ -35,8 +37,9 @@ def wait_for_port(port: int, seconds: float = 20) -> None:
 class World:
     """Started once for all rows. Everything lives under `root` and ends with the context."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, checkout: bool = False) -> None:
+        """`checkout`: what is in the working tree, rather than the file built from it."""
+        self.root, self.checkout = root, checkout
         self.program = root / "program"
         self.bin = root / "bin"
         self.bin.mkdir()
@@ -51,13 +54,14 @@ class World:
         self.python = os.path.realpath(sys.executable)
         self.env["TELEPORT_LITE_PYTHON"] = self.python
         for name in ("teleport-lite", "tctl", "tsh", "tbot"):
-            (self.bin / name).symlink_to(PYZ)
+            (self.bin / name).symlink_to(SCRIPTS / name if checkout else PYZ)
         self._running: list[subprocess.Popen[bytes]] = []
         self._made_account = ""
         self.auth_port, self.node_port, self.sshd_port = free_port(), free_port(), free_port()
+        self.ports = {"node": self.node_port, "sshd": self.sshd_port}
 
     def __enter__(self) -> Self:
-        if not PYZ.exists():
+        if not self.checkout and not PYZ.exists():
             raise SystemExit("dist/teleport-lite.pyz is missing: python3 packaging/build.py")
         subprocess.run([self.bin / "teleport-lite", "--version"], env=self.env, check=True)
         self._write_configs()
@@ -92,20 +96,20 @@ class World:
         ).stdout
 
     def daemon(self, *words: str) -> "subprocess.Popen[bytes]":
-        with (self.root / "daemons.log").open("ab") as log:
+        return self.run([str(self.bin / "teleport-lite"), *words], "daemons.log")
+
+    def run(self, command: Sequence[str], log_name: str) -> "subprocess.Popen[bytes]":
+        """A process that ends with the world."""
+        with (self.root / log_name).open("ab") as log:
             process = subprocess.Popen(
-                [str(self.bin / "teleport-lite"), *words],
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                command, cwd=REPO, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._running.append(process)
         return process
 
     def ssh(self, where: str, *words: str) -> Sequence[str]:
-        """The same client with the same options for both servers; "node" or "sshd"."""
-        port = self.node_port if where == "node" else self.sshd_port
+        """The same client with the same options for every server, by their names in `ports`."""
+        port = self.ports[where]
         # fmt: off
         return [
             "ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
@@ -146,8 +150,8 @@ ssh_service: {{listen_addr: "127.0.0.1:{self.node_port}"}}
             return subprocess.check_output(["id", "-un"], text=True).strip()
         name = f"tlbench{os.getpid()}"
         # "*" is no password; "!", the default, is a locked account, which sshd refuses.
-        words = ["useradd", "--no-create-home", "--shell", "/bin/sh", "--password", "*", name]
-        subprocess.run(words, check=True)
+        words = ["useradd", "--no-create-home", "--home-dir", "/", "--shell", "/bin/sh"]
+        subprocess.run([*words, "--password", "*", name], check=True)
         self._made_account = name
         return name
 
@@ -179,13 +183,9 @@ PermitRootLogin yes
 PasswordAuthentication no
 StrictModes no
 MaxStartups 100
+Subsystem sftp /usr/lib/openssh/sftp-server
 """
         )
         Path("/run/sshd").mkdir(exist_ok=True)
-        with (self.root / "sshd.log").open("ab") as log:
-            process = subprocess.Popen(
-                ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)], stdout=log, stderr=log
-            )
-        self._running.append(process)
-        self.sshd = process
+        self.sshd = self.run(["/usr/sbin/sshd", "-D", "-e", "-f", str(config)], "sshd.log")
         wait_for_port(self.sshd_port)
