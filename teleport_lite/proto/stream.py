@@ -61,8 +61,8 @@ class LiveSession(Message, frozen=True):
     started: float  # Unix seconds, by the host's clock
     addr: str  # where the user comes from
     command: str  # "" is a login shell
+    recorded: bool = False
     parties: list[str] = []  # users who have joined it
-    recorded: bool
 
 
 class Beat(Message, frozen=True):
