@@ -14,6 +14,7 @@ _CONFIG = (
     "resource",
     "auth",
     "status",
+    "session",
 )
 
 ACCESS = Role(

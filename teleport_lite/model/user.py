@@ -33,6 +33,23 @@ class Rule:
     verbs: tuple[str, ...]
 
 
+class JoinMode(StrEnum):
+    """What somebody who joins a session may do there."""
+
+    OBSERVER = "observer"  # look
+    PEER = "peer"  # type, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRule:
+    """Sessions of users who have one of `roles` may be joined in one of `modes`. "*" is any."""
+
+    name: str
+    roles: tuple[str, ...]
+    kinds: tuple[str, ...]  # "ssh"
+    modes: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One side of a role: what it allows, or what it denies."""
@@ -42,6 +59,7 @@ class Condition:
     rules: tuple[Rule, ...] = ()
     host_groups: tuple[str, ...] = ()  # of accounts that a node makes for its visitors
     host_sudoers: tuple[str, ...] = ()  # their lines in sudoers(5), without the user in front
+    join_sessions: tuple[JoinRule, ...] = ()
 
 
 class RecordMode(StrEnum):

@@ -16,6 +16,7 @@ from teleport_lite.model.names import RESOURCE_NAME, USER_NAME, checked
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.user import Condition, Role, Rule, User
 from teleport_lite.proto.doc import Doc, known, mapping, texts
+from teleport_lite.proto.join_rules import join_rule_doc, read_join_rules
 from teleport_lite.proto.role_options import options_doc, read_options
 
 
@@ -155,6 +156,8 @@ def _condition_doc(condition: Condition) -> Doc:
             {"resources": list(rule.resources), "verbs": list(rule.verbs)}
             for rule in condition.rules
         ]
+    if condition.join_sessions:
+        doc["join_sessions"] = [join_rule_doc(rule) for rule in condition.join_sessions]
     for key in ("host_groups", "host_sudoers"):
         if values := getattr(condition, key):
             doc[key] = list(values)
@@ -256,9 +259,19 @@ def _opened(doc: Doc, kind: str, allowed: Iterable[str]) -> tuple[str, Doc]:
     return name, spec
 
 
+_CONDITION_KEYS = (
+    "logins",
+    "node_labels",
+    "rules",
+    "host_groups",
+    "host_sudoers",
+    "join_sessions",
+)
+
+
 def _condition(raw: object, where: str) -> Condition:
     block = mapping(raw, where)
-    known(block, ("logins", "node_labels", "rules", "host_groups", "host_sudoers"), where)
+    known(block, _CONDITION_KEYS, where)
     labels = mapping(block.get("node_labels") or {}, f"{where}.node_labels")
     rules = block.get("rules") or []
     if not isinstance(rules, list):
@@ -272,6 +285,7 @@ def _condition(raw: object, where: str) -> Condition:
         rules=tuple(_rule(rule, where) for rule in rules),
         host_groups=texts(block.get("host_groups") or [], f"{where}.host_groups"),
         host_sudoers=texts(block.get("host_sudoers") or [], f"{where}.host_sudoers"),
+        join_sessions=read_join_rules(block.get("join_sessions") or [], f"{where}.join_sessions"),
     )
 
 
