@@ -13,6 +13,7 @@ from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.password import Password
+from teleport_lite.model.recording import Recording
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.user import Role, User
 from teleport_lite.secret import Secret
@@ -83,6 +84,10 @@ DELETE FROM login_sources WHERE user = :user AND source NOT IN (
     SELECT source FROM login_sources WHERE user = :user
     ORDER BY last_at DESC, source DESC LIMIT :kept
 )
+"""
+_ADD_RECORDING = """
+INSERT INTO recordings (sid, user, started_at, stored_at, stored, document)
+VALUES (:sid, :user, :started_at, :stored_at, :stored, :document) ON CONFLICT DO NOTHING
 """
 _SWEEP_TOKENS = """
 DELETE FROM tokens WHERE expires_at IS NOT NULL
@@ -212,6 +217,20 @@ class SqliteTx:
 
     def remove_lock(self, lock_id: str) -> bool:
         return self._did("DELETE FROM locks WHERE id = ?", (lock_id,))
+
+    def add_recording(self, recording: Recording) -> bool:
+        row = {
+            "sid": recording.sid,
+            "user": recording.user,
+            "started_at": micros(recording.started),
+            "stored_at": micros(recording.stored_at),
+            "stored": recording.stored,
+            "document": to_text(recording),
+        }
+        return self._did(_ADD_RECORDING, row)
+
+    def remove_recording(self, sid: str) -> bool:
+        return self._did("DELETE FROM recordings WHERE sid = ?", (sid,))
 
     def add_ca(self, keys: CaKeys) -> bool:
         names = ("ssh_private", "tls_private", "jwt_private")

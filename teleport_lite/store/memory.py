@@ -18,6 +18,7 @@ from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.password import Password
+from teleport_lite.model.recording import Recording
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.user import Role, User
 from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Sealer
@@ -45,6 +46,7 @@ class _Tables:
     sources: dict[str, dict[str, datetime]] = field(default_factory=dict)  # by user
     roles: dict[str, Role] = field(default_factory=dict)
     locks: dict[str, Lock] = field(default_factory=dict)
+    recordings: dict[str, Recording] = field(default_factory=dict)
     cas: dict[tuple[CaType, str], CaKeys] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     trail: list[tuple[bytes, str]] = field(default_factory=list)  # canonical line, hash
@@ -158,6 +160,12 @@ class MemoryTx:
 
     def remove_lock(self, lock_id: str) -> bool:
         return self._draft.locks.pop(lock_id, None) is not None
+
+    def add_recording(self, recording: Recording) -> bool:
+        return _add(self._draft.recordings, recording.sid, recording)
+
+    def remove_recording(self, sid: str) -> bool:
+        return self._draft.recordings.pop(sid, None) is not None
 
     def add_ca(self, keys: CaKeys) -> bool:
         return _add(self._draft.cas, (keys.type, keys.id), keys)
@@ -291,6 +299,36 @@ class MemoryStore:
 
     def locks(self) -> list[Lock]:
         return sorted(self._tables.locks.values(), key=lambda lock: lock.id)
+
+    def recording(self, sid: str) -> Recording | None:
+        return self._tables.recordings.get(sid)
+
+    def recordings(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        user: str = "",
+        before: Recording | None = None,
+        limit: int = 1000,
+    ) -> list[Recording]:
+        found = [
+            each
+            for each in self._tables.recordings.values()
+            if (since is None or since <= each.started)
+            and (until is None or each.started < until)
+            and user in ("", each.user)
+            and (before is None or (each.started, each.sid) < (before.started, before.sid))
+        ]
+        found.sort(key=lambda each: (each.started, each.sid), reverse=True)
+        return found[: max(limit, 0)]
+
+    def old_recordings(self, stored_before: datetime, *, limit: int = 1000) -> list[Recording]:
+        found = [x for x in self._tables.recordings.values() if x.stored_at < stored_before]
+        return sorted(found, key=lambda each: (each.stored_at, each.sid))[: max(limit, 0)]
+
+    def recordings_size(self) -> int:
+        return sum(each.stored for each in self._tables.recordings.values())
 
     def cas(self, type: CaType | None = None) -> list[CaKeys]:
         order = list(CaType)

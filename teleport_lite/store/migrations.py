@@ -101,7 +101,21 @@ _PASSWORDS = (
     ) WITHOUT ROWID""",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _PASSWORDS)
+# The recordings themselves are files. They stay when their user or host goes.
+_RECORDINGS = (
+    """CREATE TABLE recordings (
+        sid TEXT PRIMARY KEY NOT NULL,
+        user TEXT NOT NULL,
+        started_at INTEGER NOT NULL,
+        stored_at INTEGER NOT NULL,
+        stored INTEGER NOT NULL,
+        document TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX recordings_by_start ON recordings (started_at, sid)",
+    "CREATE INDEX recordings_by_age ON recordings (stored_at, sid)",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _PASSWORDS, _RECORDINGS)
 
 
 def check_version(

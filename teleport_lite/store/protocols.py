@@ -14,6 +14,7 @@ from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.password import Password
+from teleport_lite.model.recording import Recording
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.user import Role, User
 
@@ -84,6 +85,11 @@ class Tx(Protocol):
     def put_lock(self, lock: Lock) -> None: ...
     def remove_lock(self, lock_id: str) -> bool: ...
 
+    def add_recording(self, recording: Recording) -> bool:
+        """False if one of the same session is there."""
+
+    def remove_recording(self, sid: str) -> bool: ...
+
     def add_ca(self, keys: CaKeys) -> bool:
         """False if one with the same type and id exists."""
 
@@ -137,6 +143,26 @@ class Store(Protocol):
     def role(self, name: str) -> Role | None: ...
     def roles(self) -> list[Role]: ...
     def locks(self) -> list[Lock]: ...
+    def recording(self, sid: str) -> Recording | None: ...
+
+    def recordings(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        user: str = "",
+        before: Recording | None = None,
+        limit: int = 1000,
+    ) -> list[Recording]:
+        """Those that started in `since` <= ... < `until`, the latest first; of one user if named.
+        `before` is the last of the page before."""
+
+    def old_recordings(self, stored_before: datetime, *, limit: int = 1000) -> list[Recording]:
+        """Those that were stored earlier, the oldest first."""
+
+    def recordings_size(self) -> int:
+        """Bytes that all of them take on the disk."""
+
     def cas(self, type: CaType | None = None) -> list[CaKeys]: ...
     def meta(self, key: str) -> str | None: ...
 

@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.password import Password
+from teleport_lite.model.recording import Recording
 from teleport_lite.model.token import JoinToken, Verifier
 from teleport_lite.model.user import Role, User
 from teleport_lite.secret import Secret
@@ -32,7 +34,7 @@ from teleport_lite.store.changes import (
     password_purpose,
     token_purpose,
 )
-from teleport_lite.store.documents import from_text, moment, noun
+from teleport_lite.store.documents import from_text, micros, moment, noun
 from teleport_lite.store.migrations import NEVER, check_version, migrate
 from teleport_lite.store.protocols import Sealer
 from teleport_lite.store.writer import Writer
@@ -49,6 +51,7 @@ _HOSTS = (
     "SELECT hosts.document, reports.document FROM hosts "
     "LEFT JOIN reports ON reports.host_id = hosts.id"
 )
+_RECORDINGS = "SELECT document FROM recordings"
 _INVITES = "SELECT name, document, sealed FROM invites"
 
 
@@ -179,6 +182,36 @@ class SqliteStore:
     def locks(self) -> list[Lock]:
         return self._all(_lock, "SELECT document FROM locks ORDER BY id")
 
+    def recording(self, sid: str) -> Recording | None:
+        return self._one(_recording, f"{_RECORDINGS} WHERE sid = ?", sid)
+
+    def recordings(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        user: str = "",
+        before: Recording | None = None,
+        limit: int = 1000,
+    ) -> list[Recording]:
+        # One comparison of pairs, which the index on both serves.
+        low = (-NEVER if since is None else micros(since), "")
+        high = (NEVER if until is None else micros(until), "")
+        if before is not None:
+            high = min(high, (micros(before.started), before.sid))
+        statement = (
+            f"{_RECORDINGS} WHERE (started_at, sid) >= (?, ?) AND (started_at, sid) < (?, ?) "
+            "AND ? IN ('', user) ORDER BY started_at DESC, sid DESC LIMIT ?"
+        )
+        return self._all(_recording, statement, *low, *high, user, _bounded(limit))
+
+    def old_recordings(self, stored_before: datetime, *, limit: int = 1000) -> list[Recording]:
+        statement = f"{_RECORDINGS} WHERE stored_at < ? ORDER BY stored_at, sid LIMIT ?"
+        return self._all(_recording, statement, micros(stored_before), _bounded(limit))
+
+    def recordings_size(self) -> int:
+        return self._one(_number, "SELECT coalesce(sum(stored), 0) FROM recordings") or 0
+
     def cas(self, type: CaType | None = None) -> list[CaKeys]:
         order = list(CaType)
         found = self._all(self._ca, "SELECT type, id, document, sealed FROM cas")
@@ -190,7 +223,7 @@ class SqliteStore:
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
         statement = "SELECT seq, line FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-        return self._all(_event, statement, min(after, NEVER), min(max(limit, 0), NEVER))
+        return self._all(_event, statement, min(after, NEVER), _bounded(limit))
 
     def verify_trail(self) -> tuple[int, int | None]:
         with _explained(self._where, "read"), self._reader() as db:
@@ -307,6 +340,18 @@ def _role(row: Any) -> Role:
 
 def _lock(row: Any) -> Lock:
     return from_text(Lock, row[0])
+
+
+def _recording(row: Any) -> Recording:
+    return from_text(Recording, row[0])
+
+
+def _number(row: Any) -> int:
+    return int(row[0])
+
+
+def _bounded(limit: int) -> int:
+    return min(max(limit, 0), NEVER)
 
 
 def _event(row: Any) -> tuple[int, Event]:

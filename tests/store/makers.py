@@ -13,6 +13,7 @@ from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host
 from teleport_lite.model.invite import Invite, InviteKind
 from teleport_lite.model.password import Password
+from teleport_lite.model.recording import Recording
 from teleport_lite.model.token import JoinToken, Verifier
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.secret import Secret
@@ -67,6 +68,10 @@ def an_invite(name: str = "i1", user: str = "alice", **changes: Any) -> Invite:
 
 def a_password(user: str = "alice", **changes: Any) -> Password:
     return dataclasses.replace(filled(Password), user=user, **changes)
+
+
+def a_recording(sid: str = "s1", **changes: Any) -> Recording:
+    return dataclasses.replace(filled(Recording), sid=sid, **changes)
 
 
 def a_host(host_id: str = "h1", **changes: Any) -> Host:

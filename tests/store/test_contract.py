@@ -13,6 +13,7 @@ from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.password import Password
+from teleport_lite.model.recording import Recording
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.user import Role, User
 from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Store
@@ -22,6 +23,7 @@ from tests.store.makers import (
     T0,
     a_host,
     a_password,
+    a_recording,
     a_token,
     an_event,
     an_invite,
@@ -766,3 +768,83 @@ def test_numbers_have_no_gaps_however_many_write_and_fail_at_once(store: Store) 
     kept = 8 * len([number for number in range(20) if number % 3])
     assert [seq for seq, _ in store.events()] == list(range(1, kept + 1))
     assert store.verify_trail() == (kept, None)
+
+
+# Recordings
+
+
+def record(store: Store, *sids: str, **changes: object) -> None:
+    for sid in sids:
+        assert store.write(lambda tx, sid=sid: tx.add_recording(a_recording(sid, **changes)))
+
+
+def test_a_recording_comes_back_as_it_went_in_once(store: Store) -> None:
+    recording = filled(Recording)
+    assert store.write(lambda tx: tx.add_recording(recording))
+    assert not store.write(lambda tx: tx.add_recording(replace(recording, user="mallory")))
+    assert store.recording(recording.sid) == recording
+    assert store.recordings() == [recording]
+    assert store.recording("nosuch") is None
+
+
+def test_a_removed_recording_is_gone(store: Store) -> None:
+    record(store, "s1")
+    assert store.write(lambda tx: tx.remove_recording("s1"))
+    assert not store.write(lambda tx: tx.remove_recording("s1"))
+    assert store.recording("s1") is None
+    assert store.recordings() == []
+
+
+def test_a_recording_stays_when_its_user_goes(store: Store) -> None:
+    store.write(lambda tx: tx.add_user(User(name="alice", roles=())))
+    record(store, "s1", user="alice")
+    store.write(lambda tx: tx.remove_user("alice"))
+    assert store.recording("s1") == a_recording("s1", user="alice")
+
+
+def test_recordings_are_listed_from_the_latest_on(store: Store) -> None:
+    for sid, minute in (("a", 1), ("c", 3), ("b", 2), ("d", 2)):
+        record(store, sid, started=T0 + minute * MINUTE)
+    assert [each.sid for each in store.recordings()] == ["c", "d", "b", "a"]
+    assert [each.sid for each in store.recordings(limit=1)] == ["c"]
+    assert store.recordings(limit=0) == store.recordings(limit=-1) == []
+
+
+def test_recordings_of_a_span_or_a_user(store: Store) -> None:
+    for sid, minute, user in (("a", 1, "al"), ("b", 2, "bo"), ("c", 3, "al")):
+        record(store, sid, started=T0 + minute * MINUTE, user=user)
+
+    def sids(**filters: object) -> str:
+        return "".join(each.sid for each in store.recordings(**filters))  # type: ignore[arg-type]
+
+    assert sids(since=T0 + 2 * MINUTE) == "cb"
+    assert sids(until=T0 + 2 * MINUTE) == "a"
+    assert sids(since=T0 + 2 * MINUTE, until=T0 + 3 * MINUTE) == "b"
+    assert sids(user="al") == "ca"
+    assert sids(user="al", since=T0 + 2 * MINUTE) == "c"
+    assert sids(user="nobody") == ""
+
+
+def test_pages_of_recordings_meet_without_a_gap(store: Store) -> None:
+    for number in range(7):
+        record(store, f"s{number}", started=T0 + (number // 3) * MINUTE)
+    seen, last = [], None
+    while page := store.recordings(before=last, until=T0 + 5 * MINUTE, limit=2):
+        seen += [each.sid for each in page]
+        last = page[-1]
+    assert seen == ["s6", "s5", "s4", "s3", "s2", "s1", "s0"]
+
+
+def test_old_recordings_are_those_that_were_stored_early(store: Store) -> None:
+    for sid, minute in (("b", 2), ("a", 1), ("c", 3)):
+        record(store, sid, stored_at=T0 + minute * MINUTE)
+    old = store.old_recordings(T0 + 3 * MINUTE)
+    assert [each.sid for each in old] == ["a", "b"]
+    assert [each.sid for each in store.old_recordings(T0 + 9 * MINUTE, limit=1)] == ["a"]
+
+
+def test_the_size_of_recordings_adds_up(store: Store) -> None:
+    assert store.recordings_size() == 0
+    record(store, "s1", stored=5_000_000_000)
+    record(store, "s2", stored=7)
+    assert store.recordings_size() == 5_000_000_007

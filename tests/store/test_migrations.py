@@ -10,7 +10,7 @@ from teleport_lite.errors import Unavailable
 from teleport_lite.model.user import User
 from teleport_lite.store.migrations import MIGRATIONS, check_version, migrate
 from teleport_lite.store.sqlite import open_sqlite
-from tests.store.makers import a_keyring, a_password, a_token, an_invite
+from tests.store.makers import a_keyring, a_password, a_recording, a_token, an_invite
 
 
 def edit(path: Path, *statements: str) -> None:
@@ -30,9 +30,9 @@ def made(path: Path) -> Path:
 def test_a_schema_from_the_future_is_refused_and_kept(path: Path) -> None:
     edit(made(path), "PRAGMA user_version = 99")
     for _ in range(2):
-        with pytest.raises(Unavailable, match=r"newer version: its schema is 99, .* knows 2$"):
+        with pytest.raises(Unavailable, match=r"newer version: its schema is 99, .* knows 3$"):
             open_sqlite(path, a_keyring())
-    edit(path, "PRAGMA user_version = 2")
+    edit(path, "PRAGMA user_version = 3")
     store = open_sqlite(path, a_keyring())
     assert store.tokens() == [a_token()]
     store.close()
@@ -59,7 +59,7 @@ def test_an_older_schema_is_taken_along_step_by_step(path: Path) -> None:
     steps = [*MIGRATIONS, ["CREATE TABLE more (a)"], ["INSERT INTO more VALUES (7)"]]
     migrate(db, steps)
     assert db.execute("SELECT a FROM more").fetchall() == [(7,)]
-    assert db.execute("PRAGMA user_version").fetchone() == (4,)
+    assert db.execute("PRAGMA user_version").fetchone() == (5,)
     check_version(db, "x", steps)
     migrate(db, steps)
     assert db.execute("SELECT count(*) FROM more").fetchone() == (1,)
@@ -70,12 +70,21 @@ def test_a_database_from_before_passwords_gets_room_for_them(path: Path) -> None
     store = open_sqlite(path, a_keyring())
     store.write(lambda tx: tx.add_user(User(name="alice", roles=("access",))))
     store.close()
-    tables = ("login_sources", "invites", "passwords")
+    tables = ("login_sources", "invites", "passwords", "recordings")
     edit(path, *(f"DROP TABLE {table}" for table in tables), "PRAGMA user_version = 1")
     store = open_sqlite(path, a_keyring())
     assert store.user("alice") == User(name="alice", roles=("access",))
     assert store.write(lambda tx: tx.put_password(a_password()) and tx.put_invite(an_invite()))
     assert store.with_password() == {"alice"}
+    store.close()
+
+
+def test_a_database_from_before_recordings_gets_room_for_them(path: Path) -> None:
+    edit(made(path), "DROP TABLE recordings", "PRAGMA user_version = 2")
+    store = open_sqlite(path, a_keyring())
+    assert store.write(lambda tx: tx.add_recording(a_recording()))
+    assert store.recordings() == [a_recording()]
+    assert store.tokens() == [a_token()]
     store.close()
 
 
@@ -85,11 +94,11 @@ def test_a_step_that_fails_leaves_the_schema_before_it(path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         migrate(db, steps)
     assert db.execute("SELECT name FROM sqlite_schema WHERE name = 'more'").fetchall() == []
-    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    assert db.execute("PRAGMA user_version").fetchone() == (3,)
     db.close()
 
 
 def test_released_steps_have_not_changed() -> None:
     """Databases out there were made by these very words. Add a step, never edit one."""
     digests = [hashlib.sha256("\n".join(step).encode()).hexdigest()[:16] for step in MIGRATIONS]
-    assert digests == ["2ef26775c9ffb5fb", "6f6fcdd5819d60ae"]
+    assert digests == ["2ef26775c9ffb5fb", "6f6fcdd5819d60ae", "026c1cba8e2a642b"]
