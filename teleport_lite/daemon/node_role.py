@@ -41,6 +41,7 @@ class NodeRole:
             chance=chance,
             on_event=on_event,
             on_lost=on_lost,
+            returns=self._config.data_dir,
         )
         await self._listener.start()
 

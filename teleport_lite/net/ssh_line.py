@@ -1,6 +1,7 @@
 """What a monitor and the daemon say to each other about one connection: JSON, one to a packet.
 
-    monitor --FromMonitor-->  daemon    events for the trail, notes for the log, how far it got
+    monitor --FromMonitor-->  daemon    events for the trail, notes for the log, how far it got,
+                                        which sessions are open
     monitor <--ToMonitor----  daemon    look again whether the visitor is still welcome
 
 At a jump host besides:
@@ -8,13 +9,24 @@ At a jump host besides:
     monitor --FromMonitor-->  daemon    wanted: a way to a node, for the visitor it has verified
     monitor <--ToMonitor----  daemon    found: with a descriptor that leads there, or why not
 
-Either may be gone while the other lives on: connections outlive a restart of the daemon.
+Either may be gone while the other lives on: connections outlive a restart of the daemon. The next
+one listens in the data directory, and monitors that come back begin with a hello.
 """
 
+import os
+import socket
+import struct
 from enum import StrEnum
+from pathlib import Path
 
+from teleport_lite.errors import Denied
 from teleport_lite.proto.codec import Message
-from teleport_lite.proto.stream import AgentEvent
+from teleport_lite.proto.stream import AgentEvent, LiveSession
+
+# In the data directory, which is root's alone.
+SOCKET = "ssh.sock"
+# sun_path of unix(7), with its final zero.
+_MAX_PATH = 108
 
 # An event holds a command of at most 4 kB, escaped.
 MAX_SAID = 64 * 1024
@@ -50,6 +62,15 @@ class Found(Message, frozen=True):
     reason: str = ""
 
 
+class Hello(Message, frozen=True):
+    """The first word to a daemon that was not there when the connection began."""
+
+    peer: tuple[str, int]
+    local: tuple[str, int]
+    logged_in: bool
+    sessions: list[LiveSession] = []
+
+
 class FromMonitor(Message, frozen=True):
     """Exactly one field is set."""
 
@@ -58,8 +79,72 @@ class FromMonitor(Message, frozen=True):
     logged_in: bool | None = None
     outcome: Outcome | None = None
     wanted: Wanted | None = None
+    hello: Hello | None = None
+    session: LiveSession | None = None  # it has begun, or something about it has changed
+    session_over: str | None = None  # its sid
 
 
 class ToMonitor(Message, frozen=True):
     recheck: bool = False
     found: Found | None = None
+
+
+def listen_for_monitors(data_dir: Path) -> socket.socket:
+    """Where monitors of an earlier daemon come back to. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    new = f"{SOCKET}.{os.getpid()}"
+    try:
+        with _Place(data_dir) as place:
+            (data_dir / new).unlink(missing_ok=True)
+            sock.bind(place.path(new))
+            (data_dir / new).chmod(0o600)
+            sock.listen(4096)
+            (data_dir / new).rename(data_dir / SOCKET)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def call_daemon(data_dir: Path) -> socket.socket:
+    """A new line to the daemon that is there now. Never waits.
+
+    Raises OSError if there is none, Denied if it is somebody else.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.setblocking(False)
+    try:
+        with _Place(data_dir) as place:
+            sock.connect(place.path(SOCKET))
+        check_other_end(sock)
+    except (OSError, Denied):
+        sock.close()
+        raise
+    return sock
+
+
+def check_other_end(sock: socket.socket) -> None:
+    """Raises Denied unless root or our own user is there (SO_PEERCRED)."""
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    if uid not in (0, os.geteuid()):
+        raise Denied(f"uid {uid} is at the other end of {SOCKET}")
+
+
+class _Place:
+    """Names in a directory that may be too long for the address of a socket."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> "_Place":
+        self._fd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def path(self, name: str) -> str:
+        whole = str(self._directory / name)
+        return whole if len(os.fsencode(whole)) < _MAX_PATH else f"/proc/self/fd/{self._fd}/{name}"

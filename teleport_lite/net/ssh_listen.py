@@ -10,20 +10,25 @@ import logging
 import socket
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import Malformed, Unavailable
 from teleport_lite.model.source import source_of
 from teleport_lite.net.ssh_limits import Limits, Penalties, Startups, Step
-from teleport_lite.net.ssh_line import MAX_SAID, Found, FromMonitor, Outcome, ToMonitor, Wanted
+from teleport_lite.net.ssh_line import MAX_SAID, FromMonitor, Hello, Outcome, ToMonitor, Wanted
+from teleport_lite.net.ssh_lines import Line, Returns, Wish, last_words
 from teleport_lite.net.ssh_policy import MAX_JUMPS
 from teleport_lite.proto.codec import read, write
-from teleport_lite.proto.stream import AgentEvent
+from teleport_lite.proto.stream import AgentEvent, LiveSession
 
 # Accepted in one go before the loop gets its turn.
 _BATCH = 32
+# Sessions of one connection that are listed; a monitor allows fewer.
+_MAX_OPEN = 64
 # accept(2): errors that say "not now", and would come again at once.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE = 0.1
@@ -69,40 +74,6 @@ class Counters:
     without_login: int = 0
 
 
-@dataclass(slots=True)
-class _Line:
-    source: str
-    peer: tuple[str, int]
-    sock: socket.socket
-    waits_for_login: bool = True
-    wishes: int = 0  # not answered yet
-
-
-class Wish:
-    """What a visitor of a jump host wants. Answer it once, with `grant` or `refuse`."""
-
-    def __init__(self, line: _Line, wanted: Wanted) -> None:
-        self._line = line
-        self.wanted, self.client = wanted, line.peer
-        line.wishes += 1
-
-    def grant(self, sock: socket.socket) -> bool:
-        """`sock` leads there; the caller keeps and closes its own copy. False: nobody is left."""
-        return self._answer(Found(number=self.wanted.number, ok=True), sock.fileno())
-
-    def refuse(self, reason: str) -> None:
-        self._answer(Found(number=self.wanted.number, ok=False, reason=reason))
-
-    def _answer(self, found: Found, *fds: int) -> bool:
-        self._line.wishes -= 1
-        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-        try:
-            socket.send_fds(self._line.sock, [write(ToMonitor(found=found))], list(fds), flags)
-        except OSError:
-            return False  # it has ended, or has long stopped listening
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class _Arrived:
     sock: socket.socket
@@ -124,8 +95,10 @@ class SshListener:
         on_lost: Callable[[], None] = lambda: None,
         on_wish: Callable[[Wish], None] | None = None,
         limits: Limits | None = None,
+        returns: Path | None = None,
     ) -> None:
         """`sockets` listen already; there may be none, when connections come by `take` only.
+        `returns` is the data directory, where monitors of an earlier daemon come back to us.
         `on_lost` is called once if the zygote has ended: no connection can be served any more,
         and only a new daemon can start a new one. `on_wish` is for jump hosts: what those who
         have logged in want to get to."""
@@ -138,7 +111,9 @@ class SshListener:
         self._shared: frozenset[str] = frozenset()
         self._startups, self._penalties = Startups(limits), Penalties(limits)
         self._queues: defaultdict[str, deque[_Arrived]] = defaultdict(deque)
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[int, Line] = {}
+        self._data_dir = returns
+        self._returns: Returns | None = None
         self._said: dict[str, float] = {}
         self._paused: list[asyncio.TimerHandle] = []
         self._closed = False
@@ -150,6 +125,16 @@ class SshListener:
             sock.setblocking(False)
             self._loop.add_reader(sock, self._accept, sock)
         self._loop.add_reader(self._zygote.fileno(), self._lost)
+        if self._data_dir is not None:
+            try:
+                self._returns = Returns(self._data_dir, self._back)
+            except OSError as why:  # they go on, and look again at the locks by themselves
+                _log.warning("sessions of earlier daemons can not come back: %s", why.strerror)
+
+    def sessions(self) -> list[LiveSession]:
+        """Those that are open now on connections of ours, the oldest first."""
+        found = [each for line in self._lines.values() for each in line.sessions.values()]
+        return sorted(found, key=lambda session: session.started)
 
     def take(self, sock: socket.socket, *, peer: tuple[str, int], local: tuple[str, int]) -> None:
         """A connection that arrived elsewhere: at another port, or down a tunnel as one end of
@@ -175,39 +160,55 @@ class SshListener:
             except OSError:
                 continue  # ended, or has not read the last one yet, which is as good
 
-    async def close(self) -> None:
-        """Connections go on; what they report from now on is heard by nobody."""
+    def retire(self) -> None:
+        """Take no more connections. Those that wait to be accepted are; what is open goes on."""
+        if self._closed:
+            return
+        for sock in self._sockets:
+            while self._accept(sock):
+                pass
         self._closed = True
         for handle in self._paused:
             handle.cancel()
         for sock in self._sockets:
             self._loop.remove_reader(sock)
             sock.close()
+        if self._returns is not None:
+            self._returns.close()
         self._loop.remove_reader(self._zygote.fileno())
         for queue in self._queues.values():
             for arrived in queue:
                 arrived.sock.close()
+        self._queues.clear()
+
+    async def close(self) -> None:
+        """Connections go on; what they report from now on is for the next daemon."""
+        self.retire()
         for fd, line in self._lines.items():
             self._loop.remove_reader(fd)
-            line.sock.close()
-        self._queues.clear()
+            for raw in last_words(line.sock):
+                with suppress(Malformed):
+                    if (event := read(FromMonitor, raw, limit=MAX_SAID).event) is not None:
+                        self._on_event(event)
         self._lines.clear()
 
     # --- arrivals
 
-    def _accept(self, listening: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> bool:
+        """True if there may be more."""
         for _ in range(_BATCH):
             try:
                 sock, address = listening.accept()
             except BlockingIOError:
-                return
+                return False
             except OSError as why:
                 self.counters.accept_errors += 1
                 if why.errno in _EXHAUSTED:
                     self._pause(listening, why)
-                    return
+                    return False
                 continue  # the client has given up meanwhile
             self._arrive(sock, address)
+        return True
 
     def _pause(self, listening: socket.socket, why: OSError) -> None:
         """The backlog keeps; asking again at once would only burn the processor."""
@@ -279,11 +280,21 @@ class SshListener:
                 self._say("%s", why.message)
                 return False
         ours.setblocking(False)
-        self._held[source] += 1
-        self._lines[ours.fileno()] = _Line(source, arrived.peer, ours)
-        self._loop.add_reader(ours, self._hear, ours.fileno())
-        self._count()
+        self._keep(Line(source, arrived.peer, ours))
         return True
+
+    def _keep(self, line: Line) -> None:
+        self._held[line.source] += 1
+        self._lines[line.sock.fileno()] = line
+        self._loop.add_reader(line.sock, self._hear, line.sock.fileno())
+        self._count()
+
+    def _back(self, sock: socket.socket, hello: Hello) -> None:
+        """The monitor of a connection that an earlier daemon took in. It counts, and it can not
+        be turned away; its start was the other daemon's to limit."""
+        line = Line(source_of(hello.peer[0]), hello.peer, sock, waits_for_login=False)
+        line.sessions = {each.sid: each for each in hello.sessions}
+        self._keep(line)
 
     def _dice(self) -> float:
         return self._chance.uniform(0, 100)
@@ -312,21 +323,25 @@ class SshListener:
             self._penalties.punish(line.source, said.outcome, self._clock.monotonic())
         elif said.wanted is not None:
             self._wish(fd, line, said.wanted)
+        elif said.session is not None and len(line.sessions) < _MAX_OPEN:
+            line.sessions[said.session.sid] = said.session
+        elif said.session_over is not None:
+            line.sessions.pop(said.session_over, None)
 
-    def _wish(self, fd: int, line: _Line, wanted: Wanted) -> None:
+    def _wish(self, fd: int, line: Line, wanted: Wanted) -> None:
         """A monitor keeps to these limits; what does not is none of ours."""
         if self._on_wish is None or line.waits_for_login or line.wishes >= MAX_JUMPS:
             self._over(fd, line)
             return
         self._on_wish(Wish(line, wanted))
 
-    def _has_logged_in(self, line: _Line) -> None:
+    def _has_logged_in(self, line: Line) -> None:
         if line.waits_for_login:
             line.waits_for_login = False
             self._next(line.source)
         self._count()
 
-    def _over(self, fd: int, line: _Line) -> None:
+    def _over(self, fd: int, line: Line) -> None:
         self._loop.remove_reader(fd)
         del self._lines[fd]
         line.sock.close()
@@ -356,7 +371,7 @@ class SshListener:
             self._loop.remove_reader(sock)
         self._on_lost()
 
-    def _pass_on(self, line: _Line, note: str) -> None:
+    def _pass_on(self, line: Line, note: str) -> None:
         """Who has not logged in can make us say things, but not too often."""
         if line.waits_for_login:
             self._say("from %s: %s", line.source, note)

@@ -48,7 +48,11 @@ class JumpMonitor(Monitor):
     def _new_story(self, connection: Connection) -> "JumpStory":
         self._wishes: set[int] = set()
         return JumpStory(
-            connection.line, clock=self._clock, peer=connection.peer, local=connection.local
+            connection.line,
+            clock=self._clock,
+            peer=connection.peer,
+            local=connection.local,
+            data_dir=self._settings.data_dir,
         )
 
     def _new_gate(self, host: Host) -> Gate:
@@ -126,6 +130,10 @@ class JumpGate(Gate):
 class JumpStory(Story):
     """The line to the daemon, which carries wishes and descriptors, too."""
 
+    def look_for_daemon(self) -> bool:
+        """Our ways have ended with ours."""
+        return False
+
     def hear(self) -> tuple[ToMonitor, list[int]]:
         """The next word of the daemon. An empty one, and `heard` is False, if it is gone."""
         try:
@@ -139,7 +147,7 @@ class JumpStory(Story):
             pass  # not a daemon of ours
         for fd in fds:
             os.close(fd)
-        self.heard = False
+        self.unheard()
         return ToMonitor(), []
 
     def want(self, way: Way, visitor: Visitor) -> bool:

@@ -118,7 +118,11 @@ class Monitor:
 
     def _new_story(self, connection: Connection) -> Story:
         return Story(
-            connection.line, clock=self._clock, peer=connection.peer, local=connection.local
+            connection.line,
+            clock=self._clock,
+            peer=connection.peer,
+            local=connection.local,
+            data_dir=self._settings.data_dir,
         )
 
     def _new_gate(self, host: Host) -> Gate:
@@ -153,6 +157,8 @@ class Monitor:
         if worker is not None and worker.fileno() in ready and not self._hear_worker(worker):
             return False
         asked = self._story.fileno() in ready and self._hear_daemon()
+        if not self._story.heard:
+            asked |= self._story.look_for_daemon()
         if self._welcome is not None:
             self._look_again(asked=asked)
         return not self._cut_reason
@@ -166,12 +172,12 @@ class Monitor:
             poll.register(fd, select.POLLIN)
         if self._story.heard:
             poll.register(self._story, select.POLLIN)
-        timeout = None
+        waits = []
         if self._deadline is not None:
-            timeout = max(0.0, self._deadline - time.monotonic())
-        elif not self._story.heard:
-            timeout = self._settings.recheck_every
-        return {fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)}
+            waits.append(max(0.0, self._deadline - time.monotonic()))
+        if not self._story.heard:
+            waits.append(min(self._story.patience(), self._settings.recheck_every))
+        return {fd for fd, _ in poll.poll(min(waits) * 1000 if waits else None)}
 
     def _hear_worker(self, link: Link) -> bool:
         try:

@@ -1,15 +1,29 @@
-"""What happens on one connection, told to the daemon, which passes it on to the audit trail."""
+"""What happens on one connection, told to the daemon, which passes it on to the audit trail.
+
+A daemon may end before the connection does. Then events go to the spool, and as soon as there is
+another daemon it is told who is here, and the rest.
+"""
 
 import socket
+from contextlib import suppress
+from pathlib import Path
 
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Malformed
+from teleport_lite.audit.spool import Spool
+from teleport_lite.errors import Error, Malformed
 from teleport_lite.model.names import UUID
-from teleport_lite.net.ssh_line import MAX_SAID, FromMonitor, Outcome, ToMonitor
+from teleport_lite.net.ssh_line import (
+    MAX_SAID,
+    FromMonitor,
+    Hello,
+    Outcome,
+    ToMonitor,
+    call_daemon,
+)
 from teleport_lite.node.gate import Admitted
 from teleport_lite.node.wire import SessionEnded, SessionStarted
 from teleport_lite.proto.codec import read, write
-from teleport_lite.proto.stream import AgentEvent
+from teleport_lite.proto.stream import AgentEvent, LiveSession
 
 # Event codes are those of Teleport's audit log, so that its dashboards work (docs/audit.md).
 LOGIN_OK, LOGIN_REFUSED = "T3007I", "T3007W"
@@ -23,19 +37,32 @@ _PATIENCE = 1.0
 MAX_SHOWN_COMMAND = 4096
 # Longer than any login or reason of ours; what strangers choose may be longer.
 _SHOWN = 256
+# Seconds between looks for another daemon: a restart takes one or two, an absence hours.
+_SOON, _LATE = 0.5, 5.0
 
 
 class Story:
-    """Our end of the line to the daemon. After its end is gone, everything told is lost."""
+    """Our end of the line to the daemon, whichever it is."""
 
     def __init__(
-        self, line: socket.socket, *, clock: Clock, peer: tuple[str, int], local: tuple[str, int]
+        self,
+        line: socket.socket,
+        *,
+        clock: Clock,
+        peer: tuple[str, int],
+        local: tuple[str, int],
+        data_dir: Path,
     ) -> None:
-        self._line, self._clock = line, clock
+        self._line, self._clock, self._data_dir = line, clock, data_dir
         self._line.settimeout(_PATIENCE)
+        self._peer, self._local = peer, local
         self._facts = {"addr.remote": _address(peer), "addr.local": _address(local)}
+        self._spool = Spool(data_dir, clock)
         self._open: dict[str, SessionStarted] = {}
+        self._live: dict[str, LiveSession] = {}
         self._plain_keys: list[str] = []
+        self._is_in = False
+        self._look_at, self._pause = 0.0, _SOON
         self.heard = True  # somebody is at the other end
 
     def fileno(self) -> int:
@@ -49,8 +76,40 @@ class Story:
                 return read(ToMonitor, raw, limit=MAX_SAID).recheck
         except (OSError, Malformed):
             pass
-        self.heard = False
+        self.unheard()
         return False
+
+    def unheard(self) -> None:
+        """The daemon is gone. `patience` says when to look for another one."""
+        self.heard, self._pause = False, _SOON
+        self._look_at = self._clock.monotonic() + self._pause
+
+    def patience(self) -> float:
+        """Seconds until `look_for_daemon` is worth a try."""
+        return max(0.0, self._look_at - self._clock.monotonic())
+
+    def look_for_daemon(self) -> bool:
+        """Is there another daemon, and does it know now who is here? It has missed what locks and
+        roles have said meanwhile, so the caller looks again by itself."""
+        if self.patience():
+            return False
+        self._pause = min(_LATE, 2 * self._pause)
+        self._look_at = self._clock.monotonic() + self._pause
+        hello = Hello(
+            peer=self._peer,
+            local=self._local,
+            logged_in=self._is_in,
+            sessions=list(self._live.values()),
+        )
+        try:
+            line = call_daemon(self._data_dir)
+            line.send(write(FromMonitor(hello=hello)), socket.MSG_NOSIGNAL)
+        except (OSError, Error):
+            return False
+        self._line.close()
+        self._line, self.heard = line, True
+        self._line.settimeout(_PATIENCE)
+        return True
 
     def note(self, text: str) -> None:
         self._tell(FromMonitor(note=text[:_SHOWN]))
@@ -71,6 +130,7 @@ class Story:
     def logged_in(self, welcome: Admitted) -> None:
         visitor = welcome.visitor
         self._facts |= {"user": visitor.user, "login": visitor.login}
+        self._is_in = True
         self._tell(FromMonitor(logged_in=True))
         self._event("auth", LOGIN_OK, "ok", by=welcome.by)
 
@@ -80,6 +140,31 @@ class Story:
             return
         self._open[session.sid] = session
         self._event("session.start", SESSION_START, "ok", sid=session.sid, **_command(session))
+        self._show(
+            LiveSession(
+                sid=session.sid,
+                user=self._facts.get("user", ""),
+                login=self._facts.get("login", ""),
+                started=self._clock.now().timestamp(),
+                addr=self._facts["addr.remote"],
+                command=(session.command or "")[:_SHOWN],
+            )
+        )
+
+    def changed(
+        self, sid: str, *, recorded: bool | None = None, parties: list[str] | None = None
+    ) -> None:
+        """What `tsh sessions` shows of an open session, beside how it began."""
+        old = self._live.get(sid)
+        if old is not None:
+            facts = {name: getattr(old, name) for name in old.__struct_fields__}
+            given = {"recorded": recorded, "parties": parties}
+            facts |= {name: value for name, value in given.items() if value is not None}
+            self._show(LiveSession(**facts))
+
+    def _show(self, session: LiveSession) -> None:
+        self._live[session.sid] = session
+        self._tell(FromMonitor(session=session))
 
     def ended(self, ended: SessionEnded, reason: str = "") -> None:
         session = self._open.pop(ended.sid, None)
@@ -97,6 +182,8 @@ class Story:
             code, outcome = (EXEC_OK, "ok") if worked else (EXEC_FAILED, "failed")
             self._event("exec", code, outcome, **facts)
         self._event("session.end", SESSION_END, "ok", **facts)
+        del self._live[ended.sid]
+        self._tell(FromMonitor(session_over=ended.sid))
 
     def ended_all(self, reason: str) -> None:
         """Sessions whose end nobody reported."""
@@ -111,13 +198,16 @@ class Story:
             outcome=outcome,
             facts={**self._facts, **facts},
         )
-        self._tell(FromMonitor(event=event))
+        if not self._tell(FromMonitor(event=event)):
+            self._spool.put(event)
 
-    def _tell(self, said: FromMonitor) -> None:
-        try:
-            self._line.send(write(said), socket.MSG_NOSIGNAL)
-        except OSError:
-            return  # `heard` changes when its end is read; a stuck daemon misses this one
+    def _tell(self, said: FromMonitor) -> bool:
+        """False if nobody takes it: no daemon, or one that is stuck."""
+        if self.heard:
+            with suppress(OSError):
+                self._line.send(write(said), socket.MSG_NOSIGNAL)
+                return True
+        return False
 
 
 def _command(session: SessionStarted) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A daemon that is only a node: what daemon/ wires for real, in a process of its own.
 
-Arguments: data directory, file for events, JSON of Settings and Limits to change. Prints one
-JSON line when it listens, then obeys words on stdin: recheck, counters, close, quit.
+Arguments: data directory, file for events, JSON of Settings and Limits to change, and of a file
+for the names of modules that children of the zygote import. Prints one
+JSON line when it listens, then obeys words on stdin: recheck, counters, sessions, close, quit.
 """
 
 import asyncio
@@ -19,8 +20,29 @@ from teleport_lite.node.settings import Settings
 from teleport_lite.proto.codec import write
 from teleport_lite.proto.stream import AgentEvent
 
+# Runs in the zygote before its own code. What is imported in its children is written down in
+# memory that all share, for workers may write to no file.
+WATCH = """\
+import mmap, os, sys
+with open({path!r}, "r+b") as file:
+    written = mmap.mmap(file.fileno(), 0)
+def watch(event, arguments, born=os.getpid(), pid=os.getpid, frame=sys._getframe):
+    if event != "import" or pid() == born:
+        return
+    caller = frame(1)
+    while caller is not None and "importlib" in caller.f_code.co_filename:
+        caller = caller.f_back
+    where = f"{{caller.f_code.co_filename}}:{{caller.f_lineno}}" if caller else ""
+    line = f"{{arguments[0]}} at {{where}}\\n".encode()
+    at = int.from_bytes(written[:4], "big") or 4
+    if at + len(line) < len(written):
+        written[at : at + len(line)] = line
+        written[:4] = (at + len(line)).to_bytes(4, "big")
+sys.addaudithook(watch)
+"""
 
-async def serve(born: zygote.Zygote, events: Path, changes: dict[str, Any]) -> None:
+
+async def serve(born: zygote.Zygote, data_dir: Path, events: Path, changes: dict[str, Any]) -> None:
     limits = changes.get("limits", {})
     if limits.pop("punish_everybody", False):
         limits["exempt"] = ()
@@ -38,6 +60,7 @@ async def serve(born: zygote.Zygote, events: Path, changes: dict[str, Any]) -> N
         chance=SystemChance(),
         on_lost=lambda: say(lost=True),
         limits=Limits(**limits),
+        returns=data_dir,
     )
     await listener.start()
     say(port=listening.getsockname()[1], zygote=born.pid)
@@ -50,6 +73,8 @@ async def serve(born: zygote.Zygote, events: Path, changes: dict[str, Any]) -> N
         elif word == "counters":
             fields = listener.counters.__slots__
             say(**{name: getattr(listener.counters, name) for name in fields})
+        elif word == "sessions":
+            say(sessions=[each.command for each in listener.sessions()])
         elif word == "close":
             await listener.close()
             say(closed=True)
@@ -63,5 +88,7 @@ def say(**facts: object) -> None:
 
 if __name__ == "__main__":
     data_dir, events, changes = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    if "watch_imports" in changes:
+        zygote._CODE = WATCH.format(path=changes["watch_imports"]) + zygote._CODE
     zygote_first = zygote.start(Settings(data_dir=data_dir, **changes.get("settings", {})))
-    asyncio.run(serve(zygote_first, events, changes))
+    asyncio.run(serve(zygote_first, data_dir, events, changes))
