@@ -8,19 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-import paramiko
-from paramiko.common import (
-    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
-    OPEN_FAILED_RESOURCE_SHORTAGE,
-    OPEN_SUCCEEDED,
-    cMSG_CHANNEL_FAILURE,
-    cMSG_CHANNEL_SUCCESS,
-)
-
 from teleport_lite.net import ssh_entry
 from teleport_lite.net import ssh_policy as policy
+from teleport_lite.net.ssh_channel import Channel
+from teleport_lite.net.ssh_channels import PROHIBITED, RESOURCE_SHORTAGE, UNKNOWN_TYPE, Asked
 from teleport_lite.net.ssh_entry import Answer as Answer
-from teleport_lite.net.ssh_entry import Clerk, Door, EntryTransport, shown_name
+from teleport_lite.net.ssh_entry import Clerk, EntryTransport, shown_name
 from teleport_lite.net.ssh_pump import Exit as Exit
 from teleport_lite.net.ssh_pump import Pump
 from teleport_lite.net.ssh_pump import Streams as Streams
@@ -55,16 +48,12 @@ class Desk(Clerk, Protocol):
     def signal(self, channel: int, name: str) -> Answer: ...
 
 
-def serve(sock: socket.socket, desk: Desk, *, host_public: str, host_cert: str) -> str:
+def serve(
+    sock: socket.socket, desk: Desk, *, host_public: str, host_cert: str, banner: str = ""
+) -> str:
     """Speak SSH on `sock` until it ends. Returns why, "" for the usual reasons."""
     transport = _Transport(sock, desk)
-    return ssh_entry.serve(transport, host_public=host_public, host_cert=host_cert)
-
-
-class _Door(Door):
-    def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002  # paramiko's
-        # `_Transport._parse_channel_open` has asked the desk already.
-        return OPEN_SUCCEEDED if kind == "session" else OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+    return ssh_entry.serve(transport, host_public=host_public, host_cert=host_cert, banner=banner)
 
 
 class _Transport(EntryTransport):
@@ -72,7 +61,7 @@ class _Transport(EntryTransport):
         super().__init__(sock, desk)
         self._desk = desk
         self._no_more_sessions = False
-        self._requests: dict[bytes, Callable[[int, Reader], bool]] = {
+        self._requests: dict[bytes, Callable[[Channel, Reader], bool]] = {
             b"pty-req": self._pty,
             b"env": self._env,
             b"shell": self._shell,
@@ -80,10 +69,8 @@ class _Transport(EntryTransport):
             b"subsystem": self._subsystem,
             b"window-change": self._window_change,
             b"signal": self._signal,
+            b"eow@openssh.com": self._unread,
         }
-
-    def door(self) -> Door:
-        return _Door()
 
     def _news(self) -> None:
         for how in self._desk.ended():
@@ -91,44 +78,34 @@ class _Transport(EntryTransport):
             if pump is not None:
                 cast(Pump, pump).exited(how)
 
-    def _granted(self, kind: str) -> None:
-        self._no_more_sessions |= kind == "no-more-sessions@openssh.com"
-
     # --- channels and requests
 
-    def _parse_channel_open(self, m: paramiko.Message) -> None:
-        reader = Reader(m.asbytes())
-        kind, remote = shown_name(reader.text()), reader.number(4)
-        reader.number(4)  # their window
-        reader.number(4)  # their largest packet
-        self._drop_closed()  # one may have been closed a message ago
-        answer = self._desk.ask(f"open {kind}")
-        if answer.ok and self._no_more_sessions:
-            answer = Answer(ok=False, reason="the client wanted no more sessions")
-        if answer.ok and len(self._kept) < policy.MAX_SESSIONS:
-            self.accept_channel(m)
-            return
-        code = (
-            OPEN_FAILED_RESOURCE_SHORTAGE if answer.ok else OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-        )
-        self._refuse_open(remote, code, answer.reason or "too many sessions")
+    def _global_request(self, kind: str, reader: Reader) -> tuple[bool, bytes]:
+        ok, extra = super()._global_request(kind, reader)
+        self._no_more_sessions |= ok and kind == "no-more-sessions@openssh.com"
+        return ok, extra
 
-    def _channel_request(self, channel: paramiko.Channel, m: paramiko.Message) -> None:
-        reader = Reader(m.get_remainder())
-        kind, wants_reply = reader.text(), reader.take(1) != b"\0"
-        number = channel.get_id()
+    def _open_asked(self, asked: Asked) -> None:
+        answer = self._desk.ask(f"open {asked.kind}")
+        if not answer.ok:
+            self.refuse_open(asked, PROHIBITED, answer.reason)
+        elif asked.kind != "session":
+            self.refuse_open(asked, UNKNOWN_TYPE, "no such channels here")
+        elif self._no_more_sessions:
+            self.refuse_open(asked, PROHIBITED, "the client wanted no more sessions")
+        elif self.live("session") > policy.MAX_SESSIONS:
+            self.refuse_open(asked, RESOURCE_SHORTAGE, "too many sessions")
+        else:
+            asked.rest.end()
+            self.confirm_open(asked)
+
+    def _channel_request(self, channel: Channel, kind: bytes, reader: Reader) -> bool:
         act = self._requests.get(kind)
         if act is not None:
-            ok = act(number, reader)
-        else:
-            ok = self._desk.ask(f"request {shown_name(kind)}").ok
-        if wants_reply:
-            reply = paramiko.Message()
-            reply.add_byte(cMSG_CHANNEL_SUCCESS if ok else cMSG_CHANNEL_FAILURE)
-            reply.add_int(channel.remote_chanid)
-            self._send_user_message(reply)
+            return act(channel, reader)
+        return self._desk.ask(f"request {shown_name(kind)}").ok
 
-    def _pty(self, number: int, reader: Reader) -> bool:
+    def _pty(self, channel: Channel, reader: Reader) -> bool:
         terminal = Terminal(
             term=reader.text(),
             columns=reader.number(4),
@@ -137,34 +114,55 @@ class _Transport(EntryTransport):
             height=reader.number(4),
             modes=reader.text(),
         )
-        return self._desk.terminal(number, terminal).ok
+        reader.end()
+        return self._desk.terminal(channel.number, terminal).ok
 
-    def _env(self, number: int, reader: Reader) -> bool:
-        return self._desk.env(number, reader.text(), reader.text()).ok
+    def _env(self, channel: Channel, reader: Reader) -> bool:
+        name, value = reader.text(), reader.text()
+        reader.end()
+        return self._desk.env(channel.number, name, value).ok
 
-    def _shell(self, number: int, _reader: Reader) -> bool:
-        return self._start(number, None)
+    def _shell(self, channel: Channel, reader: Reader) -> bool:
+        reader.end()
+        return self._start(channel, None)
 
-    def _exec(self, number: int, reader: Reader) -> bool:
-        return self._start(number, reader.text())
+    def _exec(self, channel: Channel, reader: Reader) -> bool:
+        command = reader.text()
+        reader.end()
+        return self._start(channel, command)
 
-    def _subsystem(self, number: int, reader: Reader) -> bool:
+    def _subsystem(self, channel: Channel, reader: Reader) -> bool:
         name = shown_name(reader.text())
-        return bool(name) and self._start(number, None, name)
+        reader.end()
+        return bool(name) and self._start(channel, None, name)
 
-    def _start(self, number: int, command: bytes | None, subsystem: str = "") -> bool:
+    def _start(self, channel: Channel, command: bytes | None, subsystem: str = "") -> bool:
         too_long = command is not None and len(command) > policy.MAX_COMMAND
-        if number in self._movers or too_long:
+        if channel.number in self._movers or too_long:
             return False
-        streams = self._desk.start(number, command, subsystem)
+        streams = self._desk.start(channel.number, command, subsystem)
         if streams is None:
             return False
-        self._movers[number] = Pump(self._kept[number], streams, self._send_user_message)
+        self.attach(channel, Pump(channel, streams, streams.tap))
         return True
 
-    def _window_change(self, number: int, reader: Reader) -> bool:
-        sides = [reader.number(4) for _ in range(4)]
-        return self._desk.resize(number, *sides).ok
+    def _window_change(self, channel: Channel, reader: Reader) -> bool:
+        columns, rows, width, height = (reader.number(4) for _ in range(4))
+        reader.end()
+        ok = self._desk.resize(channel.number, columns, rows, width, height).ok
+        pump = self._movers.get(channel.number)
+        if ok and pump is not None:
+            cast(Pump, pump).resized(columns, rows)
+        return ok
 
-    def _signal(self, number: int, reader: Reader) -> bool:
-        return self._desk.signal(number, shown_name(reader.text())).ok
+    def _signal(self, channel: Channel, reader: Reader) -> bool:
+        name = shown_name(reader.text())
+        reader.end()
+        return self._desk.signal(channel.number, name).ok
+
+    def _unread(self, channel: Channel, reader: Reader) -> bool:
+        reader.end()
+        pump = self._movers.get(channel.number)
+        if pump is not None:
+            cast(Pump, pump).unread()
+        return pump is not None

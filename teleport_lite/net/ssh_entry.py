@@ -6,38 +6,44 @@ the monitor, which checks certificate and signature by itself. What clients send
 is parsed by the strict reader, not by paramiko's, which takes missing fields for zeros.
 """
 
+import heapq
 import logging
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from itertools import count
+from typing import Protocol, cast
 
 import paramiko
 from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
     AUTH_FAILED,
     AUTH_SUCCESSFUL,
-    MSG_CHANNEL_OPEN_FAILURE,
-    MSG_CHANNEL_OPEN_SUCCESS,
-    MSG_CHANNEL_REQUEST,
+    MSG_DEBUG,
     MSG_EXT_INFO,
-    cMSG_CHANNEL_OPEN_FAILURE,
-    cMSG_REQUEST_FAILURE,
-    cMSG_REQUEST_SUCCESS,
+    MSG_USERAUTH_BANNER,
 )
+from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.pkey import PublicBlob
 
+from teleport_lite.errors import Malformed
 from teleport_lite.net import ssh_policy as policy
+from teleport_lite.net.ssh_channel import Channel
+from teleport_lite.net.ssh_channels import MSG_GLOBAL_REQUEST, Channels
+from teleport_lite.net.ssh_channels import shown_name as shown_name
 from teleport_lite.net.ssh_hostkey import ShownKey
 from teleport_lite.net.ssh_loop import Wire
 from teleport_lite.net.ssh_packets import GuardedPackets
 from teleport_lite.pki.verify import ssh_blob
-from teleport_lite.pki.wire import Reader
+from teleport_lite.pki.wire import Reader, text
 
 # RFC 4252 §6: numbers from here on belong to logins and channels, not to the transport.
 _FIRST_OF_SERVICES = 50
+# RFC 4254 §4: and from here on to the connection protocol, up to the local extensions.
+_CONNECTION = range(80, 128)
 _SHOWN = 160
 
 
@@ -78,17 +84,22 @@ class Mover(Protocol):
     def close(self) -> None: ...
 
 
-def serve(transport: "EntryTransport", *, host_public: str, host_cert: str) -> str:
+def serve(
+    transport: "EntryTransport", *, host_public: str, host_cert: str, banner: str = ""
+) -> str:
     """Speak SSH until it ends, in this thread. Returns why, "" for the usual reasons.
 
-    `host_public` and `host_cert` are OpenSSH lines.
+    `host_public` and `host_cert` are OpenSSH lines. `banner` is shown before the login
+    (RFC 4252 §5.4).
     """
+    transport.banner = banner
     # It would log a traceback for every port scanner.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
     for name, line in ((policy.HOST_CERT, host_cert), (policy.HOST_KEY, host_public)):
         transport.add_server_key(ShownKey(name, ssh_blob(line), transport.clerk.sign))
     transport.start_server(event=threading.Event(), server=transport.door())
     transport.run()
+    transport.leave()
     return transport.why()
 
 
@@ -126,7 +137,7 @@ class _Offered(paramiko.PKey):
 class _Auth(AuthHandler):
     def __init__(self, transport: "EntryTransport", desk: Clerk) -> None:
         super().__init__(transport)
-        self._desk = desk
+        self._entry, self._desk, self._banner = transport, desk, transport.banner
         self._was_last = self.signed = False
 
     def present(
@@ -145,6 +156,10 @@ class _Auth(AuthHandler):
             for _ in ("algorithm", "key", "signature")[: 3 if self.signed else 2]:
                 reader.text()
             reader.end()
+        banner, self._banner = self._banner, ""
+        if banner:  # RFC 4252 §5.4: before the login is answered; once is enough
+            said = text(banner.encode()) + text(b"en")
+            self._entry.send(bytes([MSG_USERAUTH_BANNER]) + said)
         super()._parse_userauth_request(m)  # type: ignore[misc]  # not in stubs
 
     def _parse_userauth_info_response(self, _m: paramiko.Message) -> None:
@@ -160,11 +175,11 @@ class _Auth(AuthHandler):
             self._disconnect_no_more_auth()  # type: ignore[attr-defined]  # not in stubs
 
 
-class EntryTransport(paramiko.Transport):
+class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # open_channel is ours
     """One thread: `run` is called, not started, and its reading is the event loop.
 
     Private parts of paramiko in use: what is declared or overridden below. A test has a list
-    of them, so that an upgrade that moves one fails there.
+    of them, so that an upgrade that moves one fails there. Its channels are not used.
     """
 
     _CLIENT_ID = policy.BANNER
@@ -174,26 +189,36 @@ class EntryTransport(paramiko.Transport):
     _preferred_keys = (policy.HOST_KEY,)
     _preferred_pubkeys = policy.USER_KEYS
     _preferred_compression = ("none",)
+    # Paramiko knows it by its older name only (RFC 8731: they are the same).
+    _kex_info = {
+        **paramiko.Transport._kex_info,  # type: ignore[attr-defined]  # not in stubs
+        "curve25519-sha256": KexCurve25519,
+    }
     active: bool
     _handler_table: dict[int, Callable[[paramiko.Message], None]]
-    _channel_handler_table: dict[int, Callable[[Any, paramiko.Message], None]]
+    keepalive_seconds = policy.KEEPALIVE_SECONDS
+    banner = ""
 
     def __init__(self, sock: socket.socket, clerk: Clerk) -> None:
         wire = Wire(sock)
-        super().__init__(cast(socket.socket, wire), packetizer_class=GuardedPackets)
+        paramiko.Transport.__init__(
+            self, cast(socket.socket, wire), packetizer_class=GuardedPackets
+        )
+        Channels.__init__(self)
         self._wire, self.clerk = wire, clerk
-        self._held: list[paramiko.Message] = []
-        self._kept: dict[int, paramiko.Channel] = {}
+        self._held: list[bytes] = []
+        self._held_bytes = 0
         self._movers: dict[int, Mover] = {}
+        self._ended: list[Channel] = []
+        self._alarms: list[tuple[float, int, Callable[[], None]]] = []
+        self._alarm_numbers = count()
+        self._missed = 0
         wire.attendant = self
-        # We never open channels, so nobody can confirm one; a client's extensions (RFC 8308)
-        # are none of ours, and paramiko would count to the number it names.
-        for number in (MSG_CHANNEL_OPEN_SUCCESS, MSG_CHANNEL_OPEN_FAILURE, MSG_EXT_INFO):
-            self._handler_table[number] = lambda _message: None
-        self._channel_handler_table = {
-            **self._channel_handler_table,
-            MSG_CHANNEL_REQUEST: self._channel_request,
-        }
+        # A client's extensions (RFC 8308) are none of ours, and paramiko would count to the
+        # number it names.
+        self._handler_table[MSG_EXT_INFO] = lambda _message: None
+        for kind in self._readers:
+            self._handler_table[kind] = self._deliverer(kind)
 
     # --- what is behind the door
 
@@ -203,27 +228,28 @@ class EntryTransport(paramiko.Transport):
     def _news(self) -> None:
         """What the clerk has heard meanwhile. Called before each wait."""
 
-    def _parse_channel_open(self, m: paramiko.Message) -> None:
-        raise NotImplementedError
-
-    def _channel_request(self, channel: paramiko.Channel, m: paramiko.Message) -> None:
-        raise NotImplementedError
-
     def start(self) -> None:
         """Paramiko would start a thread here."""
+
+    def leave(self) -> None:
+        """It is over: let go of everything that belongs to channels."""
+        self.give_up()
+        for mover in self._movers.values():
+            mover.close()
+        self._movers.clear()
 
     def why(self) -> str:
         end = self.saved_exception
         if end is None or isinstance(end, EOFError):
             return ""
-        text = str(end) if isinstance(end, paramiko.SSHException) else type(end).__name__
-        return ascii(text)[1:-1][:_SHOWN]
+        known = isinstance(end, paramiko.SSHException | Malformed)
+        return ascii(str(end) if known else type(end).__name__)[1:-1][:_SHOWN]
 
     # --- the loop
 
     def wants(self, *, may_send: bool) -> Iterator[tuple[int, int]]:
         self._news()
-        self._drop_closed()
+        self._drop_ended()
         exchanging_keys = not self.clear_to_send.is_set()
         self._wire.in_a_hurry = exchanging_keys or not self._movers
         may_send = may_send and not exchanging_keys
@@ -240,76 +266,100 @@ class EntryTransport(paramiko.Transport):
             if mover.has(fd):
                 mover.ready(fd)
 
-    def _drop_closed(self) -> None:
-        for number, channel in list(self._kept.items()):
-            if channel.closed:
-                del self._kept[number]
-                mover = self._movers.pop(number, None)
-                if mover is not None:
-                    mover.close()
-                self.clerk.close(number)
+    def attach(self, channel: Channel, mover: Mover) -> None:
+        """From now on `mover` sees to what the channel carries; it is closed with the channel."""
+        self._movers[channel.number] = mover
+
+    def over(self, channel: Channel) -> None:
+        self._ended.append(channel)
+
+    def _drop_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for channel in ended:
+            mover = self._movers.pop(channel.number, None)
+            if mover is not None:
+                mover.close()
+            self.clerk.close(channel.number)
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` then, between messages. There is no taking back: let it look whether it
+        still has something to do."""
+        alarm = time.monotonic() + seconds, next(self._alarm_numbers), act
+        heapq.heappush(self._alarms, alarm)
+
+    def patience(self) -> float | None:
+        """Seconds until the next alarm; those that are due go off."""
+        while self._alarms:
+            left = self._alarms[0][0] - time.monotonic()
+            if left > 0:
+                return left
+            heapq.heappop(self._alarms)[2]()
+        return None
+
+    def _keep_alive(self) -> None:
+        """As sshd's ClientAliveInterval: only who is silent is asked, and OpenSSH's clients answer
+        a request that they do not know."""
+        silent = time.monotonic() - self._wire.last_heard
+        if silent < self.keepalive_seconds:
+            self._missed = 0
+            self.later(self.keepalive_seconds - silent, self._keep_alive)
+            return
+        if self._missed == policy.KEEPALIVE_MISSED:
+            raise paramiko.SSHException("client does not answer any more")
+        self._missed += 1
+        self.send(bytes([MSG_GLOBAL_REQUEST]) + text(b"keepalive@openssh.com") + b"\1")
+        self.later(self.keepalive_seconds, self._keep_alive)
 
     # --- sending
 
-    def _send_message(self, data: paramiko.Message) -> None:
+    def send(self, payload: bytes) -> None:
         """RFC 4253 §7.1: during a key exchange nothing of the services may be sent. Paramiko
         waits for its end, which in a single thread would never come; here such messages wait."""
-        if not self.clear_to_send.is_set() and data.asbytes()[0] >= _FIRST_OF_SERVICES:
-            self._held.append(data)
-        else:
-            self.packetizer.send_message(data)
+        if not self.active:
+            return
+        if self.clear_to_send.is_set() or payload[0] < _FIRST_OF_SERVICES:
+            self.packetizer.send_message(paramiko.Message(payload))
+            return
+        self._held.append(payload)
+        self._held_bytes += len(payload)
+        if self._held_bytes > policy.MAX_HELD:
+            raise paramiko.SSHException("client does not finish a key exchange")
 
-    def _send_user_message(self, data: paramiko.Message) -> None:
-        if self.active:
-            self._send_message(data)
+    def _send_message(self, data: paramiko.Message) -> None:
+        self.send(data.asbytes())
+
+    def debug(self, words: str, show: bool = True) -> None:
+        """RFC 4253 §11.3: `ssh -v` prints it, and with `show` every client should."""
+        self.send(bytes([MSG_DEBUG, show]) + text(words.encode()) + text(b"en"))
 
     def _parse_newkeys(self, m: paramiko.Message) -> None:
         if self.auth_handler is None:
             self.auth_handler = _Auth(self, self.clerk)
         super()._parse_newkeys(m)  # type: ignore[misc]  # not in stubs
-        held, self._held = self._held, []
-        for message in held:
-            self._send_message(message)
+        held, self._held, self._held_bytes = self._held, [], 0
+        for payload in held:
+            self.send(payload)
 
     def _auth_trigger(self) -> None:
         super()._auth_trigger()  # type: ignore[misc]  # not in stubs
         cast(GuardedPackets, self.packetizer).largest = policy.MAX_PACKET
+        self.openssh = "-OpenSSH" in self.remote_version[:16]
+        self.later(self.keepalive_seconds, self._keep_alive)
 
-    # --- channels and requests
+    # --- messages
 
-    def _queue_incoming_channel(self, channel: paramiko.Channel) -> None:
-        """A channel is open. Paramiko itself holds only a weak reference to it."""
-        self._kept[channel.get_id()] = channel
+    def _ensure_authed(
+        self,
+        ptype: int,
+        message: paramiko.Message,  # noqa: ARG002  # paramiko's signature
+    ) -> paramiko.Message | None:
+        """Paramiko would answer some of them, and stumble over the others."""
+        if ptype in _CONNECTION and not self.is_authenticated():
+            raise paramiko.SSHException("client wants a channel before its login")
+        return None
 
-    def _parse_global_request(self, m: paramiko.Message) -> None:
-        reader = Reader(m.asbytes())
-        kind, wants_reply = shown_name(reader.text()), reader.take(1) != b"\0"
-        ok = self.clerk.ask(f"global {kind}").ok
-        if ok:
-            self._granted(kind)
-        if wants_reply:
-            reply = paramiko.Message()
-            reply.add_byte(cMSG_REQUEST_SUCCESS if ok else cMSG_REQUEST_FAILURE)
-            self._send_message(reply)
+    def _deliverer(self, kind: int) -> Callable[[paramiko.Message], None]:
+        return lambda message: self.deliver(kind, message.asbytes())
 
-    def _granted(self, kind: str) -> None:
-        """A global request that the clerk has said yes to."""
-
-    def accept_channel(self, m: paramiko.Message) -> None:
-        """Let paramiko open the channel that `m` asks for, and tell the client."""
-        super()._parse_channel_open(m)  # type: ignore[misc]  # not in stubs
-
-    def _refuse_open(self, remote: int, code: int, reason: str) -> None:
-        """RFC 4254 §5.1. `remote` is the client's number of the channel."""
-        refusal = paramiko.Message()
-        refusal.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
-        refusal.add_int(remote)
-        refusal.add_int(code)
-        refusal.add_string(reason)
-        refusal.add_string("en")
-        self._send_message(refusal)
-
-
-def shown_name(raw: bytes) -> str:
-    """RFC 4251 §6: names are printable ASCII of at most 64 characters; ours may be seen in logs."""
-    return ascii(raw[:64].decode("ascii", "replace"))[1:-1]
+    def _global_request(self, kind: str, reader: Reader) -> tuple[bool, bytes]:  # noqa: ARG002
+        return self.clerk.ask(f"global {kind}").ok, b""

@@ -4,10 +4,7 @@ import select
 import socket
 from collections.abc import Iterator
 
-import paramiko
-
-from teleport_lite.errors import Malformed
-from teleport_lite.net.ssh_policy import WINDOW, WINDOW_SLACK
+from teleport_lite.net.ssh_channel import Channel
 
 _CHUNK = 64 * 1024
 # How much of one socket is taken before the other channels, and the client, get their turn.
@@ -17,21 +14,20 @@ _BURST = 4
 class SocketPump:
     """Owns the socket. The channel is closed when both directions have ended."""
 
-    def __init__(self, channel: paramiko.Channel, sock: socket.socket) -> None:
+    def __init__(self, channel: Channel, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._channel, self._sock = channel, sock
-        self._pending = b""
         self._heard_end = self._told_end = self._closed = False
 
     def wants(self, *, may_send: bool) -> Iterator[tuple[int, int]]:
         """Move what the client has sent; then say what to wait for. A socket whose other end
         is gone is told to us whatever we wait for (poll(2), POLLHUP)."""
-        self._push()
+        self.push()
         if self._closed or self._channel.closed:
             return
-        room = may_send and self._channel.out_window_size > 0
+        room = may_send and self._channel.out_window > 0
         events = select.POLLIN if room and not self._heard_end else 0
-        if self._pending:
+        if self._channel.waiting:
             events |= select.POLLOUT
         if events or self._heard_end:
             yield self._sock.fileno(), events
@@ -43,7 +39,7 @@ class SocketPump:
                 self._channel.close()
         else:
             self._pull()
-        self._push()
+        self.push()
 
     def has(self, fd: int) -> bool:
         return not self._closed and fd == self._sock.fileno()
@@ -52,31 +48,23 @@ class SocketPump:
         """The channel is gone. What came before its end is passed on as far as it goes at once."""
         if self._closed:
             return
-        self._push()
+        self.push()
         self._closed = True
         self._sock.close()
 
     # --- client to node
 
-    def _push(self) -> None:
+    def push(self) -> None:
         """As long as the socket takes it. The window opens only for what it has taken."""
         if self._closed:
             return
-        kept = len(self._channel.in_buffer) + len(self._channel.in_stderr_buffer)
-        if kept > WINDOW + WINDOW_SLACK:
-            raise Malformed("client sends more than its window")  # RFC 4254 §5.2
-        while self._take():
-            if self._told_end:
-                self._pending = b""  # nobody reads; but the client must not wait for room
-                continue
-            try:
-                sent = self._sock.send(self._pending, socket.MSG_NOSIGNAL)
-            except BlockingIOError:
+        try:
+            if not self._told_end and not self._channel.write_to(self._sock.fileno()):
                 return
-            except OSError:
-                self._told_end = True
-                continue
-            self._pending = self._pending[sent:]
+        except OSError:
+            self._told_end = True
+        if self._told_end:
+            self._channel.discard()  # nobody reads; but the client must not wait for room
         if self._channel.eof_received and not self._told_end:
             self._told_end = True
             try:
@@ -85,30 +73,23 @@ class SocketPump:
                 self._heard_end = True
         self._maybe_finish()
 
-    def _take(self) -> bool:
-        if not self._pending and self._channel.recv_ready():
-            self._pending = self._channel.recv(_CHUNK)
-        return bool(self._pending)
-
     # --- node to client
 
     def _pull(self) -> None:
         for _ in range(_BURST):
-            room = self._channel.out_window_size
-            if room <= 0 or self._channel.closed:
+            if self._channel.out_window <= 0 or self._channel.closed:
                 return
             try:
-                data = self._sock.recv(min(_CHUNK, room))
+                count = self._channel.send_from(self._sock.fileno(), most=_CHUNK)
             except BlockingIOError:
                 return
             except OSError:  # reset
                 self._told_end = True
-                data = b""
-            if not data:
+                count = 0
+            if not count:
                 self._heard_end = True
-                self._channel.shutdown_write()
+                self._channel.send_eof()
                 return
-            self._channel.sendall(data)
 
     def _is_gone(self) -> bool:
         poll = select.poll()
@@ -117,5 +98,5 @@ class SocketPump:
 
     def _maybe_finish(self) -> None:
         """EOF both ways, and nothing left to pass on: CLOSE (RFC 4254 §5.3)."""
-        if self._heard_end and self._told_end and not self._pending and not self._channel.closed:
+        if self._heard_end and self._told_end and not self._channel.closed:
             self._channel.close()

@@ -8,26 +8,17 @@ import socket
 from dataclasses import dataclass
 from typing import Protocol
 
-import paramiko
-from paramiko.common import (
-    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
-    OPEN_FAILED_CONNECT_FAILED,
-    OPEN_FAILED_RESOURCE_SHORTAGE,
-    OPEN_SUCCEEDED,
-    cMSG_CHANNEL_FAILURE,
-)
-
 from teleport_lite.net import ssh_entry
 from teleport_lite.net import ssh_policy as policy
-from teleport_lite.net.ssh_entry import Clerk, Door, EntryTransport, shown_name
+from teleport_lite.net.ssh_channel import Channel
+from teleport_lite.net.ssh_channels import CONNECT_FAILED, PROHIBITED, RESOURCE_SHORTAGE, Asked
+from teleport_lite.net.ssh_entry import Clerk, EntryTransport
 from teleport_lite.net.ssh_forward import SocketPump
 from teleport_lite.pki.wire import Reader
 
 KIND = "direct-tcpip"
 # RFC 1035; whoever looks it up says that a longer one is none.
 _MOST_HOST = 256
-# Clients show the reason as one line.
-_MOST_REASON = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,87 +37,49 @@ class JumpClerk(Clerk, Protocol):
     def opened(self) -> list[Opened]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A channel that the client wants, and waits for."""
-
-    remote: int
-    window: int
-    largest: int
-
-
-def serve(sock: socket.socket, clerk: JumpClerk, *, host_public: str, host_cert: str) -> str:
+def serve(
+    sock: socket.socket, clerk: JumpClerk, *, host_public: str, host_cert: str, banner: str = ""
+) -> str:
     """Speak SSH on `sock` until it ends. Returns why, "" for the usual reasons."""
     transport = _Transport(sock, clerk)
-    return ssh_entry.serve(transport, host_public=host_public, host_cert=host_cert)
-
-
-class _Door(Door):
-    def check_channel_request(self, kind: str, chanid: int) -> int:  # noqa: ARG002  # paramiko's
-        # `_Transport` asks paramiko for a channel only when there is a way for it.
-        return OPEN_SUCCEEDED
+    return ssh_entry.serve(transport, host_public=host_public, host_cert=host_cert, banner=banner)
 
 
 class _Transport(EntryTransport):
     def __init__(self, sock: socket.socket, clerk: JumpClerk) -> None:
         super().__init__(sock, clerk)
         self._jump = clerk
-        self._asked: dict[int, _Asked] = {}
-        self._count = 0
-
-    def door(self) -> Door:
-        return _Door()
+        self._wishes: dict[int, Asked] = {}
+        self._count_of_wishes = 0
 
     def _news(self) -> None:
         for opened in self._jump.opened():
-            asked = self._asked.pop(opened.number, None)
+            asked = self._wishes.pop(opened.number, None)
             if asked is None:
                 if opened.sock is not None:
                     opened.sock.close()
             elif opened.sock is None:
-                reason = opened.reason[:_MOST_REASON]
-                self._refuse_open(asked.remote, OPEN_FAILED_CONNECT_FAILED, reason)
+                self.refuse_open(asked, CONNECT_FAILED, opened.reason)
             else:
-                self._begin(asked, opened.sock)
+                channel = self.confirm_open(asked)
+                self.attach(channel, SocketPump(channel, opened.sock))
 
-    def _parse_channel_open(self, m: paramiko.Message) -> None:
-        reader = Reader(m.asbytes())
-        kind = shown_name(reader.text())
-        asked = _Asked(reader.number(4), reader.number(4), reader.number(4))
-        if kind != KIND:
-            reason = self.clerk.ask(f"open {kind}").reason
-            self._refuse_open(asked.remote, OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, reason)
+    def _open_asked(self, asked: Asked) -> None:
+        if asked.kind != KIND:
+            self.refuse_open(asked, PROHIBITED, self.clerk.ask(f"open {asked.kind}").reason)
             return
-        host, port = reader.text(), reader.number(4)
-        reader.text()  # where the client says it comes from
-        reader.number(4)
-        reader.end()
-        self._drop_closed()  # one may have been closed a message ago
-        if len(self._kept) + len(self._asked) >= policy.MAX_JUMPS:
-            self._refuse_open(asked.remote, OPEN_FAILED_RESOURCE_SHORTAGE, "too many channels")
+        host, port = asked.rest.text(), asked.rest.number(4)
+        asked.rest.text()  # where the client says it comes from
+        asked.rest.number(4)
+        asked.rest.end()
+        if self.live() > policy.MAX_JUMPS:
+            self.refuse_open(asked, RESOURCE_SHORTAGE, "too many channels")
             return
-        self._count += 1
-        self._asked[self._count] = asked
-        self._jump.open(self._count, host[:_MOST_HOST].decode("ascii", "backslashreplace"), port)
+        self._count_of_wishes += 1
+        self._wishes[self._count_of_wishes] = asked
+        named = host[:_MOST_HOST].decode("ascii", "backslashreplace")
+        self._jump.open(self._count_of_wishes, named, port)
 
-    def _begin(self, asked: _Asked, sock: socket.socket) -> None:
-        """Paramiko opens the channel, from a message of ours: it would decode the host name."""
-        message = paramiko.Message()
-        message.add_string("session")
-        message.add_int(asked.remote)
-        message.add_int(asked.window)
-        message.add_int(asked.largest)
-        before = set(self._kept)
-        self.accept_channel(paramiko.Message(message.asbytes()))
-        [number] = set(self._kept) - before
-        self._movers[number] = SocketPump(self._kept[number], sock)
-
-    def _channel_request(self, channel: paramiko.Channel, m: paramiko.Message) -> None:
+    def _channel_request(self, channel: Channel, kind: bytes, reader: Reader) -> bool:  # noqa: ARG002
         """Such channels have no requests."""
-        reader = Reader(m.get_remainder())
-        reader.text()
-        if reader.take(1) != b"\0":
-            reply = paramiko.Message()
-            reply.add_byte(cMSG_CHANNEL_FAILURE)
-            reply.add_int(channel.remote_chanid)
-            self._send_user_message(reply)
+        return False

@@ -8,6 +8,7 @@ polls ten times a second, and nothing needs a lock.
 
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -29,6 +30,9 @@ class Attendant(Protocol):
     def ready(self, fd: int) -> None:
         """One of them is."""
 
+    def patience(self) -> float | None:
+        """Before each wait: for how many seconds; None is for ever."""
+
 
 class Wire:
     """Looks like a socket to paramiko."""
@@ -42,6 +46,7 @@ class Wire:
         self._ended = self._closed = False
         self.attendant: Attendant | None = None
         self.in_a_hurry = True
+        self.last_heard = time.monotonic()
 
     # --- what paramiko calls
 
@@ -79,7 +84,9 @@ class Wire:
 
     def _turn(self) -> None:
         poll = select.poll()
+        patience = None
         if self.attendant is not None:
+            patience = self.attendant.patience()
             for fd, events in self.attendant.wants(may_send=self._waiting < _ENOUGH):
                 poll.register(fd, events)
         self._flush()
@@ -88,7 +95,7 @@ class Wire:
         )
         ours = self._sock.fileno()
         poll.register(ours, events)
-        for fd, found in poll.poll():
+        for fd, found in poll.poll(None if patience is None else patience * 1000 + 1):
             if fd != ours:
                 if self.attendant is not None:
                     self.attendant.ready(fd)
@@ -103,6 +110,7 @@ class Wire:
         except OSError:
             self._in, self._at = b"", 0
         self._ended = not self._in
+        self.last_heard = time.monotonic()
         if self.in_a_hurry and not self._ended:
             # OpenSSH's client leaves Nagle on until its session starts: each small packet of
             # its login waits for our acknowledgement, which Linux puts off by 40 ms.

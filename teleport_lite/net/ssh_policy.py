@@ -3,12 +3,16 @@
 tests/node/ssh-audit-policy holds the same list; a test has ssh-audit compare them.
 """
 
-# No software version: it helps only those who look for one with a known hole.
-BANNER = "teleport-lite"
+# OpenSSH's clients use its extensions (eow@openssh.com, without which `ssh host yes | head` never
+# ends, and no-more-sessions@openssh.com) only with servers whose name begins with "OpenSSH". No
+# software version: it helps only those who look for one with a known hole, and scanners would
+# find those of an OpenSSH that is not here.
+BANNER = "OpenSSH_teleport-lite"
 
 # All of them are strict-kex safe: no CBC, no ChaCha20-Poly1305 (CVE-2023-48795).
 KEX = (
     "mlkem768x25519-sha256",
+    "curve25519-sha256",
     "curve25519-sha256@libssh.org",
     "diffie-hellman-group16-sha512",
 )
@@ -47,6 +51,19 @@ MAX_COMMAND = 128 * 1024 - 1
 MAX_SESSIONS = 10
 # Of a jump host: each is a socket, in a process that may have 64.
 MAX_JUMPS = 32
-WINDOW = 2 << 20
+# Of any kind, with those that the client has not confirmed to be closed.
+MAX_CHANNELS = 1024
+# What one channel may send before we have passed on some of it; a fast line needs that much.
+WINDOW = 4 << 20
+# Data in one packet, as OpenSSH has it (RFC 4253 §6.1 wants 32 KiB at least).
+DATA = 32 * 1024
+# A client that takes less in one packet is only out to make us work.
+LEAST_DATA = 256
 # What a client may have us keep beyond its window before it is clearly not playing by it.
 WINDOW_SLACK = 256 * 1024
+# A client that is silent that long is asked for a sign of life (ClientAliveInterval) ...
+KEEPALIVE_SECONDS = 30.0
+# ... and has gone if it does not answer so many times.
+KEEPALIVE_MISSED = 3
+# What may wait for the end of a key exchange: a client that never ends it must not pile it up.
+MAX_HELD = 1 << 20

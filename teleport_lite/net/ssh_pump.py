@@ -2,18 +2,40 @@
 
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
-import paramiko
-from paramiko.common import cMSG_CHANNEL_REQUEST
-
-from teleport_lite.errors import Malformed
-from teleport_lite.net.ssh_policy import WINDOW, WINDOW_SLACK
+from teleport_lite.net.ssh_channel import Channel
 
 _CHUNK = 64 * 1024
 # How much of one shell's output is taken before the others, and the client, get their turn.
 _BURST = 4
+
+
+class Tap(Protocol):
+    """Somebody who follows a session: records it, shows it to others, lets them type."""
+
+    def holds(self) -> bool:
+        """True: do not read the shell now (strict recording is behind)."""
+
+    def output(self, data: bytes) -> None:
+        """What the shell wrote, before it is sent; never blocks."""
+
+    def resized(self, columns: int, rows: int) -> None: ...
+
+    def wants(self) -> Iterator[tuple[int, int]]:
+        """Descriptors of its own, and poll events."""
+
+    def has(self, fd: int) -> bool: ...
+
+    def ready(self, fd: int) -> None: ...
+
+    def typed(self) -> bytes:
+        """What peers who have joined have typed since the last call."""
+
+    def close(self) -> None:
+        """The channel is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +45,7 @@ class Streams:
     stdin: int
     stdout: int
     stderr: int | None
+    tap: Tap | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +61,15 @@ class Exit:
 class Pump:
     """Owns the descriptors. `closed` when there is nothing more to do for it."""
 
-    def __init__(
-        self,
-        channel: paramiko.Channel,
-        streams: Streams,
-        send: Callable[[paramiko.Message], None],
-    ) -> None:
-        self._channel, self._streams, self._send = channel, streams, send
+    def __init__(self, channel: Channel, streams: Streams, tap: Tap | None) -> None:
+        self._channel, self._streams, self._tap = channel, streams, tap
         self._sources = {streams.stdout: False}
         if streams.stderr is not None:
             self._sources[streams.stderr] = True
         self._is_pty = streams.stderr is None
         self._stdin_open = True
-        self._pending = b""
+        # What those who have joined have typed, and the shell has not yet taken.
+        self._typed = b""
         self._exit: Exit | None = None
         self.closed = False
         for fd in {streams.stdin, *self._sources}:
@@ -58,31 +77,52 @@ class Pump:
 
     def wants(self, *, may_send: bool) -> Iterator[tuple[int, int]]:
         """Move what the client has sent; then say what to wait for."""
-        self._push()
-        if self._exit is not None and self._is_pty and may_send:
+        self.push()
+        may_read = may_send and not (self._tap is not None and self._tap.holds())
+        if self._exit is not None and self._is_pty and may_read:
             for fd in list(self._sources):
                 self._pull(fd)
-        room = may_send and self._channel.out_window_size > 0
+        if self.closed:
+            return
+        room = may_read and self._channel.out_window > 0
         for fd in {self._streams.stdin, *self._sources}:
             events = select.POLLIN if room and fd in self._sources else 0
-            if self._pending and fd == self._streams.stdin:
+            if fd == self._streams.stdin and (self._channel.waiting or self._typed):
                 events |= select.POLLOUT
             if events:
                 yield fd, events
+        if self._tap is not None:
+            yield from self._tap.wants()
 
     def ready(self, fd: int) -> None:
-        if fd in self._sources:
+        if self._tap is not None and self._tap.has(fd):
+            self._tap.ready(fd)
+        elif fd in self._sources:
             self._pull(fd)
-        self._push()
+        self.push()
 
     def has(self, fd: int) -> bool:
-        return not self.closed and fd in {self._streams.stdin, *self._sources}
+        if self.closed:
+            return False
+        ours = fd in self._sources or (self._stdin_open and fd == self._streams.stdin)
+        return ours or (self._tap is not None and self._tap.has(fd))
+
+    def resized(self, columns: int, rows: int) -> None:
+        if self._tap is not None:
+            self._tap.resized(columns, rows)
 
     def exited(self, how: Exit) -> None:
         """A terminal may be held open by others for ever, so it is read until it is empty: what
         the shell itself has written is there by now. Pipes are read to their end, as sshd does."""
         self._exit = how
         self._maybe_finish()
+
+    def unread(self) -> None:
+        """eow@openssh.com (PROTOCOL §2.1): nobody reads what the client writes out any more, so
+        whoever writes here must hear of it, as `yes | head` does. Terminals are read on."""
+        fd = self._streams.stdout
+        if not self._is_pty and fd in self._sources:
+            self._end_of(fd)
 
     def close(self) -> None:
         """The channel is gone. Hang-ups are the broker's business."""
@@ -92,48 +132,49 @@ class Pump:
         open_fds = set(self._sources) | ({self._streams.stdin} if self._stdin_open else set())
         for fd in open_fds:
             os.close(fd)
+        if self._tap is not None:
+            self._tap.close()
 
     # --- client to shell
 
-    def _push(self) -> None:
+    def push(self) -> None:
         """As long as the shell takes it. The window opens only for what it has taken."""
         if self.closed:
             return
-        self._check_window()
-        while self._take():
-            if not self._stdin_open:
-                self._pending = b""  # nobody reads; but the client must not wait for room
-                continue
-            try:
-                written = os.write(self._streams.stdin, self._pending)
-            except BlockingIOError:
-                return
-            except OSError:  # the other end is closed
+        if not self._stdin_open:
+            self._channel.discard()
+            return
+        try:
+            self._push_typed()
+            done = not self._typed and self._channel.write_to(self._streams.stdin)
+        except OSError:  # the other end is closed
+            self._channel.discard()
+            self._typed = b""
+            if not self._is_pty:
                 self._close_stdin()
-                continue
-            if not written:
-                return
-            self._pending = self._pending[written:]
-        if self._channel.eof_received and not self._is_pty:
+                self._tell_unread()
+            return
+        if done and self._channel.eof_received and not self._is_pty:
             self._close_stdin()
 
-    def _take(self) -> bool:
-        if not self._pending and self._channel.recv_ready():
-            self._pending = self._channel.recv(_CHUNK)
-        return bool(self._pending)
+    def _push_typed(self) -> None:
+        if self._tap is not None and not self._typed:
+            self._typed = self._tap.typed()
+        while self._typed:
+            try:
+                written = os.write(self._streams.stdin, self._typed)
+            except BlockingIOError:
+                return
+            self._typed = self._typed[written:]
 
-    def _check_window(self) -> None:
-        """Paramiko keeps whatever comes; RFC 4254 §5.2 lets us not."""
-        kept = len(self._channel.in_buffer) + len(self._channel.in_stderr_buffer)
-        if kept > WINDOW + WINDOW_SLACK:
-            raise Malformed("client sends more than its window")
+    def _tell_unread(self) -> None:
+        """The other way round: `yes | ssh host true` must end."""
+        if self._channel.openssh and not self._channel.eof_received:
+            self._channel.request(b"eow@openssh.com")
 
     def _close_stdin(self) -> None:
-        if self._stdin_open and not self._is_pty:
-            os.close(self._streams.stdin)
-            self._stdin_open = False
-        elif self._is_pty:
-            self._pending = b""
+        os.close(self._streams.stdin)
+        self._stdin_open = False
 
     # --- shell to client
 
@@ -141,24 +182,29 @@ class Pump:
         if self._channel.closed:
             return
         for _ in range(_BURST):
-            room = self._channel.out_window_size
-            if room <= 0:
+            if self._channel.out_window <= 0:
                 return
             try:
-                data = os.read(fd, min(_CHUNK, room))
+                count = self._move(fd)
             except BlockingIOError:
                 if self._exit is not None and self._is_pty:
                     self._end_of(fd)
                 return
             except OSError:  # EIO: nobody has the terminal open any more
-                data = b""
-            if not data:
+                count = 0
+            if not count:
                 self._end_of(fd)
                 return
-            if self._sources[fd]:
-                self._channel.sendall_stderr(data)
-            else:
-                self._channel.sendall(data)
+
+    def _move(self, fd: int) -> int:
+        stderr = self._sources[fd]
+        if self._tap is None:
+            return self._channel.send_from(fd, most=_CHUNK, stderr=stderr)
+        data = os.read(fd, min(_CHUNK, self._channel.out_window))
+        if data:
+            self._tap.output(data)
+            (self._channel.send_stderr if stderr else self._channel.send)(data)
+        return len(data)
 
     def _end_of(self, fd: int) -> None:
         del self._sources[fd]
@@ -168,22 +214,11 @@ class Pump:
 
     def _maybe_finish(self) -> None:
         """The last byte of output, then how it ended, then EOF and CLOSE (RFC 4254 §5.3, §6.10)."""
-        if self._exit is None or self._sources or self._channel.closed:
+        how = self._exit
+        if how is None or self._sources or self._channel.closed:
             return
-        if self._exit.signal:
-            self._send_exit_signal(self._exit)
+        if how.signal:
+            self._channel.send_exit_signal(how.signal, core=how.core)
         else:
-            self._channel.send_exit_status(self._exit.code)
+            self._channel.send_exit_status(how.code)
         self._channel.close()
-
-    def _send_exit_signal(self, how: Exit) -> None:
-        said = paramiko.Message()
-        said.add_byte(cMSG_CHANNEL_REQUEST)
-        said.add_int(self._channel.remote_chanid)
-        said.add_string("exit-signal")
-        said.add_boolean(False)
-        said.add_string(how.signal)
-        said.add_boolean(how.core)
-        said.add_string("")
-        said.add_string("")
-        self._send(said)

@@ -35,6 +35,9 @@ class Listening:
     def ready(self, fd: int) -> None:
         self.heard.append(os.read(fd, 100))
 
+    def patience(self) -> float | None:
+        return None
+
     def close(self) -> None:
         os.close(self.read_end)
         os.close(self.write_end)

@@ -261,7 +261,7 @@ def test_a_reason_is_given_for_an_unusual_end(talk: Conversation) -> None:
     talk.log_in()
     talk.send(b"\x5a", struct.pack(">I", 0xFFFFFFFF))
     eventually(lambda: talk.why, what="the server to end")
-    assert talk.why == ["ValueError"]
+    assert talk.why == ["message 90 can not be read: truncated"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

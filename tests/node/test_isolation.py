@@ -251,7 +251,7 @@ def scan(house: House) -> str:
 def test_a_client_sees_the_host_certificate_and_no_question_is_asked(house: House) -> None:
     done = house.visitor().ssh("true", options=["-oLogLevel=DEBUG", "-v"])
     assert b"Server host certificate: ssh-ed25519-cert-v01@openssh.com" in done.stderr
-    assert b"remote software version teleport-lite" in done.stderr
+    assert b"remote software version OpenSSH_teleport-lite" in done.stderr
     assert b"compression: none" in done.stderr
     house.known_hosts.write_text("")
     try:

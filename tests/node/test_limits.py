@@ -20,7 +20,7 @@ from tests.pki import forgeries
 from tests.pki.sshd import RawClient, RawKey
 from tests.support import eventually
 
-BANNER = b"SSH-2.0-teleport-lite\r\n"
+BANNER = b"SSH-2.0-OpenSSH_teleport-lite\r\n"
 
 
 @contextlib.contextmanager
