@@ -13,7 +13,7 @@ from teleport_lite.agent.join import Keys, identity_of
 from teleport_lite.agent.probe import cut_off_at, untrusted
 from teleport_lite.agent.renew import certificate_refused, renewal, way_of
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.errors import KINDS, Error, Unavailable
+from teleport_lite.errors import KINDS, Error, Malformed, Unavailable
 from teleport_lite.net.stream import StreamClient
 from teleport_lite.net.tls import client_context
 from teleport_lite.proto.codec import MAX_FRAME, read, write
@@ -40,6 +40,8 @@ SKEW_WARNING = 30.0
 # Events of some minutes of a busy host; the oldest go first, and how many is said.
 MAX_EVENTS = 2000
 EVENTS_A_FRAME = 100
+# Looks for an answer, of 0.1 s each, when a process stops that still has some.
+LAST_TRIES = 20
 
 
 class Stopping(Protocol):
@@ -50,24 +52,43 @@ class Stopping(Protocol):
 
 
 class Outbox:
-    """Audit events on their way to auth; bounded. Put from any thread."""
+    """Audit events on their way to auth, until it has them; bounded. Put from any thread.
+
+    An event may arrive twice, when a connection breaks between auth's trail and its answer.
+    """
 
     def __init__(self) -> None:
-        self._guard = Lock()  # guards the two below
+        self._guard = Lock()  # guards all below
         self._events: deque[AgentEvent] = deque()
+        self._sent: deque[AgentEvent] = deque()
         self.lost = 0
+        self.put_ever = self.gone_ever = 0  # gone: auth has them, or they were dropped
+
+    def __len__(self) -> int:
+        return len(self._events) + len(self._sent)
 
     def put(self, event: AgentEvent) -> None:
         with self._guard:
-            if len(self._events) >= MAX_EVENTS:
-                self._events.popleft()
+            if len(self) >= MAX_EVENTS:
+                (self._sent or self._events).popleft()
                 self.lost += 1
+                self.gone_ever += 1
             self._events.append(event)
+            self.put_ever += 1
 
     def take(self) -> list[AgentEvent]:
+        """The next ones to send. `taken` is told when auth has them, or `send_again`."""
         with self._guard:
             count = min(EVENTS_A_FRAME, len(self._events))
-            return [self._events.popleft() for _ in range(count)]
+            found = [self._events.popleft() for _ in range(count)]
+            self._sent.extend(found)
+            return found
+
+    def taken(self, count: int) -> None:
+        with self._guard:
+            for _ in range(min(count, len(self._sent))):
+                self._sent.popleft()
+                self.gone_ever += 1
 
     def count_lost(self) -> int:
         """How many were dropped since this was last asked."""
@@ -75,9 +96,22 @@ class Outbox:
             lost, self.lost = self.lost, 0
             return lost
 
-    def give_back(self, events: Sequence[AgentEvent]) -> None:
+    def send_again(self) -> None:
+        """The connection has ended, and nobody knows what became of those that were sent."""
         with self._guard:
-            self._events.extendleft(reversed(events))
+            self._events.extendleft(reversed(self._sent))
+            self._sent.clear()
+
+    def drop_sent(self) -> int:
+        with self._guard:
+            count = len(self._sent)
+            self._sent.clear()
+            self.gone_ever += count
+            return count
+
+    def all(self) -> list[AgentEvent]:
+        with self._guard:
+            return [*self._sent, *self._events]
 
 
 class Link:
@@ -187,6 +221,7 @@ class Link:
                 request = renewal(self.identity, self._pending, self._node_name)
                 self._say(FromAgent(renew=request))
             self._listen(max(0.05, self._beat_at - self._clock.monotonic()))
+        self._send_the_rest()
         self._say(FromAgent(goodbye=Goodbye(reason="shutdown")))
         assert self._client is not None
         self._client.flush()
@@ -206,12 +241,15 @@ class Link:
             self._on_knowledge(said.knowledge)
         if said.routes is not None:
             self._on_routes(said.routes)
+        if said.taken is not None:
+            self.outbox.taken(said.taken)
         if said.beat is not None:
             self._compare_clocks(said.beat.time)
         if said.welcome is not None and self._pending is not None:
             self.identity, self._pending = identity_of(said.welcome, self._pending), None
             self._on_identity(self.identity)
         if said.refusal is not None:
+            self._drop_refused(said.refusal.code)
             kind = KINDS.get(said.refusal.code, Unavailable)
             raise kind(said.refusal.message, hint=said.refusal.hint)
 
@@ -223,14 +261,23 @@ class Link:
     def _send_events(self) -> None:
         if lost := self.outbox.count_lost():
             log.warning("%d audit events were dropped, auth was away for too long", lost)
-        events = self.outbox.take()
-        if not events:
-            return
-        try:
+        if events := self.outbox.take():
             self._say(FromAgent(events=events))
-        except Error:
-            self.outbox.give_back(events)
-            raise
+
+    def _send_the_rest(self) -> None:
+        """Before the goodbye. What auth does not answer for in time is sent again by the next."""
+        for _ in range(LAST_TRIES):
+            if not len(self.outbox):
+                return
+            self._send_events()
+            self._listen(0.1)
+
+    def _drop_refused(self, code: str) -> None:
+        """Events that auth can not read must not end every connection from here on."""
+        if code == Malformed.code:
+            count = self.outbox.drop_sent()
+            if count:
+                log.warning("%d audit events are not what auth can read, dropped", count)
 
     def _say(self, message: FromAgent) -> None:
         assert self._client is not None
@@ -241,3 +288,4 @@ class Link:
         if self._client is not None:
             self._client.close()
             self._client = None
+        self.outbox.send_again()

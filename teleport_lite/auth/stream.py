@@ -175,6 +175,7 @@ class AgentStream:
                 tx.record(event)
 
         self._desk.store.write(put)
+        self._say(ToAgent(taken=len(kept)))
 
     def _teach(self) -> None:
         self._say(ToAgent(knowledge=self._desk.teacher.lesson()))

@@ -1,5 +1,10 @@
-"""The zygote's life: import everything once, then fork a monitor for each connection."""
+"""The zygote's life: import everything once, then fork a monitor for each connection.
 
+Nothing may be imported after a fork: the file that the code came from may have been replaced or
+removed by then, and a worker may open no files.
+"""
+
+import encodings.idna  # noqa: F401  # for names that are looked up after the fork
 import gc
 import os
 import signal

@@ -6,6 +6,7 @@
      | -- {"beat": Beat} ------------------->  |   every 5 to 15 s, or at once on a change
      | <-- {"beat": {"time": ...}} ----------  |   so that both sides see the skew
      | -- {"events": [...]} ---------------->  |   audit events of the node
+     | <-- {"taken": 2} ---------------------  |   so many of them are in the trail now, in order
      | -- {"renew": Renew} ----------------->  |
      | <-- {"welcome": Welcome} -------------  |
      | <-- {"routes": Routes} ---------------  |   to proxies: which nodes there are, and where
@@ -154,6 +155,7 @@ class FromAgent(Frame, frozen=True):
 class ToAgent(Frame, frozen=True):
     knowledge: Knowledge | None = None
     beat: BeatReply | None = None
+    taken: int | None = None  # how many of the events sent on this connection, from the oldest on
     welcome: Welcome | None = None
     routes: Routes | None = None
     refusal: Refusal | None = None

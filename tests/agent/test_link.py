@@ -16,13 +16,15 @@ from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import join
 from teleport_lite.agent.link import MAX_EVENTS, Link, Outbox
 from teleport_lite.model.host import presence
-from teleport_lite.proto.codec import write
+from teleport_lite.proto.codec import MAX_FRAME, read, write
 from teleport_lite.proto.stream import (
     AgentEvent,
     Beat,
     BeatReply,
+    FromAgent,
     Knowledge,
     ProxyPlace,
+    Refusal,
     Routes,
     ToAgent,
 )
@@ -319,6 +321,12 @@ def say(speaker: Speaker, raw: bytes) -> None:
     speaker.say(TextMessage(data=raw.decode()))
 
 
+def heard_by(speaker: Speaker) -> bytes:
+    while not isinstance(event := speaker.hear(), TextMessage):
+        pass
+    return event.data.encode()
+
+
 def test_silence_is_not_waited_out_for_ever() -> None:
     with playing(listen) as running:
         eventually(lambda: running.states)
@@ -424,8 +432,46 @@ def test_the_outbox_is_bounded_and_counts_what_it_drops() -> None:
     assert box.count_lost() == 0
     taken = box.take()
     assert (len(taken), taken[0].facts["name"]) == (100, "5")
-    box.give_back(taken)
+    box.send_again()
     assert box.take() == taken
+    box.taken(100)
+    assert len(box) == MAX_EVENTS - 100
+    assert box.put_ever - box.gone_ever == len(box)
+
+
+def test_what_auth_has_not_answered_for_is_sent_again() -> None:
+    """A connection that breaks may have lost what was written to it."""
+    heard: list[str] = []
+
+    def script(speaker: Speaker) -> None:
+        while len(heard) < 2:
+            said = read(FromAgent, heard_by(speaker), limit=MAX_FRAME)
+            heard.extend(event.facts["name"] for event in said.events or [])
+            if said.events and len(heard) == 1:
+                return  # hangs up without a word
+        say(speaker, write(ToAgent(taken=1)))
+        listen(speaker)
+
+    with playing(script) as running:
+        running.link.outbox.put(an_event("only"))
+        eventually(lambda: running.link.wake() or len(heard) == 2)
+        eventually(lambda: len(running.link.outbox) == 0)
+    assert heard == ["only", "only"]
+
+
+def test_events_that_auth_can_not_read_do_not_come_again() -> None:
+    refusal = Refusal(code="malformed", message="no")
+
+    def script(speaker: Speaker) -> None:
+        while True:
+            said = read(FromAgent, heard_by(speaker), limit=MAX_FRAME)
+            if said.events is not None:
+                say(speaker, write(ToAgent(refusal=refusal)))
+                return
+
+    with playing(script) as running:
+        running.link.outbox.put(an_event())
+        eventually(lambda: running.link.wake() or len(running.link.outbox) == 0)
 
 
 def test_what_was_dropped_is_said(

@@ -39,6 +39,12 @@ def watch(event, arguments, born=os.getpid(), pid=os.getpid, frame=sys._getframe
         written[at : at + len(line)] = line
         written[:4] = (at + len(line)).to_bytes(4, "big")
 sys.addaudithook(watch)
+def control():
+    try:
+        import no_such_module
+    except ImportError:
+        pass
+os.register_at_fork(after_in_child=control)
 """
 
 
