@@ -18,7 +18,7 @@ from teleport_lite.errors import Malformed
 from teleport_lite.net.ssh_policy import MAX_SESSIONS
 from teleport_lite.node.account import Account
 from teleport_lite.node.children import Children
-from teleport_lite.node.permit import may
+from teleport_lite.node.permit import Rights, may
 from teleport_lite.node.processes import signal_session
 from teleport_lite.node.shell import (
     SIGNALS,
@@ -58,9 +58,8 @@ SFTP_SERVERS = (
 class Guest:
     """What the certificate and the monitor say about the visitor."""
 
-    extensions: frozenset[str]
+    rights: Rights
     force_command: str | None
-    file_copy: bool
     env: Mapping[str, str]  # SSH_CONNECTION and the like
 
 
@@ -145,7 +144,7 @@ class Broker:
             raise Malformed("nothing was asked")
 
     def _check(self, what: str) -> None:
-        verdict = may(what, self._guest.extensions, file_copy=self._guest.file_copy)
+        verdict = may(what, self._guest.rights)
         if isinstance(verdict, Refused):
             raise Refusal(verdict.reason)
 

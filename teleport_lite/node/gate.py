@@ -6,12 +6,12 @@ Everything it needs is on disk, kept there by the agent, so logins go on while a
 from dataclasses import dataclass
 from pathlib import Path
 
-from teleport_lite.access.decide import locked, may_open_shell, merged_options
+from teleport_lite.access.decide import forced_command, locked, may_open_shell, merged_options
 from teleport_lite.access.verdict import Refused, Verdict
 from teleport_lite.agent import knowledge
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error
-from teleport_lite.model.user import Role
+from teleport_lite.model.user import Options, Role
 from teleport_lite.node.account import Account, find_account
 from teleport_lite.node.wire import Login
 from teleport_lite.pki.verify import (
@@ -41,7 +41,14 @@ class Welcome(Admitted):
     """Somebody who may have shells here, and as whom."""
 
     account: Account
-    file_copy: bool  # no role forbids it
+    options: Options  # of the roles, merged, as this host knows them
+
+    @property
+    def force_command(self) -> str | None:
+        """Runs in place of whatever is asked for. The certificate's own counts first."""
+        if self.visitor.force_command is not None:
+            return self.visitor.force_command
+        return self.options.force_command or None
 
 
 class Gate:
@@ -85,8 +92,11 @@ class Gate:
 
     def _admitted(self, visitor: Visitor, by: str, known: Knowledge) -> Admitted:
         account = find_account(visitor.login, self._clock.now())
-        options = merged_options(_roles(visitor.roles, known))
-        return Welcome(visitor=visitor, account=account, by=by, file_copy=options.file_copy)
+        roles = _roles(visitor.roles, known)
+        forced = forced_command(roles)
+        if isinstance(forced, Refused) and visitor.force_command is None:
+            raise refusal(forced.reason)
+        return Welcome(visitor=visitor, account=account, by=by, options=merged_options(roles))
 
     def _verify(self, login: Login, name: str | None, known: Knowledge) -> Visitor:
         return verify_user_certificate(

@@ -8,6 +8,7 @@ from teleport_lite.node.broker import Broker, Guest
 from teleport_lite.node.confine import no_terminal, secretive
 from teleport_lite.node.family import Family
 from teleport_lite.node.gate import Welcome
+from teleport_lite.node.permit import HostRules, Rights
 from teleport_lite.node.settings import Settings
 from teleport_lite.node.wire import Host, Link, SessionEnded, SessionStarted
 
@@ -74,8 +75,15 @@ class Lodging:
             "SSH_TELEPORT_HOST_UUID": self._host.host_id,
         }
         return Guest(
-            extensions=welcome.visitor.extensions,
-            force_command=welcome.visitor.force_command,
-            file_copy=welcome.file_copy,
+            rights=Rights(
+                extensions=welcome.visitor.extensions,
+                options=welcome.options,
+                host=HostRules(
+                    port_forwarding=self._settings.port_forwarding,
+                    file_copy=self._settings.file_copy,
+                    x11=self._settings.x11,
+                ),
+            ),
+            force_command=welcome.force_command,
             env=env,
         )

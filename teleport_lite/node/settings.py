@@ -23,6 +23,13 @@ class Settings:
     # Address space a worker may take beyond what it starts with. Ten full channels of 2 MiB
     # each way and their packets come to 60 MiB.
     worker_memory: int = 256 << 20
+    # ssh_service: what nobody may have on this host, whatever roles say.
+    port_forwarding: bool = True
+    file_copy: bool = True
+    x11: bool = False
+    # Displays that X11 forwarding may use.
+    x11_first: int = 10
+    x11_last: int = 1010
 
 
 def from_json(data_dir: str, text: str) -> Settings:
