@@ -9,7 +9,7 @@ from teleport_lite.net.listen import listen
 from teleport_lite.net.ssh_listen import SshListener
 from teleport_lite.node import zygote
 from teleport_lite.node.settings import Settings
-from teleport_lite.proto.stream import AgentEvent, ProxyPlace
+from teleport_lite.proto.stream import AgentEvent, LiveSession, ProxyPlace
 
 
 class NodeRole:
@@ -64,6 +64,12 @@ class NodeRole:
         if self._listener is not None:
             self._listener.recheck()
 
+    def sessions(self) -> list[LiveSession]:
+        """Those that are open now, the oldest first. From any thread."""
+        return [] if self._listener is None else self._listener.sessions()
+
     async def close(self) -> None:
+        """Sessions go on, and look for the next daemon."""
         if self._listener is not None:
             await self._listener.close()
+        self._zygote.close()

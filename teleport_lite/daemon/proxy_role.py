@@ -32,7 +32,7 @@ from teleport_lite.proxy.errand import Errand, Found, errand
 from teleport_lite.proxy.find import Facts
 from teleport_lite.proxy.invite_page import InvitePage
 from teleport_lite.proxy.meter import CODE, KIND, MINUTE, Meter
-from teleport_lite.proxy.passing import Passing
+from teleport_lite.proxy.passing import AUTH, Passing
 from teleport_lite.proxy.plain_http import send_to_https
 from teleport_lite.proxy.throttle import Throttle
 from teleport_lite.proxy.web import WebPages
@@ -66,7 +66,7 @@ class ProxyRole:
         self.certificates.load()
         self.meter = Meter()
         self.ssh = ProxySsh(config.data_dir, clock=clock, chance=chance)
-        self._built = False
+        self._built = self._retired = False
         self._acme: Acme | None = None
         self._ports: dict[str, Port] = {}  # by key of the config
         self._chores: list[asyncio.Task[None]] = []
@@ -171,8 +171,29 @@ class ProxyRole:
         """How connections ended up, by the name of the port's key."""
         return {name: dict(port.counts) for name, port in self._ports.items()}
 
+    @property
+    def relayed(self) -> int:
+        """Sessions through here, and connections that may have some in them."""
+        return self.ssh.relayed + len(self.passing) if self._built else 0
+
+    async def retire(self) -> None:
+        """Stop accepting, ask agents to come back later. Sessions that are open go on."""
+        await self._stop_serving()
+        await self.ssh.retire()
+        if self._built:
+            self.passing.retire()
+
     async def close(self) -> None:
         """Stop accepting, ask agents to come back later, end what is open."""
+        await self._stop_serving()
+        await self.ssh.close()
+        for port in self._ports.values():
+            await port.close()
+        if self._built:
+            self._report()
+
+    async def _stop_serving(self) -> None:
+        """Once."""
         for port in self._ports.values():
             port.stop_accepting()
         if self._acme is not None:
@@ -180,14 +201,11 @@ class ProxyRole:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
-        if self._built:
+        if self._built and not self._retired:
+            self._retired = True
             self._report()
-        await self.ssh.close()
-        if self._built:
             await self._web.close()
             self._auth.close()
-        for port in self._ports.values():
-            await port.close()
 
     # --- ports
 
@@ -261,7 +279,7 @@ class ProxyRole:
         match found.errand:
             case Errand.AUTH:
                 _check_first_hop(arrival)
-                await self.passing.on(arrival, self._auth_addresses, "auth")
+                await self.passing.on(arrival, self._auth_addresses, AUTH)
             case Errand.PROXY:
                 await self._to_proxy(arrival, found)
             case Errand.TUNNEL:

@@ -42,7 +42,7 @@ class ProxySsh:
     def __init__(self, data_dir: Path, *, clock: Clock, chance: Chance) -> None:
         self._data_dir, self._clock, self._chance = data_dir, clock, chance
         self._zygote = zygote.start(Settings(data_dir=data_dir, jump=True))
-        self._built = False
+        self._built = self._retired = False
         self._locks: list[Lock] = []
         self._gone: OrderedDict[str, datetime] = OrderedDict()
         self._removed: OrderedDict[str, datetime] = OrderedDict()
@@ -134,6 +134,21 @@ class ProxySsh:
     def take_jump(self, arrival: Arrival) -> None:
         self.jump.take(arrival.socket, arrival.peer, arrival.local)
 
+    @property
+    def relayed(self) -> int:
+        """Sessions that end with this process."""
+        return len(self.sessions) if self._built else 0
+
+    async def retire(self) -> None:
+        """Nothing new; tunnels are asked to come back in a moment. Open sessions go on."""
+        if self._built:
+            self._retired = True
+            self.sessions.retire()
+            self.jump.retire()
+            self.tunnels.retire(RETURN)
+            await self.routes.close()
+        self._zygote.close()
+
     async def close(self) -> None:
         """Sessions end, tunnels are asked to come back in a moment. Also if nothing was built."""
         if self._built:
@@ -145,7 +160,8 @@ class ProxySsh:
         await self.gate.close()
         await self.jump.close()
         await self.tunnels.close(RETURN)
-        await self.routes.close()
+        if not self._retired:
+            await self.routes.close()
 
     def _show(self) -> None:
         me = self._identity

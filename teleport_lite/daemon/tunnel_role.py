@@ -74,6 +74,7 @@ class TunnelRole:
         self._coming: set[_Line] = set()  # from the certificates to the proxy's word
         self._failed: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sessions: set[asyncio.Task[None]] = set()  # of those
         self._wake = asyncio.Event()
         self._told: list[str] = []
         self._closing = False
@@ -104,16 +105,28 @@ class TunnelRole:
         """For people: how many of how many."""
         return f"{len(self.held())} of {len(self._plan.known())} proxies"
 
-    async def close(self) -> None:
-        """Tell the proxies, and end all streams."""
-        tasks, self._tasks = list(self._tasks), set()
+    @property
+    def relayed(self) -> int:
+        """Sessions that are in the tunnels now."""
+        return len(self._sessions)
+
+    async def retire(self) -> None:
+        """Tell the proxies, and dial no more. Open sessions go on, and each tunnel ends with its
+        last one."""
+        if self._closing:
+            return
         self._closing = True
         for line in self._all:
             line.mux.say(Control(going_away=GoingAway(reason="the host stops")))
+            line.mux.retire()
+        await _cancelled(self._tasks - self._sessions)
+
+    async def close(self) -> None:
+        """Tell the proxies, and end all streams."""
+        await self.retire()
+        for line in self._all:
             line.mux.close("the host stops")
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancelled(self._sessions)
         try:
             async with asyncio.timeout(GOODBYE):
                 while self._all:
@@ -262,7 +275,9 @@ class TunnelRole:
             stream.abort("this host serves ssh and nothing else")
             return
         self.counters.streams += 1
-        self._spawn(self._serve(stream, hello), f"session from {hello.client_ip}")
+        task = self._spawn(self._serve(stream, hello), f"session from {hello.client_ip}")
+        self._sessions.add(task)
+        task.add_done_callback(self._sessions.discard)
 
     async def _serve(self, stream: MuxStream, hello: Open) -> None:
         try:
@@ -301,10 +316,11 @@ class TunnelRole:
             self._told = held
             self._on_change(held)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._over)
+        return task
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -327,6 +343,13 @@ class TunnelRole:
         )
         if peer.name != proxy_id or peer.cluster != me.cluster or PROXY not in peer.roles:
             raise Denied("it is not the proxy that was asked for")
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    waited_for = list(tasks)
+    for task in waited_for:
+        task.cancel()
+    await asyncio.gather(*waited_for, return_exceptions=True)
 
 
 class _Line:

@@ -132,8 +132,9 @@ class SshListener:
                 _log.warning("sessions of earlier daemons can not come back: %s", why.strerror)
 
     def sessions(self) -> list[LiveSession]:
-        """Those that are open now on connections of ours, the oldest first."""
-        found = [each for line in self._lines.values() for each in line.sessions.values()]
+        """Those that are open now on connections of ours, the oldest first. From any thread."""
+        lines = list(self._lines.values())
+        found = [each for line in lines for each in list(line.sessions.values())]
         return sorted(found, key=lambda session: session.started)
 
     def take(self, sock: socket.socket, *, peer: tuple[str, int], local: tuple[str, int]) -> None:

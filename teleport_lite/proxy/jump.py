@@ -71,6 +71,11 @@ class JumpHost:
         """Locks have changed; `Sessions.recheck` is for the ways that are open."""
         self._listener.recheck()
 
+    def retire(self) -> None:
+        """Take no more connections, and let the zygote end. Open ways go on; the monitors of
+        their connections keep their lines to us."""
+        self._listener.retire()
+
     async def close(self) -> None:
         """Ends all connections: their ways lead through this process."""
         for task in list(self._tasks):

@@ -4,6 +4,7 @@ What goes ahead of the bytes is a PROXY header with the real client's address, s
 host (pki/attest.py). The proxy sees nothing but how many bytes there were.
 """
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from teleport_lite.errors import Error
 from teleport_lite.net.head import Seldom
 from teleport_lite.net.port import Arrival
 from teleport_lite.net.proxy_header import Address, plain_address, write_header
-from teleport_lite.net.splice import connect, splice
+from teleport_lite.net.splice import Moved, connect, splice
 from teleport_lite.pki.attest import TLV, attest, attested
 from teleport_lite.proxy.meter import Meter
 
@@ -27,6 +28,7 @@ IDLE = 300.0
 LINGER = 10.0
 # Of the way on: to auth or to a proxy of the same cluster.
 CONNECT = 5.0
+AUTH = "auth"
 
 
 class Passing:
@@ -43,7 +45,17 @@ class Passing:
         self._identity, self._host_cas = identity, host_cas
         self._clock, self._meter, self._idle, self._linger = clock, meter, idle, linger
         self._seldom = Seldom(log)
+        self._to_auth: set[asyncio.Task[object]] = set()
         self.open = self.failed = 0  # for /metrics
+
+    def __len__(self) -> int:
+        """Connections to other proxies, which may be tunnels with sessions in them."""
+        return self.open - len(self._to_auth)
+
+    def retire(self) -> None:
+        """End what leads to auth: who is there comes again, by the next process."""
+        for task in self._to_auth:
+            task.cancel()
 
     def attested(self, value: bytes, source: Address, target: Address) -> str:
         """For the Port: the UUID of the proxy that vouches for `source`. Raises Denied."""
@@ -60,7 +72,7 @@ class Passing:
     async def on(self, arrival: Arrival, addresses: Sequence[str], to: str) -> None:
         """Pass it on to the first of `addresses` that answers, until it ends. Never raises.
 
-        `to` is what the audit trail calls the other end.
+        `to` is what the audit trail calls the other end, AUTH or the UUID of a proxy.
         """
         source = arrival.peer
         try:
@@ -70,13 +82,7 @@ class Passing:
             except BaseException:
                 server.close()
                 raise
-            self.open += 1
-            try:
-                moved = await splice(
-                    arrival.socket, server, idle=self._idle, linger=self._linger, first=head
-                )
-            finally:
-                self.open -= 1
+            moved = await self._splice(arrival.socket, server, head, to)
         except (Error, OSError) as why:
             self.failed += 1
             self._seldom.warning(to, "a connection to %s can not be passed on: %s", to, why)
@@ -86,6 +92,20 @@ class Passing:
             raise
         else:
             self._meter.add(source[0], to, moved.up, moved.down)
+
+    async def _splice(
+        self, client: socket.socket, server: socket.socket, head: bytes, to: str
+    ) -> Moved:
+        task = asyncio.current_task()
+        assert task is not None
+        self.open += 1
+        if to == AUTH:
+            self._to_auth.add(task)
+        try:
+            return await splice(client, server, idle=self._idle, linger=self._linger, first=head)
+        finally:
+            self._to_auth.discard(task)
+            self.open -= 1
 
     def _header(self, source: Address, server: socket.socket) -> bytes:
         host, port = server.getpeername()[:2]

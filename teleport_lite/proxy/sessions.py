@@ -2,6 +2,7 @@
 
 open   limits, then `Reach`; told to the trail whichever way it ends
 carry  the bytes, until one side ends or `recheck` finds that it may not go on
+retire no new ones; those that are open outlive the process that listens (daemon/outlast.py)
 """
 
 import asyncio
@@ -135,7 +136,7 @@ class Sessions:
         self._open: set[Session] = set()
         self._taken: Counter[str] = Counter()  # by user; also while the node is being dialled
         self._checking: asyncio.Task[None] | None = None
-        self._asked_again = False
+        self._asked_again = self._retired = False
         self._refusals = _Refusals(clock)
         self.opened = self.refused = self.bytes_up = self.bytes_down = 0  # for /metrics
 
@@ -145,6 +146,8 @@ class Sessions:
     async def open(self, request: ReachRequest, caller: Caller, client: Client) -> Session:
         """Raises what `Reach.connect` raises, and Unavailable when there are too many."""
         try:
+            if self._retired:
+                raise Unavailable("this proxy starts anew", hint="try again in a few seconds")
             self._take(caller.user)
             try:
                 reached = await self._reach.connect(request, caller, client)
@@ -181,6 +184,10 @@ class Sessions:
             return
         loop = asyncio.get_running_loop()
         self._checking = loop.create_task(self._check_all(), name="recheck sessions")
+
+    def retire(self) -> None:
+        """No new ones. Those that are open go on."""
+        self._retired = True
 
     async def close(self) -> None:
         """Cut them all."""

@@ -169,19 +169,26 @@ class Tunnels:
                 # Its host has a new certificate by now. Sessions are checked by themselves.
                 self._ask_to_return(mux, tunnel, GoingAway(reason="the certificate has expired"))
 
-    async def close(self, delay: float = 0.0, *, drain: float = 0.0) -> None:
-        """Ask everybody to come back within `delay` seconds, and end.
-
-        Sessions are given `drain` seconds; no new ones are opened.
-        """
-        if self._timer is not None:
-            self._timer.cancel()
+    def retire(self, delay: float = 0.0) -> None:
+        """Ask everybody to come back within `delay` seconds. Open sessions go on, and each tunnel
+        ends with its last one."""
+        if self._closing is not None:
+            return
         self._closing = GoingAway(delay=delay, reason="the proxy stops")
         for arriving in list(self._arriving):
             arriving.die("the proxy stops")
         for mux, tunnel in list(self._tunnels.items()):
             self._ask_to_return(mux, tunnel, self._closing)
             mux.retire()
+
+    async def close(self, delay: float = 0.0, *, drain: float = 0.0) -> None:
+        """Ask everybody to come back within `delay` seconds, and end.
+
+        Sessions are given `drain` seconds; no new ones are opened.
+        """
+        self.retire(delay)
+        if self._timer is not None:
+            self._timer.cancel()
         try:
             async with asyncio.timeout(drain):
                 while self._tunnels:
