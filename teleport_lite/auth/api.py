@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from teleport_lite.access.decide import locked, may_do
+from teleport_lite.access.join import SESSION, may_see_session
 from teleport_lite.access.verdict import Allowed, Refused, Verdict
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import Desks
 from teleport_lite.errors import Denied, NotFound, Unauthenticated
-from teleport_lite.model.system_role import PROXY
-from teleport_lite.proto import admin, join, login
+from teleport_lite.model.system_role import NODE, PROXY
+from teleport_lite.model.user import Role
+from teleport_lite.proto import admin, join, login, recording
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message, read
 
 ANYONE = frozenset(Kind)
@@ -42,6 +44,14 @@ def _people(
     reads: type[Message], resource: str, verb: str, answer: Callable[[Desks, Caller, Any], Any]
 ) -> Route:
     return Route(PEOPLE, reads, answer, resource=resource, verb=verb, limit=MAX_ADMIN)
+
+
+def _node(reads: type[Message], answer: Callable[[Desks, Caller, Any], Any]) -> Route:
+    return Route(MACHINES, reads, answer, host_role=NODE, limit=MAX_ADMIN)
+
+
+def _session(reads: type[Message], answer: Callable[[Desks, Caller, Any], Any]) -> Route:
+    return Route(PEOPLE, reads, answer, limit=MAX_ADMIN)
 
 
 ROUTES: dict[str, Route] = {
@@ -130,6 +140,28 @@ ROUTES: dict[str, Route] = {
     "/v1/locks/add": _people(
         admin.LockAdd, "lock", "create", lambda d, c, m: d.resources.lock(c, m)
     ),
+    "/v1/recordings/begin": _node(recording.UploadBegin, lambda d, c, m: d.uploads.begin(c, m)),
+    "/v1/recordings/part": _node(recording.UploadPart, lambda d, c, m: d.uploads.part(c, m)),
+    "/v1/recordings/end": _node(recording.UploadEnd, lambda d, c, m: d.uploads.end(c, m)),
+    # One's own sessions need no role, so it is the answer that asks for one.
+    "/v1/recordings/list": _session(
+        recording.RecordingList,
+        lambda d, c, m: d.recordings.listing(c, m, everything=_sees_all(d, c, "list")),
+    ),
+    "/v1/recordings/read": _session(
+        recording.RecordingRead,
+        lambda d, c, m: d.recordings.read(c, m, everything=_sees_all(d, c, "read")),
+    ),
+    "/v1/recordings/remove": _people(
+        recording.RecordingRemove, "session", "delete", lambda d, c, m: d.recordings.remove(c, m)
+    ),
+    "/v1/sessions/list": _session(
+        admin.Nothing,
+        lambda d, c, m: d.sessions.listing(c, _roles(d, c), everything=_sees_all(d, c, "list")),
+    ),
+    "/v1/sessions/join": _session(
+        recording.SessionJoin, lambda d, c, m: d.sessions.join(c, _roles(d, c), m)
+    ),
 }
 
 
@@ -144,7 +176,7 @@ def answer(desks: Desks, path: str, caller: Caller, raw: bytes) -> Message | Ans
         raise NotFound(f"{path[:80]!a} is not part of this API")
     authorise(desks, route, caller)
     message = read(route.reads, raw, limit=route.limit)
-    if route.who is PEOPLE:
+    if route.verb:
         _allowed(desks, route, caller, message)
     found: Message | Answer = route.answer(desks, caller, message)
     return found
@@ -195,9 +227,27 @@ def _may(desks: Desks, caller: Caller, resource: str, verb: str) -> Verdict:
     """A person needs a role for it. Roles as they are now, and only those in the certificate."""
     if caller.kind is Kind.ADMIN:
         return Allowed(by="the socket")
+    if desks.store.user(caller.name) is None:
+        return Refused(f"user {caller.name} does not exist any more")
+    return may_do(_roles(desks, caller), resource, verb)
+
+
+def _roles(desks: Desks, caller: Caller) -> list[Role]:
+    """Of a person; nobody else has any. Raises Denied if she does not exist any more."""
+    if caller.kind not in (Kind.USER, Kind.BOT):
+        return []
     user = desks.store.user(caller.name)
     if user is None:
-        return Refused(f"user {caller.name} does not exist any more")
+        raise Denied(f"user {caller.name} does not exist any more")
     names = [name for name in user.roles if name in caller.roles]
-    roles = [role for name in names if (role := desks.store.role(name)) is not None]
-    return may_do(roles, resource, verb)
+    return [role for name in names if (role := desks.store.role(name)) is not None]
+
+
+def _sees_all(desks: Desks, caller: Caller, verb: str) -> bool:
+    """False: only the sessions that are the caller's own. Raises Denied where not even those."""
+    if isinstance(_may(desks, caller, SESSION, verb), Allowed):
+        return True
+    verdict = may_see_session(_roles(desks, caller), verb, user=caller.name, owner=caller.name)
+    if isinstance(verdict, Refused):
+        raise Denied(verdict.reason, hint="tctl get roles shows what each allows")
+    return False

@@ -1,6 +1,8 @@
 """The auth role as a whole: every desk, connected by hand."""
 
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from teleport_lite.ambient import Chance, Clock
@@ -17,15 +19,19 @@ from teleport_lite.auth.login import LoginDesk
 from teleport_lite.auth.me import MeDesk
 from teleport_lite.auth.passwords import PasswordBook
 from teleport_lite.auth.people import PeopleDesk
+from teleport_lite.auth.recordings import RecordingDesk
 from teleport_lite.auth.renew import RenewDesk
 from teleport_lite.auth.resources import ResourceDesk
 from teleport_lite.auth.routes import Board
 from teleport_lite.auth.scram import Decoys
+from teleport_lite.auth.sessions import SessionDesk
+from teleport_lite.auth.shelf import Shelf
 from teleport_lite.auth.signatures import SignatureDesk
 from teleport_lite.auth.signup import SignupDesk
 from teleport_lite.auth.start import names_key
 from teleport_lite.auth.stream import StreamDesk
 from teleport_lite.auth.tokens import TokenDesk
+from teleport_lite.auth.uploads import UploadDesk
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.event import Event
 from teleport_lite.model.system_role import RoleBook
@@ -60,6 +66,9 @@ class Desks:
     teacher: Teacher
     board: Board
     streams: StreamDesk
+    sessions: SessionDesk
+    uploads: UploadDesk
+    recordings: RecordingDesk
 
     def spread(self) -> None:
         """Proxies that came or went are told to everybody, nodes to proxies. Once a second."""
@@ -115,6 +124,16 @@ def _event_doc(seq: int, event: Event) -> dict[str, Any]:
     return doc | {f"fact.{key}" if key in doc else key: fact for key, fact in event.facts.items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """Where recordings are kept, how many bytes of them (0: what the disk takes), how long (zero:
+    for ever)."""
+
+    directory: Path
+    quota: int
+    retention: timedelta
+
+
 def build(
     *,
     clock: Clock,
@@ -124,8 +143,10 @@ def build(
     cluster: str,
     version: str,
     auth_address: str,
+    keeping: Keeping | None = None,
 ) -> Desks:
-    """Connect everything. `cluster` exists already (`auth/start.py`)."""
+    """Connect everything. `cluster` exists already (`auth/start.py`). Without `keeping` no
+    recordings are kept."""
     trail = Trail(clock, store)
     cas = Cas(store, cluster)
     tokens = TokenDesk(clock=clock, chance=chance, store=store, trail=trail, book=book)
@@ -178,6 +199,16 @@ def build(
         changed=changed,
     )
     renewals = RenewDesk(clock=clock, store=store, trail=trail, issuer=issuer)
+    sessions = SessionDesk(clock=clock, store=store, trail=trail)
+    shelf = Shelf(keeping.directory) if keeping else None
+    uploads = UploadDesk(
+        clock=clock,
+        store=store,
+        trail=trail,
+        sessions=sessions,
+        shelf=shelf,
+        quota=keeping.quota if keeping else 0,
+    )
     return Desks(
         clock=clock,
         store=store,
@@ -243,5 +274,17 @@ def build(
             renewals=renewals,
             book=book,
             board=board,
+            sessions=sessions,
+        ),
+        sessions=sessions,
+        uploads=uploads,
+        recordings=RecordingDesk(
+            clock=clock,
+            store=store,
+            trail=trail,
+            sessions=sessions,
+            uploads=uploads,
+            shelf=shelf,
+            retention=keeping.retention if keeping else timedelta(),
         ),
     )

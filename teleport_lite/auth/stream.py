@@ -13,9 +13,10 @@ from teleport_lite.auth.hosts import Live, Presence
 from teleport_lite.auth.knowledge import Teacher
 from teleport_lite.auth.renew import RenewDesk
 from teleport_lite.auth.routes import Board
+from teleport_lite.auth.sessions import SessionDesk
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound
 from teleport_lite.model.event import Event
-from teleport_lite.model.system_role import PROXY, RoleBook
+from teleport_lite.model.system_role import NODE, PROXY, RoleBook
 from teleport_lite.proto.codec import MAX_FRAME, read, write
 from teleport_lite.proto.stream import (
     AgentEvent,
@@ -30,8 +31,9 @@ from teleport_lite.store.protocols import Store, Tx
 
 # Agents send at most 100 at once; a host that sends more is not one of ours.
 MAX_EVENTS = 200
-# What a host may tell. Joins, tokens, users and locks are told by auth itself, and by nobody else.
-HOST_EVENTS = re.compile(r"auth|exec|session\.[a-z.]{1,40}")
+# What a host may tell. Joins, tokens, users, locks and recordings that have come are told by auth
+# itself, and by nobody else.
+HOST_EVENTS = re.compile(r"auth|exec|session\.(?!upload$)[a-z.]{1,40}")
 
 
 class StreamDesk:
@@ -48,10 +50,11 @@ class StreamDesk:
         renewals: RenewDesk,
         book: RoleBook,
         board: Board,
+        sessions: SessionDesk,
     ) -> None:
         self.clock, self.store, self.trail = clock, store, trail
         self.presence, self.teacher, self.renewals = presence, teacher, renewals
-        self.board = board
+        self.board, self.sessions = board, sessions
         self._announces = {role.name: role.announces for role in book if role.announces}
 
     def open(self, caller: Caller, send: Callable[[bytes | None], None]) -> "AgentStream":
@@ -161,6 +164,8 @@ class AgentStream:
     def _beat(self, beat: Beat, live: Live) -> None:
         kinds, is_proxy = self._desk.kinds(self._caller), PROXY in self._caller.roles
         self._desk.presence.beat(live, beat, kinds, is_proxy=is_proxy)
+        if NODE in self._caller.roles:
+            self._desk.sessions.beat(self._caller.name, beat.sessions)
         self._say(ToAgent(beat=BeatReply(time=self._desk.clock.now().timestamp())))
 
     def _events(self, events: list[AgentEvent]) -> None:

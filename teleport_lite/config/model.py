@@ -14,6 +14,9 @@ KEYRING = Path("/etc/teleport-lite/keyring")
 NODE_PORT, SSH_PROXY_PORT, TUNNEL_PORT, AUTH_PORT, WEB_PORT = 3022, 3023, 3024, 3025, 3080
 # A host that is not seen for this long leaves the listings by itself.
 PRESENCE_RETENTION = timedelta(days=7)
+# Time enough to find out that something has happened, and to look.
+RECORDING_RETENTION = timedelta(days=90)
+RECORDING_QUOTA = 10 * 1024**3
 # Who renews a certificate rarely tells us; half a minute of the old one hurts nobody.
 KEYPAIRS_RELOAD = timedelta(seconds=30)
 
@@ -48,6 +51,8 @@ class AuthConfig:
     cluster_name: str  # cannot change after the first start: certificates carry it
     tokens: tuple[StaticToken, ...] = ()
     presence_retention: timedelta = PRESENCE_RETENTION
+    recording_retention: timedelta = RECORDING_RETENTION  # nothing: for ever
+    recording_quota: int = RECORDING_QUOTA  # bytes; 0: as much as the disk takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from teleport_lite.errors import Malformed
 from teleport_lite.model.labels import check_labels
 from teleport_lite.model.names import CLUSTER_NAME, TOKEN, checked
 from teleport_lite.model.schema import Field, Kind
+from teleport_lite.model.size import parse_size
 from teleport_lite.model.system_role import RoleBook
 
 Values = dict[str, Any]  # what Reader made of a section: each value has its Field's type
@@ -33,12 +34,16 @@ def auth_config(
     example = "teleport.example.com"
     reader.checked(path, checked, CLUSTER_NAME, name, "cluster name", example=example)
     retention = values["presence_retention"] or model.PRESENCE_RETENTION
+    kept = values["recording_retention"]
+    quota = values["recording_quota"]
     return model.AuthConfig(
         listen_addr=values["listen_addr"],
         public_addrs=values["public_addr"] or (),
         cluster_name=name,
         tokens=_tokens(reader, tokens, book, weak_ok=values["allow_weak_static_tokens"]),
         presence_retention=retention,
+        recording_retention=model.RECORDING_RETENTION if kept is None else kept,
+        recording_quota=reader.checked("auth_service.recording_quota", parse_size, quota),
     )
 
 

@@ -15,7 +15,7 @@ from teleport_lite.agent.join import Keys, hello_of, identity_of
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.auth.api import HOST_STREAM, ROUTES, answer, authorise
 from teleport_lite.auth.caller import Caller, Kind
-from teleport_lite.auth.desks import Desks, build
+from teleport_lite.auth.desks import Desks, Keeping, build
 from teleport_lite.auth.start import found_cluster
 from teleport_lite.auth.tokens import weakness
 from teleport_lite.config.model import AUTH_PORT, Config
@@ -40,11 +40,13 @@ from teleport_lite.store.sqlite import open_sqlite
 log = logging.getLogger("teleport_lite.auth")
 
 SOCKET = "auth.sock"
+RECORDS = "records"
 FLUSH_EVERY = 5.0
 SWEEP_EVERY = 60.0
 # What agents hear of each other; also the most frames a second that this can make for one.
 SPREAD_EVERY = 1.0
 RETIRE_EVERY = 3600.0
+RECORDS_EVERY = 600.0
 # An agent renews the certificate of its host. A process that is auth alone has no agent.
 RENEW_EVERY = 12 * 3600.0
 # Certificates looked at once per connection; agents of a cluster and a few people.
@@ -146,6 +148,11 @@ class AuthRole:
             cluster=cluster,
             version=__version__,
             auth_address=public_address(config),
+            keeping=Keeping(
+                directory=config.data_dir / RECORDS,
+                quota=config.auth.recording_quota,
+                retention=config.auth.recording_retention,
+            ),
         )
         self._own_uid = own_uid
         self._server: ApiServer | None = None
@@ -187,6 +194,7 @@ class AuthRole:
             ("sweep", SWEEP_EVERY, self._sweep),
             ("spread", SPREAD_EVERY, self.desks.spread),
             ("retire", RETIRE_EVERY, self._retire),
+            ("records", RECORDS_EVERY, self._sweep_records),
         ]
         if identity.roles == (AUTH,):
             chores.append(("renew", RENEW_EVERY, self.renew))
@@ -255,6 +263,10 @@ class AuthRole:
     def _retire(self) -> None:
         for host_id in self.desks.presence.retire(self._config.auth.presence_retention):
             log.info("host %s was not seen for a long time and left the listings", host_id)
+
+    def _sweep_records(self) -> None:
+        if gone := self.desks.recordings.sweep():
+            log.info("%d recordings were removed, they were older than the retention", gone)
 
     async def _every(self, seconds: float, chore: Callable[[], object]) -> None:
         while True:

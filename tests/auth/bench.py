@@ -9,7 +9,7 @@ from scramp import ScramClient
 
 from teleport_lite.auth.api import answer
 from teleport_lite.auth.caller import Caller, Kind
-from teleport_lite.auth.desks import build
+from teleport_lite.auth.desks import Keeping, build
 from teleport_lite.auth.start import found_cluster
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host
@@ -179,6 +179,7 @@ class Bench:
         clock: FakeClock | None = None,
         seed: str = "",
         auth_address: str = "auth.example:3025",
+        keeping: Keeping | None = None,
     ) -> None:
         self.clock, self.chance = clock or FakeClock(), FakeChance(seed)
         self.store = store or MemoryStore()
@@ -191,6 +192,7 @@ class Bench:
             cluster=CLUSTER,
             version="1.2.3",
             auth_address=auth_address,
+            keeping=keeping,
         )
 
     def token(self, types: str = "node", *, text: str = TOKEN, ttl: str = "30m") -> str:

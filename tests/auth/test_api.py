@@ -24,6 +24,9 @@ from tests.auth.bench import CLUSTER, OURS, ROOT, Applicant, Bench, stranger, th
 SSH, CSR = new_ssh_key()[1], csr(new_tls_key(), "x")
 HELLO = {"node_name": "w", "roles": ["node"], "ssh_key": SSH, "tls_csr": CSR}
 
+SID = "c52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+FACTS = {"user": "alice", "login": "root", "started": 0, "ended": 1, "complete": True}
+
 # What is asked of each route; good enough to come through when the caller may.
 WORDS: dict[str, dict[str, Any]] = {
     "/v1/ca": {},
@@ -59,6 +62,14 @@ WORDS: dict[str, dict[str, Any]] = {
     "/v1/audit/list": {},
     "/v1/audit/verify": {},
     "/v1/locks/add": {"target": "user", "value": "mallory"},
+    "/v1/recordings/begin": {"sid": SID, "size": 1, "digest": "x", "facts": FACTS},
+    "/v1/recordings/part": {"sid": SID, "at": 0, "data": "eA==", "digest": "x"},
+    "/v1/recordings/end": {"sid": SID},
+    "/v1/recordings/list": {},
+    "/v1/recordings/read": {"sid": SID},
+    "/v1/recordings/remove": {"sid": SID},
+    "/v1/sessions/list": {},
+    "/v1/sessions/join": {"sid": SID},
 }
 # Who gets as far as the desk. Everybody else is turned away at the door.
 EVERYBODY = frozenset(
@@ -76,6 +87,7 @@ EVERYBODY = frozenset(
     }
 )
 CONFIG = frozenset({"admin", "editor"})
+PEOPLE = frozenset({"admin", "bot", "no roles", "access", "editor", "auditor", "removed user"})
 MAY: dict[str, frozenset[str]] = {
     "/v1/ca": EVERYBODY,
     "/v1/join/start": EVERYBODY,
@@ -111,6 +123,15 @@ MAY: dict[str, frozenset[str]] = {
     "/v1/audit/list": frozenset({"admin", "auditor"}),
     "/v1/audit/verify": frozenset({"admin", "auditor"}),
     "/v1/locks/add": CONFIG,
+    "/v1/recordings/begin": frozenset({"host", "proxy"}),
+    "/v1/recordings/part": frozenset({"host", "proxy"}),
+    "/v1/recordings/end": frozenset({"host", "proxy"}),
+    # One's own sessions need no role.
+    "/v1/recordings/list": PEOPLE,
+    "/v1/recordings/read": PEOPLE,
+    "/v1/recordings/remove": CONFIG,
+    "/v1/sessions/list": PEOPLE,
+    "/v1/sessions/join": PEOPLE,
 }
 NOBODY = frozenset({"locked user", "locked role", "locked host", "locked bot", "removed host"})
 
@@ -153,6 +174,9 @@ WELCOME_AT = {
     "/v1/invite/accept": CALLERS["proxy"],
     "/v1/me": CALLERS["access"],
     "/v1/me/nodes": CALLERS["access"],
+    "/v1/recordings/begin": CALLERS["host"],
+    "/v1/recordings/part": CALLERS["host"],
+    "/v1/recordings/end": CALLERS["host"],
 }
 
 
@@ -232,7 +256,8 @@ def test_words_that_cannot_be_read_are_malformed(crowd: Bench, path: str, raw: b
 def test_a_route_reads_no_more_than_its_limit(crowd: Bench, path: str) -> None:
     limit = ROUTES[path].limit
     for_people = "admin" in MAY[path] and "anyone" not in MAY[path]
-    assert limit == (MAX_ADMIN if for_people else MAX_JOIN)
+    in_parts = path.startswith("/v1/recordings/")
+    assert limit == (MAX_ADMIN if for_people or in_parts else MAX_JOIN)
     with pytest.raises(Malformed, match="the most we read is"):
         answer(crowd.desks, path, WELCOME_AT.get(path, ROOT), b" " * (limit + 1))
 

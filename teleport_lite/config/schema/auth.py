@@ -75,6 +75,19 @@ AUTH = (
         choices=("node", "node-sync", "proxy", "proxy-sync", "off"),
         built=False,
     ),
+    Field(
+        name="recording_retention",
+        kind=Kind.DURATION,
+        help="recorded sessions are removed this long after they were stored; 0s keeps them",
+        example="90d",
+    ),
+    Field(
+        name="recording_quota",
+        kind=Kind.TEXT,
+        help="how much recorded sessions may take of auth's disk; 0 leaves it to the disk",
+        default="10GiB",
+        example="10GiB",
+    ),
     Field(name="proxy_checks_host_keys", kind=Kind.BOOL, help="when proxies record", built=False),
     Field(
         name="authentication",

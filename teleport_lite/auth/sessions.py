@@ -1,0 +1,184 @@
+"""Sessions that are open on the nodes now, as their beats tell; in memory alone."""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from teleport_lite.access.join import may_join
+from teleport_lite.access.verdict import Allowed, Refused
+from teleport_lite.ambient import Clock
+from teleport_lite.audit.trail import Trail
+from teleport_lite.auth.caller import Caller, Kind
+from teleport_lite.errors import Conflict, Denied, Malformed, NotFound
+from teleport_lite.model.names import UUID, checked
+from teleport_lite.model.user import JoinMode, Role
+from teleport_lite.proto.recording import SessionJoin
+from teleport_lite.proto.resource import moment
+from teleport_lite.proto.stream import MAX_SESSIONS, LiveSession
+from teleport_lite.store.protocols import Store
+
+# Beats come every 5 to 15 s; a host that is silent for longer may have lost its sessions.
+SILENCE = 60.0
+# Of sessions that are over we know the host for a while: nobody else may send their recordings.
+MAX_OVER = 16_384
+MAX_PARTIES = 32
+EXAMPLE = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+
+Doc = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A session, and the host that told of it."""
+
+    host_id: str
+    session: LiveSession
+
+
+class SessionDesk:
+    """Safe from several threads."""
+
+    def __init__(self, *, clock: Clock, store: Store, trail: Trail) -> None:
+        self._clock, self._store, self._trail = clock, store, trail
+        self._guard = threading.Lock()  # guards the two below
+        self._live: dict[str, tuple[float, dict[str, Seen]]] = {}  # by host: when told, by sid
+        self._over: OrderedDict[str, Seen] = OrderedDict()  # by sid
+
+    def beat(self, host_id: str, said: Sequence[LiveSession]) -> None:
+        """What a host tells now. What it says of itself that can not be is cut or left out."""
+        now = self._clock.now()
+        read = (_read(each, now) for each in said[:MAX_SESSIONS])
+        fresh = {each.sid: Seen(host_id, each) for each in read if each is not None}
+        with self._guard:
+            _, before = self._live.get(host_id, (0.0, {}))
+            for sid in before.keys() - fresh.keys():
+                self._over[sid] = before[sid]
+                self._over.move_to_end(sid)
+            while len(self._over) > MAX_OVER:
+                self._over.popitem(last=False)
+            if fresh:
+                self._live[host_id] = self._clock.monotonic(), fresh
+            else:
+                self._live.pop(host_id, None)
+
+    def live(self, sid: str) -> Seen | None:
+        return next((each for each in self._all() if each.session.sid == sid), None)
+
+    def known(self, sid: str) -> Seen | None:
+        """One that is open, or was not long ago."""
+        with self._guard:
+            for _, sessions in self._live.values():
+                if sid in sessions:
+                    return sessions[sid]
+            return self._over.get(sid)
+
+    def listing(self, caller: Caller, roles: Sequence[Role], *, everything: bool) -> Doc:
+        """The latest first: all of them, or those that are the caller's own or may be joined.
+
+        `modes` says how the caller may join each.
+        """
+        found = []
+        for each in self._all():
+            modes = self._modes(caller, roles, each)
+            if everything or modes or each.session.user == caller.name:
+                found.append(self._doc(each) | {"modes": modes})
+        found.sort(key=lambda doc: (doc["started"], doc["sid"]), reverse=True)
+        return {"sessions": found}
+
+    def join(self, caller: Caller, roles: Sequence[Role], asked: SessionJoin) -> Doc:
+        """Where the session is, for somebody who may join it; the node decides again.
+
+        Raises NotFound, Conflict for one that is over, Denied, Malformed.
+        """
+        if caller.kind is Kind.ADMIN:
+            raise Denied("the socket is nobody who could join", hint="tsh join SID")
+        checked(UUID, asked.sid, "session id", example=EXAMPLE)
+        if asked.mode not in [each.value for each in JoinMode]:
+            raise Malformed(f"mode must be one of {', '.join(JoinMode)}")
+        seen = self.live(asked.sid)
+        if seen is None and self.known(asked.sid) is not None:
+            raise Conflict(f"session {asked.sid} is over", hint=f"tsh play {asked.sid}")
+        if seen is None:
+            raise NotFound(f"session {asked.sid} is not open", hint="tsh sessions ls")
+        verdict = self._may_join(caller, roles, seen, JoinMode(asked.mode))
+        if isinstance(verdict, Refused):
+            self._trail.note(
+                "session.join",
+                "T2001E",
+                outcome=Denied.code,
+                **{
+                    "sid": asked.sid,
+                    "mode": asked.mode,
+                    "user": caller.label,
+                    "addr.remote": caller.address,
+                    "owner": seen.session.user,
+                    "server_id": seen.host_id,
+                    "reason": verdict.reason,
+                },
+            )
+            raise Denied(verdict.reason, hint="tctl get roles, for join_sessions")
+        return self._doc(seen) | {"mode": asked.mode}
+
+    def _all(self) -> list[Seen]:
+        since = self._clock.monotonic() - SILENCE
+        with self._guard:
+            return [
+                each
+                for told, sessions in self._live.values()
+                if told >= since
+                for each in sessions.values()
+            ]
+
+    def _modes(self, caller: Caller, roles: Sequence[Role], seen: Seen) -> list[str]:
+        if caller.kind is Kind.ADMIN:
+            return []
+        verdicts = {mode: self._may_join(caller, roles, seen, mode) for mode in JoinMode}
+        return [mode.value for mode, verdict in verdicts.items() if isinstance(verdict, Allowed)]
+
+    def _may_join(
+        self, caller: Caller, roles: Sequence[Role], seen: Seen, mode: JoinMode
+    ) -> Allowed | Refused:
+        owner = self._store.user(seen.session.user)
+        return may_join(
+            roles,
+            joiner=caller.name,
+            owner=seen.session.user,
+            owner_roles=owner.roles if owner else (),
+            mode=mode,
+        )
+
+    def _doc(self, seen: Seen) -> Doc:
+        host, said = self._store.host(seen.host_id), seen.session
+        return {
+            "sid": said.sid,
+            "kind": "ssh",
+            "user": said.user,
+            "login": said.login,
+            "host_id": seen.host_id,
+            "host_name": host[0].name if host else "",
+            "started": moment(datetime.fromtimestamp(said.started, UTC)),
+            "addr": said.addr,
+            "command": said.command,
+            "parties": list(said.parties),
+            "recorded": said.recorded,
+        }
+
+
+def _read(said: LiveSession, now: datetime) -> LiveSession | None:
+    """Bounded, and not from the future. None for what is no session of ours."""
+    if not UUID.fullmatch(said.sid) or not math.isfinite(said.started):
+        return None
+    return LiveSession(
+        sid=said.sid,
+        user=said.user[:128],
+        login=said.login[:64],
+        started=min(max(said.started, 0.0), now.timestamp()),
+        addr=said.addr[:128],
+        command=said.command[:1024],
+        parties=[each[:128] for each in said.parties[:MAX_PARTIES]],
+        recorded=said.recorded,
+    )

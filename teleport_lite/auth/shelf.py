@@ -1,0 +1,177 @@
+"""Recordings as files of the auth host: written once, read in pieces, removed.
+
+    records/<sid>.cast.gz            finished; there is a row of the index for it
+    records/<sid>.<host id>.part     on its way from a host
+
+A file is a row of gzip members (RFC 1952 §2.2), each of some whole lines: anybody's zcat reads
+it, and we begin in the middle without unpacking what is before.
+"""
+
+import errno
+import gzip
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from teleport_lite.errors import Malformed, NotFound, Unavailable
+from teleport_lite.pki.keyfile import make_private_dir
+from teleport_lite.proto.recording import MAX_PART
+
+# The rest of auth works on the same disk, and matters more than the next recording.
+RESERVE = 256 * 1024 * 1024
+# A part written anew: two bytes of a character may become six.
+MAX_MEMBER = 4 * MAX_PART
+NO_ROOM = "no room for recordings"
+_DONE, _PART = ".cast.gz", ".part"
+_CHUNK = 64 * 1024
+
+
+def no_room(why: str) -> Unavailable:
+    return Unavailable(
+        f"{NO_ROOM}: {why}", hint="tctl recordings rm, or a larger auth_service.recording_quota"
+    )
+
+
+class Shelf:
+    def __init__(self, directory: Path, *, reserve: int = RESERVE) -> None:
+        """`reserve` bytes of the disk are left alone. Raises Denied or Unavailable."""
+        self._directory, self._reserve = directory, reserve
+        make_private_dir(directory)
+
+    def begin(self, sid: str, host_id: str) -> "Draft":
+        """Raises Unavailable."""
+        with _explained():
+            return Draft(self, self._directory / f"{sid}.{host_id}{_PART}", self._path(sid))
+
+    def check_disk(self, more: int) -> None:
+        """Raises Unavailable if the disk has no room for `more` bytes."""
+        with _explained():
+            disk = os.statvfs(self._directory)
+        free = disk.f_bavail * disk.f_frsize
+        if free - more < self._reserve:
+            raise no_room(f"{free >> 20} MiB of the disk of auth are free")
+
+    def read(self, sid: str, at: int) -> tuple[bytes, int | None]:
+        """Some whole lines, and where the next begin; None after the last ones.
+
+        Raises NotFound, Malformed for an `at` that is no beginning, Unavailable.
+        """
+        with _explained():
+            try:
+                file = self._path(sid).open("rb")
+            except FileNotFoundError:
+                raise NotFound(
+                    f"the file of recording {sid} is gone", hint="tsh recordings ls"
+                ) from None
+            with file:
+                size = os.fstat(file.fileno()).st_size
+                if not 0 <= at < size:
+                    raise Malformed(f"recording {sid} does not go on at {at}")
+                file.seek(at)
+                lines, used = _member(file, sid)
+        return lines, at + used if at + used < size else None
+
+    def remove(self, sid: str) -> None:
+        """What is not there need not be removed. Raises Unavailable."""
+        with _explained():
+            self._path(sid).unlink(missing_ok=True)
+
+    def tidy(self, known: Callable[[str], bool]) -> int:
+        """Remove what a crash has left: half uploads, and files that no row knows. How many."""
+        gone = 0
+        with _explained():
+            for path in list(self._directory.iterdir()):
+                finished = path.name.endswith(_DONE)
+                kept = finished and known(path.name.removesuffix(_DONE))
+                if not kept and (finished or path.name.endswith(_PART)):
+                    path.unlink(missing_ok=True)
+                    gone += 1
+        return gone
+
+    def _path(self, sid: str) -> Path:
+        return self._directory / f"{sid}{_DONE}"
+
+
+class Draft:
+    """A recording on its way. Not for several threads at once."""
+
+    def __init__(self, shelf: Shelf, path: Path, final: Path) -> None:
+        self._shelf, self._path, self._final = shelf, path, final
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.open(path, flags, 0o600)
+        self.stored = 0  # bytes in the file
+
+    def add(self, packed: bytes) -> None:
+        """All of it or nothing. Raises Unavailable."""
+        self._shelf.check_disk(len(packed))
+        try:
+            rest = memoryview(packed)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as why:
+            with suppress(OSError):
+                os.ftruncate(self._file, self.stored)
+                os.lseek(self._file, self.stored, os.SEEK_SET)
+            raise _told(why) from why
+        self.stored += len(packed)
+
+    def finish(self) -> None:
+        """Durable under its own name when this returns. Raises Unavailable."""
+        with _explained():
+            os.fsync(self._file)
+            self._path.rename(self._final)
+            directory = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        self._close()
+
+    def drop(self) -> None:
+        """Nothing of it stays. May be called twice."""
+        self._close()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def packed(lines: bytes) -> bytes:
+    """As a member of its own."""
+    return gzip.compress(lines, compresslevel=6, mtime=0)
+
+
+def _member(file: BinaryIO, sid: str) -> tuple[bytes, int]:
+    """One member, unpacked, and how many bytes of the file it takes."""
+    unpack, used, found = zlib.decompressobj(wbits=31), 0, b""  # 31: with the frame of gzip
+    try:
+        while not unpack.eof:
+            chunk = file.read(_CHUNK)
+            found += unpack.decompress(chunk, MAX_MEMBER + 1 - len(found))
+            used += len(chunk) - len(unpack.unused_data)
+            if not chunk or unpack.unconsumed_tail or len(found) > MAX_MEMBER:
+                raise zlib.error("cut, or too large")
+    except zlib.error as why:
+        raise Malformed(f"recording {sid} is damaged, or not read from a beginning") from why
+    return found, used
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as why:
+        raise _told(why) from why
+
+
+def _told(why: OSError) -> Unavailable:
+    reason = (why.strerror or str(why)).lower()
+    if why.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return no_room(reason)
+    return Unavailable(f"recordings can not be kept or read: {reason}", log=repr(why))
