@@ -49,6 +49,12 @@ REKEY_PACKETS = 1 << 30
 MAX_COMMAND = 128 * 1024 - 1
 # OpenSSH's MaxSessions.
 MAX_SESSIONS = 10
+# Connections that are forwarded, both ways, agents and X11 among them: each is a socket.
+MAX_FORWARDS = 256
+# Of those, how many may still be on their way to somewhere.
+MAX_DIALS = 64
+# Places to listen at for a client: ports, sockets, displays.
+MAX_LISTENERS = 32
 # Of a jump host: each is a socket, in a process that may have 64.
 MAX_JUMPS = 32
 # Of any kind, with those that the client has not confirmed to be closed.

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from teleport_lite.errors import Denied
+from teleport_lite.net.ssh_policy import MAX_FORWARDS
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -21,8 +22,9 @@ _PR_SET_NO_NEW_PRIVS = 38
 # linux/capability.h: two words each for effective, permitted and inheritable
 _CAPABILITY_VERSION_3 = 0x20080522
 
-# A socket, two lines, three descriptors for each of ten sessions, and some to spare.
-_WORKER_FILES = 64
+# A socket, two lines, three descriptors for each of ten sessions, some to spare, and those of
+# everything that is forwarded.
+_WORKER_FILES = 64 + MAX_FORWARDS
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,6 +84,11 @@ def secretive() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def die_with_parent() -> None:
+    """Lost by the next change of the user."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def adopt_orphans() -> None:
     """Processes that lose their parent below us become our children, not init's."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -125,7 +132,7 @@ def confine_worker(account: pwd.struct_passwd | None, *, memory: int) -> None:
     for what, most in limits:
         resource.setrlimit(what, (most, most))
     # After setresuid, which clears it: without its monitor a worker has no business.
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 def _no_capabilities() -> None:

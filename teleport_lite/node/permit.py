@@ -111,3 +111,14 @@ def may(what: str, rights: Rights) -> Verdict:
     if needs.extension is not None and needs.extension not in rights.extensions:
         return Refused(f"the certificate lacks {needs.extension}")
     return Allowed(by=needs.extension or "role")
+
+
+class Refusal(Exception):
+    """No, and why; becomes a reply, never an error of ours."""
+
+
+def demand(what: str, rights: Rights) -> None:
+    """Raises Refusal unless `may` allows it."""
+    verdict = may(what, rights)
+    if isinstance(verdict, Refused):
+        raise Refusal(verdict.reason)

@@ -4,9 +4,10 @@
     worker  <--Reply-------  monitor    one for each sign and login; the login that works
                                         carries a descriptor: the worker's line to the broker.
                                         At a jump host also one for each open, in any order
-    worker  --ToBroker---->  broker     may I, pty, env, start, resize, signal, close
-    worker  <--ToWorker----  broker     one reply for each; start carries descriptors; ended
-    broker  --FromBroker-->  monitor    a session started or ended, for the audit trail
+    worker  --ToBroker---->  broker     may I, pty, env, start, resize, signal, close, forwarding
+    worker  <--ToWorker----  broker     one reply for each; start carries descriptors; ended;
+                                        opened and arrived, see `forward_wire.py`
+    broker  --FromBroker-->  monitor    a session started or ended, and what else happened
     broker  <--ToBroker----  monitor    cut
     monitor --ToSigner---->  signer     who, sign
     monitor <--FromSigner--  signer
@@ -22,6 +23,17 @@ import socket
 from array import array
 from typing import TypeVar
 
+from teleport_lite.node.forward_wire import (
+    X11,
+    Agent,
+    Arrived,
+    Connect,
+    Happened,
+    Listen,
+    Opened,
+    Over,
+    Unlisten,
+)
 from teleport_lite.proto.codec import Message, read, write
 
 M = TypeVar("M", bound=Message)
@@ -124,6 +136,12 @@ class ToBroker(Message, frozen=True):
     signal: Signal | None = None
     close: Close | None = None
     cut: Cut | None = None
+    connect: Connect | None = None
+    listen: Listen | None = None
+    unlisten: Unlisten | None = None
+    agent: Agent | None = None
+    x11: X11 | None = None
+    over: Over | None = None
 
 
 class Ended(Message, frozen=True):
@@ -138,12 +156,16 @@ class Ended(Message, frozen=True):
 class ToWorker(Message, frozen=True):
     reply: Reply | None = None
     ended: Ended | None = None
+    opened: Opened | None = None
+    arrived: Arrived | None = None
 
 
 class SessionStarted(Message, frozen=True):
     sid: str
     command: str | None  # None: a login shell
     pty: bool
+    tty: str = ""  # where its terminal is, like /dev/pts/3
+    pid: int = 0
 
 
 class SessionEnded(Message, frozen=True):
@@ -155,6 +177,7 @@ class SessionEnded(Message, frozen=True):
 class FromBroker(Message, frozen=True):
     started: SessionStarted | None = None
     ended: SessionEnded | None = None
+    happened: Happened | None = None
 
 
 class Who(Message, frozen=True):
