@@ -59,17 +59,24 @@ def exists(login: str) -> bool:
     return True
 
 
-def become(account: Account) -> None:
-    """Be that user from here on, in their home, with no way back. Raises Denied or OSError."""
+def become(account: Account, *, groups: bool = True) -> str:
+    """Be that user from here on, in their home, with no way back. Raises Denied or OSError.
+
+    Without `groups` those stay that this process has: PAM's modules have chosen them. Returns
+    why the home cannot be entered, in sshd's words, or "".
+    """
     if os.geteuid() == 0:
-        os.initgroups(account.name, account.gid)
+        if groups:
+            os.initgroups(account.name, account.gid)
         os.setresgid(account.gid, account.gid, account.gid)
         os.setresuid(account.uid, account.uid, account.uid)
         check_gone(account.uid, account.gid)
     try:
         os.chdir(account.home)
-    except OSError:
-        os.chdir("/")  # as sshd: the shell says what it thinks of a missing home
+    except OSError as why:
+        os.chdir("/")
+        return f"Could not chdir to home directory {account.home}: {why.strerror}"
+    return ""
 
 
 def _expired(login: str, now: datetime, shadow: Path) -> bool:

@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from teleport_lite.access.verdict import Refused
@@ -23,10 +22,10 @@ from teleport_lite.node.processes import signal_session
 from teleport_lite.node.shell import (
     SIGNALS,
     Preparation,
-    base_env,
     spawn,
 )
 from teleport_lite.node.story import MAX_SHOWN_COMMAND
+from teleport_lite.node.surroundings import Surroundings
 from teleport_lite.node.tty import foreground_group, set_size
 from teleport_lite.node.wire import (
     Close,
@@ -60,7 +59,7 @@ class Guest:
 
     rights: Rights
     force_command: str | None
-    env: Mapping[str, str]  # SSH_CONNECTION and the like
+    around: Surroundings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +152,7 @@ class Broker:
             raise Refusal("the shell has started already")
         if channel not in self._preparations and len(self._preparations) >= MAX_SESSIONS:
             raise Refusal("too many sessions")
-        return self._preparations.setdefault(channel, Preparation())
+        return self._preparations.setdefault(channel, Preparation(self._guest.around.accept))
 
     def _pty(self, asked: Pty) -> None:
         self._check("request pty-req")
@@ -173,12 +172,16 @@ class Broker:
         if len(self._sessions) >= MAX_SESSIONS:
             raise Refusal("too many sessions")
         sid = SystemChance().uuid()
-        env = base_env(self._account, {**self._guest.env, "SSH_SESSION_ID": sid})
-        if self._guest.force_command is not None:
+        around, forced = self._guest.around, self._guest.force_command
+        env = around.env(sid, preparation.env, forced=forced is not None)
+        if forced is not None:
             if command is not None:
-                preparation.env[b"SSH_ORIGINAL_COMMAND"] = command
-            command = self._guest.force_command.encode()
-        shell = spawn(self._account, command, preparation, env)
+                env[b"SSH_ORIGINAL_COMMAND"] = command
+            command = forced.encode()
+        greeting = around.greeting(
+            login_shell=command is None, terminal=preparation.pty is not None
+        )
+        shell = spawn(self._account, command, preparation, env, greeting)
         del self._preparations[asked.channel]
         self._sessions[shell.pid] = _Session(sid=sid, channel=asked.channel, pid=shell.pid)
         if shell.pty:
@@ -187,7 +190,11 @@ class Broker:
         if command is not None:
             shown = command.decode("utf-8", "backslashreplace")[:MAX_SHOWN_COMMAND]
         self._monitor.send(
-            FromBroker(started=SessionStarted(sid=sid, command=shown, pty=shell.pty))
+            FromBroker(
+                started=SessionStarted(
+                    sid=sid, command=shown, pty=shell.pty, tty=shell.tty, pid=shell.pid
+                )
+            )
         )
         return shell.fds
 

@@ -10,6 +10,7 @@ from teleport_lite.node.family import Family
 from teleport_lite.node.gate import Welcome
 from teleport_lite.node.permit import HostRules, Rights
 from teleport_lite.node.settings import Settings
+from teleport_lite.node.surroundings import Surroundings, login_umask
 from teleport_lite.node.wire import Host, Link, SessionEnded, SessionStarted
 
 
@@ -51,23 +52,23 @@ class Lodging:
     def _body(self, worker: Link, monitor: Link) -> Callable[[], None]:
         def body() -> None:
             no_terminal()
-            os.umask(0o022)
-            become(self._welcome.account)
+            os.umask(login_umask())
+            no_home = become(self._welcome.account)
             secretive()
             Broker(
                 worker=worker,
                 monitor=monitor,
                 account=self._welcome.account,
-                guest=self._guest(),
+                guest=self._guest(no_home),
                 hang_up_time=self._settings.hang_up_time,
             ).run()
 
         return body
 
-    def _guest(self) -> Guest:
+    def _guest(self, no_home: str) -> Guest:
         (ip, port), (local_ip, local_port) = self._peer, self._local
         welcome = self._welcome
-        env = {
+        told = {
             "SSH_CLIENT": f"{ip} {port} {local_port}",
             "SSH_CONNECTION": f"{ip} {port} {local_ip} {local_port}",
             "SSH_TELEPORT_USER": welcome.visitor.user,
@@ -85,5 +86,11 @@ class Lodging:
                 ),
             ),
             force_command=welcome.force_command,
-            env=env,
+            around=Surroundings(
+                account=welcome.account,
+                told=told,
+                accept=self._settings.accept_env,
+                user_file=self._settings.permit_user_env,
+                no_home=no_home,
+            ),
         )

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from teleport_lite.model.env_names import ACCEPTED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -30,10 +32,27 @@ class Settings:
     # Displays that X11 forwarding may use.
     x11_first: int = 10
     x11_last: int = 1010
+    # Names of variables that clients may set, `*` and `?` as in sshd_config(5).
+    accept_env: tuple[str, ...] = ACCEPTED
+    # ~/.tsh/environment counts.
+    permit_user_env: bool = False
+    # A file whose text everybody reads before the login; "" for none.
+    banner: str = ""
+    # A file in /etc/pam.d, "" if PAM is not asked; what its modules find in their environment,
+    # and how long they may take to let somebody in, and again to let them go.
+    pam_service: str = ""
+    pam_environment: tuple[tuple[str, str], ...] = ()
+    pam_time: float = 20.0
+    # Make accounts for logins that have none, where roles say so.
+    create_host_users: bool = True
 
 
 def from_json(data_dir: str, text: str) -> Settings:
     """What `zygote.start` wrote."""
     said = json.loads(text)
-    accounts = tuple(said.pop("worker_accounts"))
-    return Settings(data_dir=Path(data_dir), worker_accounts=accounts, **said)
+    for name in ("worker_accounts", "accept_env", "pam_environment"):
+        if name in said:
+            said[name] = tuple(
+                tuple(each) if isinstance(each, list) else each for each in said[name]
+            )
+    return Settings(data_dir=Path(data_dir), **said)

@@ -4,25 +4,22 @@ import fcntl
 import os
 import re
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from teleport_lite.errors import Malformed
+from teleport_lite.model.env_names import ACCEPTED, accepts
 from teleport_lite.net.ssh_policy import MAX_COMMAND
 from teleport_lite.node.account import Account
 from teleport_lite.node.tty import set_modes, set_size
 from teleport_lite.node.wire import Pty
 
-# All that a client may set. LD_PRELOAD, BASH_ENV, PATH and their like must not pass, since
-# shells and tools of others trust them; the rest is dropped without a word, as sshd does.
-_ENV = re.compile(rb"LANG|LC_[A-Z_]{1,32}|COLORTERM|TZ|TERM")
+# They say which session to join, and as what (`join@teleport-lite`); no shell gets them.
+_OURS = ("TELEPORT_SESSION", "TELEPORT_JOIN_MODE")
 _MAX_ENV = 32
 _MAX_ENV_VALUE = 1024
 _TERM = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-_ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/games"
 # Bulk data waits in pipes of this size, not in our memory; Linux gives 64 KiB unasked.
 _PIPE_SIZE = 1 << 18
 _F_SETPIPE_SZ = 1031  # asm-generic/fcntl.h; in `fcntl` from Python 3.10 on, but not on musl
@@ -61,13 +58,15 @@ _PLAIN_SIGNALS = (
 class Preparation:
     """What a channel has asked for before its shell starts."""
 
+    accept: tuple[str, ...] = ACCEPTED  # names of variables that the client may set
     pty: Pty | None = None
     env: dict[bytes, bytes] = field(default_factory=dict)
 
     def set_env(self, name: bytes, value: bytes) -> bool:
         known = name in self.env or len(self.env) < _MAX_ENV
         sound = len(value) <= _MAX_ENV_VALUE and b"\0" not in value
-        if not (known and sound and _ENV.fullmatch(name)):
+        text = name.decode("ascii", "replace")
+        if not (known and sound and (text in _OURS or accepts(self.accept, text))):
             return False
         self.env[name] = value
         return True
@@ -79,25 +78,22 @@ class Running:
 
     pid: int
     fds: tuple[int, ...]
-    pty: bool
+    tty: str = ""  # where the pty is, like /dev/pts/3
 
-
-def base_env(account: Account, told: Mapping[str, str]) -> dict[str, str]:
-    return {
-        "USER": account.name,
-        "LOGNAME": account.name,
-        "HOME": account.home,
-        "SHELL": account.shell,
-        "PATH": _ROOT_PATH if account.uid == 0 else _USER_PATH,
-        "MAIL": f"/var/mail/{account.name}",
-        **told,
-    }
+    @property
+    def pty(self) -> bool:
+        return bool(self.tty)
 
 
 def spawn(
-    account: Account, command: bytes | None, preparation: Preparation, env: dict[str, str]
+    account: Account,
+    command: bytes | None,
+    preparation: Preparation,
+    env: dict[bytes, bytes],
+    greeting: bytes = b"",
 ) -> Running:
-    """Start `command`, or a login shell for None, in a session of its own.
+    """Start `command`, or a login shell for None, in a session of its own. The client reads
+    `greeting` first, on the terminal or in standard error.
 
     Raises Malformed for a command that cannot be one, OSError if the system refuses.
     """
@@ -106,16 +102,14 @@ def spawn(
     base = Path(account.shell).name
     # A dash in front makes it a login shell (bash(1), "INVOCATION").
     argv: list[str | bytes] = [f"-{base}"] if command is None else [base, "-c", command]
-    full = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-    full |= preparation.env
     if preparation.pty is not None:
-        return _on_a_terminal(account.shell, argv, full, preparation.pty)
-    full.pop(b"TERM", None)
-    return _on_pipes(account.shell, argv, full)
+        return _on_a_terminal(account.shell, argv, env, preparation.pty, greeting)
+    env.pop(b"TERM", None)
+    return _on_pipes(account.shell, argv, env, greeting)
 
 
 def _on_a_terminal(
-    shell: str, argv: list[str | bytes], env: dict[bytes, bytes], pty: Pty
+    shell: str, argv: list[str | bytes], env: dict[bytes, bytes], pty: Pty, greeting: bytes
 ) -> Running:
     # devpts makes the slave ours (mode 0620, group tty): nobody has to be root for it.
     master, slave = os.openpty()
@@ -123,6 +117,7 @@ def _on_a_terminal(
         path = os.ttyname(slave)
         set_size(slave, pty.columns, pty.rows, pty.width, pty.height)
         set_modes(slave, pty.modes)
+        _say(slave, greeting)
         env[b"SSH_TTY"] = os.fsencode(path)
         if _TERM.fullmatch(pty.term):
             env[b"TERM"] = pty.term
@@ -139,14 +134,17 @@ def _on_a_terminal(
         raise
     finally:
         os.close(slave)
-    return Running(pid=pid, fds=(master,), pty=True)
+    return Running(pid=pid, fds=(master,), tty=path)
 
 
-def _on_pipes(shell: str, argv: list[str | bytes], env: dict[bytes, bytes]) -> Running:
+def _on_pipes(
+    shell: str, argv: list[str | bytes], env: dict[bytes, bytes], greeting: bytes
+) -> Running:
     pipes = [os.pipe(), os.pipe(), os.pipe()]
     (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = pipes
     for fd in (to_stdin, from_stdout):
         _widen(fd)
+    _say(stderr, greeting)
     actions: list[tuple[Any, ...]] = [
         (os.POSIX_SPAWN_DUP2, stdin, 0),
         (os.POSIX_SPAWN_DUP2, stdout, 1),
@@ -161,7 +159,7 @@ def _on_pipes(shell: str, argv: list[str | bytes], env: dict[bytes, bytes]) -> R
     finally:
         for fd in (stdin, stdout, stderr):
             os.close(fd)
-    return Running(pid=pid, fds=(to_stdin, from_stdout, from_stderr), pty=False)
+    return Running(pid=pid, fds=(to_stdin, from_stdout, from_stderr))
 
 
 def _posix_spawn(
@@ -179,6 +177,19 @@ def _posix_spawn(
         setsigmask=(),
         setsigdef=_PLAIN_SIGNALS,
     )
+
+
+def _say(fd: int, greeting: bytes) -> None:
+    """As much as fits: nobody reads yet. Then as it was, since the shell gets this very file."""
+    if not greeting:
+        return
+    os.set_blocking(fd, False)
+    try:
+        os.write(fd, greeting)
+    except OSError:
+        return  # a terminal that is stopped, or a quota of pipe pages; the shell matters more
+    finally:
+        os.set_blocking(fd, True)
 
 
 def _widen(fd: int) -> None:
