@@ -1,0 +1,134 @@
+"""OpenSSH's own test scripts, unmodified; `docs/ssh-clients.md` lists them.
+
+Most of the time of the slow ones is `sleep`, so they run side by side, behind the quick ones.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.clients.regress import SCRIPTS, Lane, Running, network
+
+QUICK = (
+    "agent",
+    "broken-pipe",
+    "connect",
+    "connect-uri",
+    "dynamic-forward",
+    "exit-status-signal",
+    "forwarding",
+    "host-expand",
+    "integrity",
+    "kextype",
+    "knownhosts",
+    "localcommand",
+    "proto-version",
+    "scp",
+    "scp-uri",
+    "scp3",
+    "sftp",
+    "sftp-badcmds",
+    "sftp-batch",
+    "sftp-cmds",
+    "sftp-glob",
+    "sftp-perm",
+    "sftp-uri",
+    "transfer",
+    "try-ciphers",
+    "yes-head",
+)
+SLOW = (
+    "stderr-after-eof",
+    "stderr-data",
+    "login-timeout",
+    "exit-status",
+    "multiplex",
+    "rekey",
+)
+# Each with a line of its own: two sets of the ports that they all use do not go together.
+# A server on which a silent visitor is in the way of the next one, until it is thrown out.
+PATIENCE = {
+    "login-timeout": {"settings": {"grace": 10}, "limits": {"begin": 1, "rate": 100, "full": 1}}
+}
+SECONDS = 240  # the longest of them sleeps for two minutes
+
+pytestmark = [
+    pytest.mark.timeout(SECONDS + 60),
+    pytest.mark.skipif(os.getuid() != 0, reason="networks of their own need root"),
+]
+
+
+class Regress:
+    """Starts the slow ones behind the first that is asked for, and keeps them until then."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self._directory, self._stack = directory, stack
+        self._slow: dict[str, Running] = {}
+        self._lane = self._open("quick")
+
+    def _open(self, name: str, **changes: object) -> Lane:
+        inside = self._stack.enter_context(network(f"tlr{os.getpid()}-{name}"))
+        (self._directory / name).mkdir()
+        lane = Lane(self._directory / name, inside, **changes)
+        self._stack.callback(lane.close)
+        return lane
+
+    def run(self, script: str) -> tuple[int, str]:
+        """Exit status and output."""
+        if script in SLOW:
+            running = self._slow.get(script) or self._start_slow(script)
+        else:
+            running = self._lane.start(script)
+            self._stack.callback(running.close)
+        said = running.output(SECONDS)
+        return running.process.returncode, said
+
+    def start_slow(self) -> None:
+        for script in SLOW:
+            self._start_slow(script)
+
+    def _start_slow(self, script: str) -> Running:
+        lane = self._open(script, **PATIENCE.get(script, {}))
+        running = self._slow[script] = lane.start(script)
+        self._stack.callback(running.close)
+        return running
+
+
+@pytest.fixture(scope="module")
+def regress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regress]:
+    with ExitStack() as stack:
+        yield Regress(tmp_path_factory.mktemp("regress"), stack)
+
+
+def test_the_scripts_are_here() -> None:
+    assert SCRIPTS.is_dir(), "apt-get install openssh-tests"
+
+
+@pytest.mark.parametrize("script", QUICK)
+def test_a_script_passes(regress: Regress, script: str) -> None:
+    if script == QUICK[0]:
+        regress.start_slow()
+    status, said = regress.run(script)
+    assert status == 0, said
+
+
+@pytest.mark.parametrize("script", [each for each in SLOW if each != "rekey"])
+def test_a_script_that_sleeps_passes(regress: Regress, script: str) -> None:
+    status, said = regress.run(script)
+    assert status == 0, said
+
+
+def test_keys_are_exchanged_anew_whenever_the_client_wants_to(regress: Regress) -> None:
+    """The rest of that script writes `RekeyLimit` into a sshd_config, which we do not read."""
+    _, said = regress.run("rekey")
+    steps = re.findall(r"^(client rekey.*|server rekeylimit .*|rekeylimit parsing)$", said, re.M)
+    assert len([step for step in steps if step.startswith("client")]) > 15
+    assert steps[-1] == "rekeylimit parsing"
+    failed = re.findall(r"^(server rekeylimit .*)\nno rekeying occurred", said, re.M)
+    assert failed == [step for step in steps if step.startswith("server")]
+    assert len(failed) == 6
+    assert len(re.findall("fail|FAIL|corrupted|no rekeying", said.partition("\n--- ")[0])) == 7
