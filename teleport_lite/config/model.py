@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from teleport_lite.config.token_source import StaticToken, TokenSource
+from teleport_lite.model.env_names import ACCEPTED
 
 DATA_DIR = Path("/var/lib/teleport-lite")
 CONFIG_FILE = Path("/etc/teleport-lite.yaml")
@@ -108,11 +109,25 @@ class LabelCommand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PamConfig:
+    """Account and session management by the system's modules."""
+
+    enabled: bool = False
+    service_name: str = "sshd"  # a file in /etc/pam.d
+    environment: Mapping[str, str] = field(default_factory=dict)  # may hold {{external.NAME}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
     listen_addr: str
     public_addrs: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[LabelCommand, ...] = ()
+    accept_env: tuple[str, ...] = ACCEPTED  # names of variables that clients may set
+    permit_user_env: bool = False
+    create_host_users: bool = True  # where roles say so
+    banner: Path | None = None
+    pam: PamConfig = PamConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ class NodeRole:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._zygote = zygote.start(Settings(data_dir=config.data_dir))
+        self._zygote = zygote.start(settings_of(config))
         self._listener: SshListener | None = None
 
     async def serve(
@@ -73,3 +73,16 @@ class NodeRole:
         if self._listener is not None:
             await self._listener.close()
         self._zygote.close()
+
+
+def settings_of(config: Config) -> Settings:
+    node = config.node
+    return Settings(
+        data_dir=config.data_dir,
+        accept_env=node.accept_env,
+        permit_user_env=node.permit_user_env,
+        banner=str(node.banner or ""),
+        pam_service=node.pam.service_name if node.pam.enabled else "",
+        pam_environment=tuple(node.pam.environment.items()),
+        create_host_users=node.create_host_users,
+    )

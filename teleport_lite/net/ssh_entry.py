@@ -145,6 +145,8 @@ class _Auth(AuthHandler):
     ) -> bool:
         answer = self._desk.login(login, algorithm, certificate, signature)
         self._was_last = answer.last
+        if answer.reason:  # only who has proved to be somebody is told one
+            self._show(f"{answer.reason}\n")
         return answer.ok
 
     def _parse_userauth_request(self, m: paramiko.Message) -> None:
@@ -158,9 +160,11 @@ class _Auth(AuthHandler):
             reader.end()
         banner, self._banner = self._banner, ""
         if banner:  # RFC 4252 §5.4: before the login is answered; once is enough
-            said = text(banner.encode()) + text(b"en")
-            self._entry.send(bytes([MSG_USERAUTH_BANNER]) + said)
+            self._show(banner)
         super()._parse_userauth_request(m)  # type: ignore[misc]  # not in stubs
+
+    def _show(self, words: str) -> None:
+        self._entry.send(bytes([MSG_USERAUTH_BANNER]) + text(words.encode()) + text(b"en"))
 
     def _parse_userauth_info_response(self, _m: paramiko.Message) -> None:
         """We ask no questions; paramiko would count to the number of answers it names."""

@@ -25,6 +25,7 @@ from teleport_lite.node.confine import adopt_orphans, secretive, worker_account
 from teleport_lite.node.family import Family
 from teleport_lite.node.gate import Admitted, Gate, Welcome
 from teleport_lite.node.lodging import Lodging
+from teleport_lite.node.notices import banner
 from teleport_lite.node.recorder import Recorder
 from teleport_lite.node.settings import Settings
 from teleport_lite.node.story import Story
@@ -305,6 +306,7 @@ class Monitor:
             account=self._worker_account(),
             memory=self._settings.worker_memory,
             secret=self._settings.data_dir / identity.FILE,
+            banner=banner(self._settings.banner),
         )
         keep = (task.tcp.fileno(), theirs.fileno())
         self._family.start("worker", lambda: self._work(task), keep)

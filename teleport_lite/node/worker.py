@@ -47,13 +47,18 @@ class Task:
     account: struct_passwd | None
     memory: int
     secret: Path  # must be out of reach
+    banner: str = ""  # for everybody who comes, before the login
 
 
 def run(task: Task) -> None:
     desk = _Desk(task.monitor)
     with confined(task):
         why = ssh_door.serve(
-            task.tcp, desk, host_public=task.host.ssh_public, host_cert=task.host.ssh_cert
+            task.tcp,
+            desk,
+            host_public=task.host.ssh_public,
+            host_cert=task.host.ssh_cert,
+            banner=task.banner,
         )
     if why:
         last_words(task.monitor, why)
@@ -105,7 +110,7 @@ class _Desk:
         reply, fds = self._monitor.receive_with_fds(Reply, 1)
         if fds:
             self._broker = Link(socket.socket(fileno=fds[0]))
-        return Answer(ok=reply.ok, last=reply.last)
+        return Answer(ok=reply.ok, reason=reply.reason, last=reply.last)
 
     # --- after it
 

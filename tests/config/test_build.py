@@ -265,13 +265,13 @@ def test_keys_that_nothing_uses_yet_are_listed_with_their_line(desk):
     config = desk.read(
         "teleport:\n  ciphers: [a]\n  cache: {enabled: yes}\n"
         "proxy_service:\n  ui: {scrollback_lines: 10}\n"
-        "ssh_service:\n  pam: {enabled: no}\n"
+        "ssh_service:\n  enhanced_recording: {enabled: no}\n"
     )
     assert set(config.warnings) == {
         "f.yaml:2: teleport.ciphers: has no effect yet",
         "f.yaml:3: teleport.cache: has no effect yet",
         "f.yaml:5: proxy_service.ui: has no effect yet",
-        "f.yaml:7: ssh_service.pam: has no effect yet",
+        "f.yaml:7: ssh_service.enhanced_recording: has no effect yet",
     }
 
 

@@ -1,5 +1,6 @@
 """ssh_service: shells on this machine."""
 
+from teleport_lite.model.env_names import ACCEPTED
 from teleport_lite.model.schema import Field, Kind
 
 COMMAND = (
@@ -33,10 +34,21 @@ X11 = (
 )
 
 PAM = (
-    Field(name="enabled", kind=Kind.BOOL, help="ask PAM"),
-    Field(name="service_name", kind=Kind.TEXT, help="file in /etc/pam.d", example="sshd"),
-    Field(name="use_pam_auth", kind=Kind.BOOL, help="run its auth modules"),
-    Field(name="environment", kind=Kind.FREE, help="what the modules see"),
+    Field(name="enabled", kind=Kind.BOOL, help="ask PAM; needs root and libpam"),
+    Field(
+        name="service_name",
+        kind=Kind.TEXT,
+        help="file in /etc/pam.d",
+        default="sshd",
+        example="sshd",
+    ),
+    Field(name="use_pam_auth", kind=Kind.BOOL, help="run its auth modules (not built)"),
+    Field(
+        name="environment",
+        kind=Kind.FREE,
+        help="variables that its modules and the session see, traits filled in",
+        example="{EMAIL: '{{external.email}}'}",
+    ),
 )
 
 RECORDING = (
@@ -75,12 +87,38 @@ SSH = (
         fields=COMMAND,
     ),
     Field(name="force_listen", kind=Kind.BOOL, help="open the port beside a tunnel", built=False),
-    Field(name="permit_user_env", kind=Kind.BOOL, help="read ~/.tsh/environment", built=False),
-    Field(name="disable_create_host_user", kind=Kind.BOOL, help="never make users", built=False),
+    Field(
+        name="accept_env",
+        kind=Kind.TEXTS,
+        help="variables that clients may set, * and ? stand for letters",
+        default=ACCEPTED,
+        example="[LANG, LC_*]",
+    ),
+    Field(
+        name="permit_user_env",
+        kind=Kind.BOOL,
+        help="read ~/.tsh/environment, lines of NAME=value",
+    ),
+    Field(
+        name="banner",
+        kind=Kind.TEXT,
+        help="a file that everybody reads before the login, at most 8 KiB of it",
+        example="/etc/issue.net",
+    ),
+    Field(
+        name="disable_create_host_user",
+        kind=Kind.BOOL,
+        help="never make accounts, whatever roles say",
+    ),
     Field(name="port_forwarding", kind=Kind.BOOL, help="ssh -L and -R", built=False),
     Field(name="ssh_file_copy", kind=Kind.BOOL, help="scp and sftp", built=False),
     Field(name="x11", kind=Kind.MAPPING, help="ssh -X", fields=X11, built=False),
-    Field(name="pam", kind=Kind.MAPPING, help="the system's own checks", fields=PAM, built=False),
+    Field(
+        name="pam",
+        kind=Kind.MAPPING,
+        help="the system's own checks of accounts, and what it does when sessions begin and end",
+        fields=PAM,
+    ),
     Field(
         name="enhanced_recording",
         kind=Kind.MAPPING,
