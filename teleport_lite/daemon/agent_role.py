@@ -1,4 +1,4 @@
-"""The agent of this process: its stream to auth, its labels, its renewals."""
+"""The agent of this process: its stream to auth, its labels, renewals and recordings."""
 
 import logging
 import threading
@@ -10,12 +10,22 @@ from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.labels import LabelWatch
 from teleport_lite.agent.link import Link
 from teleport_lite.agent.renew import due
+from teleport_lite.agent.uploads import Uploads
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config, NodeConfig
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.errors import Error
 from teleport_lite.model.host import Resource
-from teleport_lite.proto.stream import AgentEvent, Announced, Beat, Knowledge, ProxyPlace, Routes
+from teleport_lite.proto.stream import (
+    MAX_SESSIONS,
+    AgentEvent,
+    Announced,
+    Beat,
+    Knowledge,
+    LiveSession,
+    ProxyPlace,
+    Routes,
+)
 
 log = logging.getLogger("teleport_lite.agent")
 
@@ -24,7 +34,8 @@ LABEL_TICK = 0.5
 
 
 class AgentRole:
-    """Two threads: one talks to auth, one runs label commands. Started and stopped once."""
+    """Three threads: one talks to auth, one runs label commands, one sends recordings. Started
+    and stopped once."""
 
     def __init__(
         self,
@@ -42,16 +53,19 @@ class AgentRole:
         on_knowledge: Callable[[Knowledge], None] = lambda _: None,
         on_routes: Callable[[Routes], None] = lambda _: None,
         tunnels: Callable[[], list[str]] = list,
+        sessions: Callable[[], list[LiveSession]] = list,
         proxy: ProxyPlace | None = None,
     ) -> None:
         """`servers` are auth or proxies. Callbacks come from the agent's own threads.
 
         `tunnels` gives the UUIDs of the proxies that hold a tunnel of ours, from any thread; say
-        `nudge` when they change. `proxy` is where we are reached if this process is one.
+        `nudge` when they change. `sessions` are those that are open on this host, from any thread
+        too. `proxy` is where we are reached if this process is one.
         """
         self._config, self._address, self._health = config, address, health
         self._on_knowledge, self._tunnels, self._proxy = on_knowledge, tunnels, proxy
         self._clock, self._on_change, self._on_identity = clock, on_change, on_identity
+        self._sessions = sessions
         self._resources = [_announced(each) for each in resources]
         self.labels = _label_watch(config.node, clock)
         self._stopping = threading.Event()
@@ -59,6 +73,14 @@ class AgentRole:
         self._renewed_at = identities.written_at(config.data_dir)
         self._threads: list[threading.Thread] = []
         self.link = self._link(identity, servers, chance, on_routes)
+        self._uploads = Uploads(
+            data_dir=config.data_dir,
+            identity=lambda: self.link.identity,
+            servers=servers,
+            clock=clock,
+            chance=chance,
+            on_state=self._recordings_wait,
+        )
 
     def _link(
         self,
@@ -85,7 +107,11 @@ class AgentRole:
     def start(self) -> None:
         self._health.set("agent", State.STARTING)
         self._keep_labels()
-        works = {"agent-link": self._talk, "agent-labels": self._watch_labels}
+        works = {
+            "agent-link": self._talk,
+            "agent-labels": self._watch_labels,
+            "agent-uploads": lambda: self._uploads.run(self._stopping),
+        }
         for name, work in works.items():
             thread = threading.Thread(target=work, name=name, daemon=True)
             self._threads.append(thread)
@@ -118,6 +144,7 @@ class AgentRole:
             resources=self._resources,
             tunnels=self._tunnels(),
             proxy=self._proxy,
+            sessions=self._sessions()[:MAX_SESSIONS],
         )
 
     def _learn(self, knowledge: Knowledge) -> None:
@@ -134,6 +161,11 @@ class AgentRole:
     def _state(self, words: str) -> None:
         connected = words.startswith("connected")
         self._health.set("agent", State.OK if connected else State.DEGRADED, words)
+
+    def _recordings_wait(self, trouble: str) -> None:
+        """Told, and no reason to call this host unwell: sessions are served all the same."""
+        words = f"wait on this host: {trouble}" if trouble else ""
+        self._health.set("recordings", State.OK, words)
 
     def _keep_labels(self) -> None:
         lessons.save_labels(self._config.data_dir, self.labels.current())

@@ -1,0 +1,168 @@
+"""Sends the recordings of this host to auth, one after the other, for as long as it takes.
+
+What auth has not called durable stays on the disk here (`record_spool.py`); `proto/recording.py`
+draws the talk. A recording that auth refuses for good stays too, and is offered again now and then.
+"""
+
+import logging
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.link import Stopping
+from teleport_lite.agent.probe import untrusted
+from teleport_lite.agent.record_spool import RecordSpool, Waiting
+from teleport_lite.agent.renew import way_of
+from teleport_lite.ambient import Chance, Clock
+from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
+from teleport_lite.net.http import Connection
+from teleport_lite.net.tls import client_context
+from teleport_lite.proto.codec import MAX_JOIN, Message, read, write
+from teleport_lite.proto.recording import UploadEnd, UploadState
+
+log = logging.getLogger("teleport_lite.agent")
+
+# How often we look whether a session has ended.
+LOOK = 5.0
+BACKOFF = (1.0, 120.0)
+# A refusal may end when somebody has removed what was in its way.
+REFUSED_FOR = 3600.0
+_REFUSALS = (Denied, Conflict, Malformed)
+
+
+class Uploads:
+    """Runs in a thread of its own: `run` returns when `stopping` is set."""
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        identity: Callable[[], Identity],
+        servers: Sequence[str],
+        clock: Clock,
+        chance: Chance,
+        on_state: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`servers` are auth or proxies, tried in turn. `on_state` hears why recordings wait, and
+        "" when they do not."""
+        self._spool, self._identity = RecordSpool(data_dir), identity
+        self._servers, self._clock, self._chance = list(servers), clock, chance
+        self._on_state, self._state = on_state, ""
+        self._turn = self._failures = 0
+        self._refused: dict[str, float] = {}  # sid: when it may be offered again
+
+    def run(self, stopping: Stopping) -> None:
+        while not stopping.is_set():
+            stopping.wait(self.once(stopping))
+
+    def once(self, stopping: Stopping) -> float:
+        """Send what there is. Returns after how many seconds to look again."""
+        try:
+            with self._spool.taken() as ours:
+                if ours:
+                    self._send_all(stopping)
+            self._failures = 0
+            self._say("")
+        except Error as why:
+            self._failures += 1
+            self._say(why.message)
+        except Exception:
+            self._failures += 1
+            log.exception("internal error while recordings were sent")
+        if not self._failures:
+            return LOOK
+        low, high = BACKOFF
+        most = min(high, low * 2 ** min(self._failures, 10))
+        return self._chance.uniform(most / 2, most)
+
+    def _send_all(self, stopping: Stopping) -> None:
+        now = self._clock.now().timestamp()
+        if orphans := self._spool.finish_orphans(now):
+            log.warning(
+                "%d recordings were left unfinished by a crash, and are incomplete", orphans
+            )
+        waiting = self._spool.waiting(now)
+        offered = [sid for sid in waiting if self._may_offer(sid)]
+        self._refused = {sid: at for sid, at in self._refused.items() if sid in waiting}
+        if not offered:
+            return
+        with self._connected() as wire:
+            for sid in offered:
+                if stopping.is_set():
+                    return
+                self._offer(wire, sid, stopping)
+
+    def _offer(self, wire: Connection, sid: str, stopping: Stopping) -> None:
+        """Refusals concern this recording alone. Raises Unavailable."""
+        try:
+            recording = self._spool.open(sid)
+            if self._send(wire, recording, stopping):
+                self._spool.remove(sid)
+                self._refused.pop(sid, None)
+        except _REFUSALS as why:
+            if sid not in self._refused:
+                log.warning("recording %s stays on this host: %s", sid, why.message)
+            self._refused[sid] = self._clock.monotonic() + REFUSED_FOR
+
+    def _send(self, wire: Connection, recording: Waiting, stopping: Stopping) -> bool:
+        """True when auth has it for good; False if we are to stop."""
+        state = _asked(wire, "/v1/recordings/begin", recording.begin)
+        while not state.durable and state.received < recording.begin.size:
+            before = state.received
+            for part in recording.parts(before):
+                if stopping.is_set():
+                    return False
+                state = _asked(wire, "/v1/recordings/part", part)
+                if state.received != part.at + len(part.data):
+                    break  # it has another idea of where to go on
+            if state.received <= before:
+                raise Unavailable("auth does not take the recording further")
+        if not state.durable:
+            state = _asked(wire, "/v1/recordings/end", UploadEnd(sid=recording.begin.sid))
+        if not state.durable:
+            raise Unavailable("auth has not kept the recording")
+        return True
+
+    def _connected(self) -> Connection:
+        """To the server whose turn it is. Raises Unavailable or Denied."""
+        me = self._identity()
+        if not self._servers:
+            raise Unavailable("no auth server is configured")
+        address = self._servers[self._turn % len(self._servers)]
+        context = client_context(me.tls_cert, me.tls_private, me.host_cas)
+        try:
+            return Connection.tls(way_of(me, address), context)
+        except ssl.SSLError as why:
+            self._turn += 1
+            raise untrusted(address, why) from why
+        except Error:
+            self._turn += 1
+            raise
+
+    def _may_offer(self, sid: str) -> bool:
+        return self._refused.get(sid, 0.0) <= self._clock.monotonic()
+
+    def _say(self, trouble: str) -> None:
+        """Once, until it changes."""
+        if trouble == self._state:
+            return
+        self._state = trouble
+        if trouble:
+            log.warning("recordings wait on this host (%s): %s", self._amount(), trouble)
+        self._on_state(trouble)
+
+    def _amount(self) -> str:
+        try:
+            return f"{self._spool.size() >> 10} KiB"
+        except (Error, OSError):
+            return "unknown how many"
+
+
+def _asked(wire: Connection, path: str, message: Message) -> UploadState:
+    try:
+        answer: Any = wire.ask(path, message)
+    except NotFound as why:  # auth has begun anew, or does not know us: not about the recording
+        raise Unavailable(why.message, hint=why.hint) from why
+    return read(UploadState, write(answer), limit=MAX_JOIN)
