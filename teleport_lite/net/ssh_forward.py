@@ -2,7 +2,7 @@
 
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from teleport_lite.net.ssh_channel import Channel
 
@@ -12,11 +12,14 @@ _BURST = 4
 
 
 class SocketPump:
-    """Owns the socket. The channel is closed when both directions have ended."""
+    """Owns the socket. The channel is closed when both directions have ended. `over` is called
+    once, when everything is."""
 
-    def __init__(self, channel: Channel, sock: socket.socket) -> None:
+    def __init__(
+        self, channel: Channel, sock: socket.socket, over: Callable[[], None] | None = None
+    ) -> None:
         sock.setblocking(False)
-        self._channel, self._sock = channel, sock
+        self._channel, self._sock, self._over = channel, sock, over
         self._heard_end = self._told_end = self._closed = False
 
     def wants(self, *, may_send: bool) -> Iterator[tuple[int, int]]:
@@ -51,6 +54,8 @@ class SocketPump:
         self.push()
         self._closed = True
         self._sock.close()
+        if self._over is not None:
+            self._over()
 
     # --- client to node
 
