@@ -29,6 +29,15 @@ def load(data_dir: Path) -> Knowledge | None:
         return None
 
 
+def mark(data_dir: Path) -> tuple[int, ...]:
+    """Changes when what is known changes; () while there is nothing."""
+    try:
+        stat = (data_dir / FILE).stat()
+    except OSError:
+        return ()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
 def save(data_dir: Path, knowledge: Knowledge) -> None:
     write_secret(data_dir / FILE, write(knowledge))
 

@@ -1,4 +1,8 @@
-"""The parts of one daemon: which roles it has, how they are wired, in which order they end."""
+"""The parts of one daemon: which roles it has, how they are wired, in which order they end.
+
+A daemon ends in two steps: `retire` closes everything but sessions that are relayed by this very
+process, if there are any; `close` ends those, too. What is between them is in outlast.py.
+"""
 
 import asyncio
 import logging
@@ -12,17 +16,19 @@ from teleport_lite.agent.enlist import Enlistment, enlist
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.ways import behind_proxies, find_ways
 from teleport_lite.ambient import Chance, Clock
+from teleport_lite.audit.spool import Spool
 from teleport_lite.config.model import Config
 from teleport_lite.daemon.agent_role import AgentRole
+from teleport_lite.daemon.backlog import EVERY, Backlog
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.daemon.proxy_place import names_of
-from teleport_lite.errors import Malformed
+from teleport_lite.errors import Error, Malformed
 from teleport_lite.model.host import Resource
 from teleport_lite.model.system_role import AUTH, NODE, PROXY
 from teleport_lite.net.http import split_address
 from teleport_lite.net.listen import own_address
 from teleport_lite.plugin.guests import Guests
-from teleport_lite.proto.stream import Knowledge, Routes
+from teleport_lite.proto.stream import AgentEvent, Knowledge, Routes
 
 if TYPE_CHECKING:  # a node does not pay for the imports of auth, nor the other way round
     from teleport_lite.daemon.auth_role import AuthRole
@@ -48,11 +54,17 @@ class Process:
         self.agent: AgentRole | None = None
         self.identity: Identity | None = None
         self.stop = asyncio.Event()
+        self.told_twice = False
         self.exit_code = 0
         self._roles: tuple[str, ...] = ()
         self._behind: tuple[str, ...] = ()  # proxies among the servers below
         self._tunnelled = False
         self._servers: tuple[str, ...] = ()
+        self._spool = Spool(config.data_dir, clock)
+        self._backlog: Backlog | None = None
+        self._looks: asyncio.Task[None] | None = None
+        self._retired = False
+        self._seen: tuple[int, ...] = ()
 
     def open_auth(self, roles: tuple[str, ...]) -> None:
         """Store and CAs are here: this process needs no token."""
@@ -166,25 +178,25 @@ class Process:
             tunnels=lambda: self.tunnels.held() if self.tunnels else [],
             proxy=self.proxy.place if self.proxy else None,
         )
-        await self._serve_node(self.agent)
+        await self._serve_node()
         if self.proxy is not None:
-            await self.proxy.serve(
-                self.identity, on_event=self.agent.event, on_lost=self._proxy_lost
-            )
+            await self.proxy.serve(self.identity, on_event=self._tell, on_lost=self._proxy_lost)
             self.health.set("proxy", State.OK)
         known = lessons.load(self.config.data_dir)
         if known is not None:  # what auth said last holds until it says something else
             self._learn(known)
         if self._roles != (AUTH,):
             self.agent.start()
+            self._backlog = Backlog(self._spool, self.agent.link.outbox)
+            self._looks = loop.create_task(self._look_for_events(self._backlog, self.agent))
 
-    async def _serve_node(self, agent: AgentRole) -> None:
+    async def _serve_node(self) -> None:
         if self.node is None:
             return
         await self.node.serve(
             clock=self.clock,
             chance=self.chance,
-            on_event=agent.event,
+            on_event=self._tell,
             on_lost=self._node_lost,
             listens=not self._tunnelled,
         )
@@ -207,17 +219,77 @@ class Process:
         await self.tunnels.start()
         log.info("ssh service listens nowhere, proxies reach it by tunnels")
 
-    async def close(self) -> None:
-        if self.proxy is not None:  # its last words go out by the agent
-            await self.proxy.close()
-        if self.agent is not None and self._roles != (AUTH,):
-            await asyncio.to_thread(self.agent.stop)
-        if self.tunnels is not None:
-            await self.tunnels.close()
+    def told_to_stop(self) -> None:
+        """Once is a restart, twice is the end: of relayed sessions, too."""
+        self.told_twice = self.stop.is_set()
+        self.stop.set()
+
+    @property
+    def relayed(self) -> int:
+        """Sessions that end with this process: through our proxy, or down a tunnel to us."""
+        through = self.proxy.relayed if self.proxy is not None else 0
+        return through + (self.tunnels.relayed if self.tunnels is not None else 0)
+
+    async def retire(self) -> None:
+        """Everything but `relayed` ends, and everybody is told. Once."""
+        if self._retired:
+            return
+        for role in (self.proxy, self.tunnels):
+            if role is not None:
+                await role.retire()
         if self.node is not None:
             await self.node.close()
+        # After those whose last words go out by it.
+        await self._stop_agent()
         if self.auth is not None:
             await self.auth.close()
+        self._seen = lessons.mark(self.config.data_dir)
+
+    async def close(self) -> None:
+        await self.retire()
+        for role in (self.proxy, self.tunnels):
+            if role is not None:
+                await role.close()
+
+    def look_again(self) -> None:
+        """After `retire`: what the next daemon has heard from auth about locks and roles."""
+        mark = lessons.mark(self.config.data_dir)
+        if mark == self._seen:
+            return
+        self._seen = mark
+        try:
+            known = lessons.load(self.config.data_dir)
+        except Error as why:
+            log.warning("sessions are not judged anew: %s", why.message)
+            return
+        if known is not None and self.proxy is not None:
+            self.proxy.learn(known)
+
+    async def _stop_agent(self) -> None:
+        self._retired = True  # what happens from now on is for the next daemon to tell
+        if self._looks is not None:
+            self._looks.cancel()
+            await asyncio.gather(self._looks, return_exceptions=True)
+        if self.agent is not None and self._roles != (AUTH,):
+            await asyncio.to_thread(self.agent.stop)
+        if self._backlog is not None:
+            await asyncio.to_thread(self._backlog.keep)
+
+    def _tell(self, event: AgentEvent) -> None:
+        """To auth, or to the next daemon, which tells auth."""
+        if self._retired or self.agent is None:
+            self._spool.put(event)
+        else:
+            self.agent.event(event)
+
+    async def _look_for_events(self, backlog: Backlog, agent: AgentRole) -> None:
+        while True:
+            try:
+                if await asyncio.to_thread(backlog.look):
+                    agent.link.wake()
+            except Exception:
+                log.exception("internal error while looking for events on disk")
+            await asyncio.sleep(EVERY)
 
     def _node_lost(self) -> None:
         """No connection can be served any more; only a new daemon can start a new zygote."""

@@ -18,10 +18,13 @@ from teleport_lite.config.model import Config
 from teleport_lite.daemon import logs
 from teleport_lite.daemon.health import STATUS
 from teleport_lite.daemon.heap import raise_descriptors, settle, share_arenas
+from teleport_lite.daemon.outlast import leave_behind
 from teleport_lite.daemon.process import Process
+from teleport_lite.daemon.reload import reload
 from teleport_lite.errors import Malformed
 from teleport_lite.model.host import Resource
 from teleport_lite.model.system_role import AUTH, BOT, NODE
+from teleport_lite.net.listen import forget_unused
 from teleport_lite.pki.keyfile import write_public
 from teleport_lite.pki.pin import parse_pins
 from teleport_lite.plugin.guests import Guests
@@ -33,8 +36,18 @@ if TYPE_CHECKING:  # who does not need them does not pay for their imports
 log = logging.getLogger("teleport_lite.daemon")
 
 
-def run(config: Config, guests: Guests, *, clock: Clock, chance: Chance) -> int:
-    """Run until told to stop. Returns an exit code; raises Error for what can not start."""
+def run(
+    config: Config,
+    guests: Guests,
+    *,
+    clock: Clock,
+    chance: Chance,
+    reread: Callable[[], Config] | None = None,
+) -> int:
+    """Run until told to stop. Returns an exit code; raises Error for what can not start.
+
+    `reread` makes a Config of the same file and flags again, for SIGHUP.
+    """
     share_arenas()
     logs.set_up(config.log, debug=config.debug)
     for warning in config.warnings:
@@ -50,7 +63,7 @@ def run(config: Config, guests: Guests, *, clock: Clock, chance: Chance) -> int:
     else:
         process.enlist(roles, pins)
     raise_descriptors()
-    return _loop(process)
+    return _loop(process, reread or (lambda: config))
 
 
 def _wanted(config: Config, guests: Guests) -> tuple[str, ...]:
@@ -90,28 +103,29 @@ def _start_node(config: Config, roles: tuple[str, ...]) -> "NodeRole | None":
     return NodeRole(config)
 
 
-def _loop(process: Process) -> int:
+def _loop(process: Process, reread: Callable[[], Config]) -> int:
     """uvloop where auth or a proxy runs: 48 KiB for an idle TLS connection instead of 314."""
     if process.auth is None and process.proxy is None:
-        return asyncio.run(_main(process))
+        return asyncio.run(_main(process, reread))
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_main(process))
+        return runner.run(_main(process, reread))
 
 
-async def _main(process: Process) -> int:
+async def _main(process: Process, reread: Callable[[], Config]) -> int:
     config, notify = process.config, _systemd()
     stop = process.stop
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, log.info, "reload is not part of this version")
+        loop.add_signal_handler(number, process.told_to_stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: reload(process, reread, notify))
     diag = None
     try:
         await process.serve()
         diag = _diagnose(process)
         settle()
+        forget_unused()
         if config.pid_file:
             write_public(config.pid_file, f"{os.getpid()}\n".encode())
         notify("READY=1\nSTATUS=running")
@@ -124,6 +138,9 @@ async def _main(process: Process) -> int:
             config.pid_file.unlink(missing_ok=True)
         if diag is not None:
             diag.close()
+        await process.retire()
+        if process.relayed and not process.told_twice:
+            await leave_behind(process, code=process.exit_code)
         await process.close()
     return process.exit_code
 

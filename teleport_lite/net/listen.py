@@ -2,17 +2,29 @@
 
 import os
 import socket
+from functools import cache
 
 from teleport_lite.errors import Unavailable
 from teleport_lite.net.http import split_address
+from teleport_lite.net.inherited import Inherited, keep
+
+# Of the process: what it was started with can be read once.
+_inherited = cache(Inherited)
 
 
 def listen(address: str, what: str, *, backlog: int = 1024) -> socket.socket:
-    """A bound TCP socket. Raises Unavailable naming `what`, the address and the cause."""
+    """A bound TCP socket, or the one that systemd has kept for us since the last process.
+
+    Raises Unavailable naming `what`, the address and the cause.
+    """
     host, port = split_address(address)
+    kept = _inherited().take(host, port)
+    if kept is not None:
+        kept.listen(backlog)
+        return kept
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=backlog)
+        sock = socket.create_server((host, port), family=family, backlog=backlog)
     except (socket.gaierror, UnicodeError) as why:
         raise Unavailable(f"{what}: {address} is no address of this host") from why
     except OSError as why:
@@ -21,6 +33,13 @@ def listen(address: str, what: str, *, backlog: int = 1024) -> socket.socket:
             f"{what}: can not listen on {address}: {cause}",
             hint=f"ss -ltnp 'sport = :{port}'",
         ) from why
+    keep(sock, what)
+    return sock
+
+
+def forget_unused() -> None:
+    """Everything listens: what else systemd has kept for us is not needed any more."""
+    _inherited().forget_unused()
 
 
 # TEST-NET-1 (RFC 5737): nobody is there, but a host with a network has a route towards it.

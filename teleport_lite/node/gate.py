@@ -81,11 +81,7 @@ class Gate:
 
     def mark(self) -> tuple[int, ...]:
         """Changes when what is known changes; () while there is nothing."""
-        try:
-            stat = (self._data_dir / knowledge.FILE).stat()
-        except OSError:
-            return ()
-        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+        return knowledge.mark(self._data_dir)
 
     def _visitor(self, login: Login, known: Knowledge) -> Visitor:
         return self._verify(login, login.login, known)

@@ -81,4 +81,10 @@ def _run(path: Path | None, flags: Flags) -> int:
     guests = gather(directories=invited.directories, distributions=invited.distributions)
     config = for_start(path, flags, guests.book)
     check_apart(invited.directories, config.written)
-    return run(config, guests, clock=SystemClock(), chance=SystemChance())
+    return run(
+        config,
+        guests,
+        clock=SystemClock(),
+        chance=SystemChance(),
+        reread=lambda: for_start(path, flags, guests.book),
+    )
