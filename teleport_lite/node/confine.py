@@ -107,11 +107,14 @@ def worker_account(candidates: Iterable[str], data_dir: Path) -> pwd.struct_pass
     raise Denied("no account to run SSH workers as", hint="useradd --system teleport-lite")
 
 
-def confine_worker(account: pwd.struct_passwd | None, *, memory: int) -> None:
+def confine_worker(
+    account: pwd.struct_passwd | None, *, memory: int, file: int = 0, outlive: bool = False
+) -> None:
     """Become `account` (None: stay who we are, the daemon has no privileges) and give up the rest.
 
-    `memory` is how many bytes the address space may still grow. There will be no other
-    process, no thread, no file, no new privilege, and no core file.
+    `memory` is how many bytes the address space may still grow, `file` how large a file that is
+    open may get. There will be no other process, no thread, no file, no new privilege, and no
+    core file; and no life after the parent's, unless it is to `outlive` it.
     """
     os.chdir("/")
     if account is not None:
@@ -125,14 +128,15 @@ def confine_worker(account: pwd.struct_passwd | None, *, memory: int) -> None:
     limits = (
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, file),
         (resource.RLIMIT_NOFILE, _WORKER_FILES),
         (resource.RLIMIT_AS, _address_space() + memory),
     )
     for what, most in limits:
         resource.setrlimit(what, (most, most))
     # After setresuid, which clears it: without its monitor a worker has no business.
-    die_with_parent()
+    if not outlive:
+        die_with_parent()
 
 
 def _no_capabilities() -> None:
