@@ -14,10 +14,14 @@ from teleport_lite.net.ssh_channel import Channel
 from teleport_lite.net.ssh_channels import PROHIBITED, RESOURCE_SHORTAGE, UNKNOWN_TYPE, Asked
 from teleport_lite.net.ssh_entry import Answer as Answer
 from teleport_lite.net.ssh_entry import Clerk, EntryTransport, shown_name
+from teleport_lite.net.ssh_forwards import ForwardDesk, Forwards
 from teleport_lite.net.ssh_pump import Exit as Exit
 from teleport_lite.net.ssh_pump import Pump
 from teleport_lite.net.ssh_pump import Streams as Streams
 from teleport_lite.pki.wire import Reader
+
+# What is ours in the standard error of a session.
+_NOTE = "teleport-lite: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +39,17 @@ class Terminal:
 class Desk(Clerk, Protocol):
     """A clerk who has shells."""
 
+    @property
+    def forwards(self) -> ForwardDesk: ...
+
     def ended(self) -> list[Exit]: ...
 
     def terminal(self, channel: int, terminal: Terminal) -> Answer: ...
 
     def env(self, channel: int, name: bytes, value: bytes) -> Answer: ...
 
-    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | None: ...
+    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | Answer:
+        """An answer is a refusal."""
 
     def resize(self, channel: int, columns: int, rows: int, width: int, height: int) -> Answer: ...
 
@@ -61,6 +69,7 @@ class _Transport(EntryTransport):
         super().__init__(sock, desk)
         self._desk = desk
         self._no_more_sessions = False
+        self._forwards = Forwards(self, desk.forwards)
         self._requests: dict[bytes, Callable[[Channel, Reader], bool]] = {
             b"pty-req": self._pty,
             b"env": self._env,
@@ -70,22 +79,30 @@ class _Transport(EntryTransport):
             b"window-change": self._window_change,
             b"signal": self._signal,
             b"eow@openssh.com": self._unread,
+            b"auth-agent-req@openssh.com": self._agent,
+            b"x11-req": self._x11,
         }
 
     def _news(self) -> None:
         for how in self._desk.ended():
-            pump = self._movers.get(how.channel)
+            pump = self.mover(how.channel)
             if pump is not None:
                 cast(Pump, pump).exited(how)
+        self._forwards.news()
 
     # --- channels and requests
 
     def _global_request(self, kind: str, reader: Reader) -> tuple[bool, bytes]:
+        if self._forwards.asks(kind):
+            return self._forwards.asked(kind, reader)
         ok, extra = super()._global_request(kind, reader)
         self._no_more_sessions |= ok and kind == "no-more-sessions@openssh.com"
         return ok, extra
 
     def _open_asked(self, asked: Asked) -> None:
+        if self._forwards.opens(asked.kind):
+            self._forwards.open_asked(asked)
+            return
         answer = self._desk.ask(f"open {asked.kind}")
         if not answer.ok:
             self.refuse_open(asked, PROHIBITED, answer.reason)
@@ -115,7 +132,7 @@ class _Transport(EntryTransport):
             modes=reader.text(),
         )
         reader.end()
-        return self._desk.terminal(channel.number, terminal).ok
+        return self._told(channel, self._desk.terminal(channel.number, terminal))
 
     def _env(self, channel: Channel, reader: Reader) -> bool:
         name, value = reader.text(), reader.text()
@@ -140,11 +157,26 @@ class _Transport(EntryTransport):
         too_long = command is not None and len(command) > policy.MAX_COMMAND
         if channel.number in self._movers or too_long:
             return False
+        notes, self._forwards.notes = self._forwards.notes, []
+        for note in notes:
+            channel.note(_NOTE + note)
         streams = self._desk.start(channel.number, command, subsystem)
-        if streams is None:
-            return False
+        if isinstance(streams, Answer):
+            return self._told(channel, streams)
         self.attach(channel, Pump(channel, streams, streams.tap))
         return True
+
+    def _agent(self, channel: Channel, reader: Reader) -> bool:
+        return self._told(channel, self._forwards.agent(channel, reader))
+
+    def _x11(self, channel: Channel, reader: Reader) -> bool:
+        return self._told(channel, self._forwards.display(channel, reader))
+
+    def _told(self, channel: Channel, answer: Answer) -> bool:
+        """Requests are answered with a yes or a no: why not, the person reads on stderr."""
+        if not answer.ok:
+            channel.note(_NOTE + answer.reason)
+        return answer.ok
 
     def _window_change(self, channel: Channel, reader: Reader) -> bool:
         columns, rows, width, height = (reader.number(4) for _ in range(4))

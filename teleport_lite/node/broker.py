@@ -11,13 +11,14 @@ import signal
 import time
 from dataclasses import dataclass
 
-from teleport_lite.access.verdict import Refused
 from teleport_lite.ambient import SystemChance
 from teleport_lite.errors import Malformed
 from teleport_lite.net.ssh_policy import MAX_SESSIONS
 from teleport_lite.node.account import Account
 from teleport_lite.node.children import Children
-from teleport_lite.node.permit import Rights, may
+from teleport_lite.node.commands import Run, to_run
+from teleport_lite.node.forwards import Forwards, reason_of
+from teleport_lite.node.permit import Refusal, Rights, demand
 from teleport_lite.node.processes import signal_session
 from teleport_lite.node.shell import (
     SIGNALS,
@@ -44,13 +45,7 @@ from teleport_lite.node.wire import (
     ToWorker,
 )
 
-# Debian; Fedora; Arch and Alpine; the BSDs.
-SFTP_SERVERS = (
-    "/usr/lib/openssh/sftp-server",
-    "/usr/libexec/openssh/sftp-server",
-    "/usr/lib/ssh/sftp-server",
-    "/usr/libexec/sftp-server",
-)
+_SHOWN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +55,7 @@ class Guest:
     rights: Rights
     force_command: str | None
     around: Surroundings
+    displays: tuple[int, int]  # first and last that X11 forwarding may use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,44 +85,64 @@ class Broker:
         # Both by process id of the shell. The master stays open here to resize and to hang up.
         self._sessions: dict[int, _Session] = {}
         self._masters: dict[int, int] = {}
+        self._most = guest.rights.options.max_sessions or MAX_SESSIONS
+        self._forwards = Forwards(
+            worker=worker,
+            monitor=monitor,
+            rights=guest.rights,
+            displays=guest.displays,
+            xauth_env={"HOME": account.home, "USER": account.name, "PATH": "/usr/bin:/bin"},
+        )
         self._cut = False
 
     def run(self) -> None:
-        poll = select.poll()
-        for end in (self._worker, self._monitor, self._children):
-            poll.register(end, select.POLLIN)
         try:
             while not self._cut:
-                ready = {fd for fd, _ in poll.poll()}
-                # Shells that have ended come first: their end is news for the worker.
-                self._reap()
-                if self._monitor.fileno() in ready:
-                    self._cut = self._monitor.receive(ToBroker).cut is not None
-                elif self._worker.fileno() in ready:
-                    self._serve(self._worker.receive(ToBroker))
+                self._turn()
         except (EOFError, Malformed):
             pass  # one end is gone, or talks nonsense, which is worse
         self._worker.close()
+        self._forwards.close()
         self._hang_up_all()
+
+    def _turn(self) -> None:
+        poll = select.poll()
+        for end in (self._worker, self._monitor, self._children):
+            poll.register(end, select.POLLIN)
+        for fd, events in self._forwards.wants():
+            poll.register(fd, events)
+        patience = self._forwards.patience()
+        found = poll.poll(None if patience is None else patience * 1000)
+        ready = {fd for fd, _ in found}
+        # Shells that have ended come first: their end is news for the worker.
+        self._reap()
+        # Before anything is asked: a new descriptor must not be taken for one that was ready.
+        self._forwards.turn(ready)
+        if self._monitor.fileno() in ready:
+            self._cut = self._monitor.receive(ToBroker).cut is not None
+        elif self._worker.fileno() in ready:
+            self._serve(self._worker.receive(ToBroker))
 
     def _serve(self, asked: ToBroker) -> None:
         """Answer one request: always one reply, with descriptors if a shell was started."""
         fds: tuple[int, ...] = ()
         try:
+            data = b""
             if asked.start:
                 fds = self._start(asked.start)
             else:
-                self._do(asked)
-            reply = Reply(ok=True)
+                data = self._do(asked)
+            reply = Reply(ok=True, data=data)
         except (Refusal, Malformed, OSError) as why:
-            reply = Reply(ok=False, reason=str(why))
+            reply = Reply(ok=False, reason=reason_of(why))
         try:
             self._worker.send(ToWorker(reply=reply), *fds)
         finally:
             for fd in set(fds) - set(self._masters.values()):
                 os.close(fd)
 
-    def _do(self, asked: ToBroker) -> None:
+    def _do(self, asked: ToBroker) -> bytes:
+        """What the reply adds."""
         if asked.ask:
             self._check(asked.ask.what)
         elif asked.pty:
@@ -140,12 +156,22 @@ class Broker:
         elif asked.close:
             self._close(asked.close)
         else:
-            raise Malformed("nothing was asked")
+            return self._forwards.do(asked)
+        return b""
 
     def _check(self, what: str) -> None:
-        verdict = may(what, self._guest.rights)
-        if isinstance(verdict, Refused):
-            raise Refusal(verdict.reason)
+        demand(what, self._guest.rights)
+        if what == "open session":
+            self._room_for_one()
+
+    def _room_for_one(self) -> None:
+        if len(self._sessions) < min(self._most, MAX_SESSIONS):
+            return
+        reason = "too many sessions"
+        if self._most < MAX_SESSIONS:
+            reason = f"too many sessions: {self._most} on a connection, says the role"
+        self._forwards.tell("session rejected", {"reason": reason, "maximum": str(self._most)})
+        raise Refusal(reason)
 
     def _preparation(self, channel: int) -> Preparation:
         if self._on(channel) is not None:
@@ -167,17 +193,16 @@ class Broker:
             raise Refusal("not a variable that clients may set")
 
     def _start(self, asked: Start) -> tuple[int, ...]:
-        command = self._wanted(asked)
+        run = self._to_run(asked)
         preparation = self._preparation(asked.channel)
-        if len(self._sessions) >= MAX_SESSIONS:
-            raise Refusal("too many sessions")
+        self._room_for_one()
         sid = SystemChance().uuid()
-        around, forced = self._guest.around, self._guest.force_command
-        env = around.env(sid, preparation.env, forced=forced is not None)
-        if forced is not None:
-            if command is not None:
-                env[b"SSH_ORIGINAL_COMMAND"] = command
-            command = forced.encode()
+        around, command = self._guest.around, run.command
+        env = around.env(sid, preparation.env, forced=run.forced)
+        for name, value in self._forwards.env(asked.channel).items():
+            env[name.encode()] = os.fsencode(value)
+        if run.original is not None:
+            env[b"SSH_ORIGINAL_COMMAND"] = run.original
         greeting = around.greeting(
             login_shell=command is None, terminal=preparation.pty is not None
         )
@@ -198,14 +223,17 @@ class Broker:
         )
         return shell.fds
 
-    def _wanted(self, asked: Start) -> bytes | None:
-        """What to run for it; None is a login shell. Subsystems run in the user's shell, as
-        in sshd, so that a forced command can take their place."""
+    def _to_run(self, asked: Start) -> Run:
+        facts = {"name": asked.subsystem[:_SHOWN]}
+        try:
+            run = to_run(asked, self._guest.force_command, self._guest.rights)
+        except Refusal as why:
+            if asked.subsystem:
+                self._forwards.tell("subsystem failed", facts | {"reason": str(why)})
+            raise
         if asked.subsystem:
-            self._check(f"request subsystem {asked.subsystem}")
-            return sftp_server()
-        self._check("request shell" if asked.command is None else "request exec")
-        return asked.command
+            self._forwards.tell("subsystem", facts)
+        return run
 
     def _resize(self, asked: Resize) -> None:
         self._check("request window-change")
@@ -226,6 +254,7 @@ class Broker:
 
     def _close(self, asked: Close) -> None:
         self._preparations.pop(asked.channel, None)
+        self._forwards.channel_closed(asked.channel)
         session = self._on(asked.channel)
         if session is not None:
             self._hang_up(session)
@@ -284,18 +313,6 @@ class Broker:
         while self._sessions and (left := deadline - time.monotonic()) > 0:
             select.select([self._children], [], [], left)
             self._reap()
-
-
-class Refusal(Exception):
-    """No, and why; becomes a reply, never an error of ours."""
-
-
-def sftp_server() -> bytes:
-    """The system's own, which comes with OpenSSH."""
-    for path in SFTP_SERVERS:
-        if os.access(path, os.X_OK):
-            return path.encode()
-    raise Refusal("this host has no sftp-server; it comes with OpenSSH")
 
 
 def _ended(channel: int, status: int) -> Ended:

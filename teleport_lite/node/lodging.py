@@ -93,4 +93,5 @@ class Lodging:
                 user_file=self._settings.permit_user_env,
                 no_home=no_home,
             ),
+            displays=(self._settings.x11_first, self._settings.x11_last),
         )

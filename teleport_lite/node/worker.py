@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from pwd import struct_passwd
 
-from teleport_lite.errors import Denied, Malformed
+from teleport_lite.errors import Denied
 from teleport_lite.net import ssh_door
 from teleport_lite.net.ssh_door import Answer, Exit, Streams, Terminal
 from teleport_lite.node.confine import confine_worker, no_terminal
+from teleport_lite.node.forward_desk import ForwardDesk
 from teleport_lite.node.wire import (
     Ask,
     Close,
@@ -93,6 +94,7 @@ class _Desk:
         self._monitor = monitor
         self._broker: Link | None = None
         self._ended: list[Exit] = []
+        self.forwards = ForwardDesk(lambda asked: self._call(asked)[0])
 
     # --- before the login
 
@@ -129,7 +131,7 @@ class _Desk:
         return ended
 
     def ask(self, what: str) -> Answer:
-        return self._call(ToBroker(ask=Ask(what=what)))[0]
+        return self._answer(ToBroker(ask=Ask(what=what)))
 
     def terminal(self, channel: int, terminal: Terminal) -> Answer:
         pty = Pty(
@@ -141,16 +143,16 @@ class _Desk:
             height=terminal.height,
             modes=terminal.modes,
         )
-        return self._call(ToBroker(pty=pty))[0]
+        return self._answer(ToBroker(pty=pty))
 
     def env(self, channel: int, name: bytes, value: bytes) -> Answer:
-        return self._call(ToBroker(env=Env(channel=channel, name=name, value=value)))[0]
+        return self._answer(ToBroker(env=Env(channel=channel, name=name, value=value)))
 
-    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | None:
+    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | Answer:
         wanted = Start(channel=channel, command=command, subsystem=subsystem)
-        answer, fds = self._call(ToBroker(start=wanted))
-        if not answer.ok:
-            return None
+        reply, fds = self._call(ToBroker(start=wanted))
+        if not reply.ok:
+            return Answer(ok=False, reason=reply.reason)
         if len(fds) == 1:
             return Streams(stdin=fds[0], stdout=fds[0], stderr=None)
         stdin, stdout, stderr = fds
@@ -158,22 +160,26 @@ class _Desk:
 
     def resize(self, channel: int, columns: int, rows: int, width: int, height: int) -> Answer:
         sides = Resize(channel=channel, columns=columns, rows=rows, width=width, height=height)
-        return self._call(ToBroker(resize=sides))[0]
+        return self._answer(ToBroker(resize=sides))
 
     def signal(self, channel: int, name: str) -> Answer:
-        return self._call(ToBroker(signal=Signal(channel=channel, name=name)))[0]
+        return self._answer(ToBroker(signal=Signal(channel=channel, name=name)))
 
     def close(self, channel: int) -> None:
         self._call(ToBroker(close=Close(channel=channel)))
 
-    def _call(self, asked: ToBroker) -> tuple[Answer, list[int]]:
+    def _answer(self, asked: ToBroker) -> Answer:
+        reply = self._call(asked)[0]
+        return Answer(ok=reply.ok, reason=reply.reason)
+
+    def _call(self, asked: ToBroker) -> tuple[Reply, list[int]]:
         if self._broker is None:
             raise EOFError("nobody has logged in")
         self._broker.send(asked)
         while True:
             said, fds = self._hear(self._broker)
             if said is not None:
-                return Answer(ok=said.ok, reason=said.reason), fds
+                return said, fds
 
     def _hear(self, broker: Link) -> tuple[Reply | None, list[int]]:
         said, fds = broker.receive_with_fds(ToWorker, _MOST_FDS)
@@ -183,5 +189,5 @@ class _Desk:
                 Exit(channel=ended.channel, code=ended.code, signal=ended.signal, core=ended.core)
             )
         elif said.reply is None:
-            raise Malformed("the broker said nothing")
+            self.forwards.hear(said, fds)
         return said.reply, fds

@@ -11,7 +11,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from teleport_lite.node import broker
+from teleport_lite.node import commands
 from teleport_lite.testing.certs import packed
 from tests.node.house import ME, House, running
 from tests.support import eventually
@@ -186,7 +186,7 @@ def test_a_forced_command_is_what_runs(house: House) -> None:
     assert output(shell) == b"forced\n\n"
     files = transport.open_session(timeout=5)
     files.invoke_subsystem("sftp")
-    assert output(files) == b"forced\n%s\n" % broker.sftp_server()
+    assert output(files) == b"forced\n%s\n" % commands.sftp_server()
     house.event("T2000I", command="echo forced; echo $SSH_ORIGINAL_COMMAND")
     transport.close()
     transport.join(10)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.model.user import Options, Role
-from teleport_lite.node import broker
+from teleport_lite.node import commands
 from tests.node.house import ME, ROLE, House
 
 # More than a channel's window, and no multiple of a packet.
@@ -46,7 +46,7 @@ def test_sftp_renames_lists_and_removes(house: House, tmp_path: Path) -> None:
 
 def test_the_trail_says_that_it_was_sftp(house: House) -> None:
     house.visitor().ssh("sftp", options=["-s"])
-    assert house.event("T2000I", command=broker.sftp_server().decode())
+    assert house.event("T2000I", command=commands.sftp_server().decode())
 
 
 def test_a_role_can_forbid_it(house: House) -> None:
@@ -59,6 +59,6 @@ def test_a_role_can_forbid_it(house: House) -> None:
 
 
 def test_a_host_without_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "SFTP_SERVERS", ("/nonexistent/sftp-server",))
-    with pytest.raises(broker.Refusal, match="no sftp-server"):
-        broker.sftp_server()
+    monkeypatch.setattr(commands, "SFTP_SERVERS", ("/nonexistent/sftp-server",))
+    with pytest.raises(commands.Refusal, match="no sftp-server"):
+        commands.sftp_server()
