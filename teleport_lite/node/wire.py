@@ -1,14 +1,15 @@
 """What the processes of one connection say to each other.
 
-    worker  --FromWorker-->  monitor    sign, login, last words
-    worker  <--Reply-------  monitor    one for each sign and login; the login that works
-                                        carries a descriptor: the worker's line to the broker.
+    worker  --FromWorker-->  monitor    sign, login, session, join, moved, last words
+    worker  <--Reply-------  monitor    one for each sign, login, session and join; the login that
+                                        works carries a descriptor: the worker's line to the
+                                        broker; a session its tap's lines, a join the way in.
                                         At a jump host also one for each open, in any order
     worker  --ToBroker---->  broker     may I, pty, env, start, resize, signal, close, forwarding
     worker  <--ToWorker----  broker     one reply for each; start carries descriptors; ended;
                                         opened and arrived, see `forward_wire.py`
     broker  --FromBroker-->  monitor    a session started or ended, and what else happened
-    broker  <--ToBroker----  monitor    cut
+    broker  <--ToBroker----  monitor    cut, expect, stop
     monitor --ToSigner---->  signer     who, sign
     monitor <--FromSigner--  signer
 
@@ -63,10 +64,39 @@ class Way(Message, frozen=True):
     port: int
 
 
+class Session(Message, frozen=True):
+    """A shell on a terminal is to start. The reply's data is its id; descriptors are the tap's
+    lines to the monitor and, if it is recorded, to the scribe; the reason is "strict" if so."""
+
+    channel: int
+    columns: int
+    rows: int
+    term: bytes
+
+
+class Join(Message, frozen=True):
+    """Into somebody's session. The reply's reason is for the client, either way."""
+
+    channel: int
+    sid: str
+    mode: str
+
+
+class Moved(Message, frozen=True):
+    """A channel is over: bytes that the client sent on it, and was sent."""
+
+    channel: int
+    up: int
+    down: int
+
+
 class FromWorker(Message, frozen=True):
     sign: Sign | None = None
     login: Login | None = None
     open: Way | None = None
+    session: Session | None = None
+    join: Join | None = None
+    moved: Moved | None = None
     last_words: str | None = None
 
 
@@ -127,6 +157,19 @@ class Cut(Message, frozen=True):
     """From the monitor: the visitor is no longer welcome."""
 
 
+class Expect(Message, frozen=True):
+    """From the monitor: the next shell on that channel may be on a terminal, with this id."""
+
+    channel: int
+    sid: str
+
+
+class Stop(Message, frozen=True):
+    """From the monitor: that session has to end."""
+
+    sid: str
+
+
 class ToBroker(Message, frozen=True):
     ask: Ask | None = None
     pty: Pty | None = None
@@ -142,6 +185,8 @@ class ToBroker(Message, frozen=True):
     agent: Agent | None = None
     x11: X11 | None = None
     over: Over | None = None
+    expect: Expect | None = None
+    stop: Stop | None = None
 
 
 class Ended(Message, frozen=True):
@@ -166,6 +211,7 @@ class SessionStarted(Message, frozen=True):
     pty: bool
     tty: str = ""  # where its terminal is, like /dev/pts/3
     pid: int = 0
+    channel: int = -1
 
 
 class SessionEnded(Message, frozen=True):
@@ -174,10 +220,24 @@ class SessionEnded(Message, frozen=True):
     signal: str = ""
 
 
+class FileOp(Message, frozen=True):
+    """What sftp-server did to a file, or tried to. Names are as it logs them, decoded, and with
+    what is not UTF-8 escaped."""
+
+    sid: str
+    action: str
+    path: str
+    target: str = ""  # of a rename or a link
+    read: int = 0
+    written: int = 0
+    error: str = ""
+
+
 class FromBroker(Message, frozen=True):
     started: SessionStarted | None = None
     ended: SessionEnded | None = None
     happened: Happened | None = None
+    file: FileOp | None = None
 
 
 class Who(Message, frozen=True):
