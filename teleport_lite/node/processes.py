@@ -46,23 +46,33 @@ def signal_session(sid: int, number: int) -> None:
             _kill(pid, number)
 
 
-def kill_descendants() -> bool:
-    """All processes below this one, where `adopt_orphans` keeps even daemons in sight.
+def kill_descendants(top: int = 0) -> bool:
+    """All processes below `top`, which is this one if it is not given, where `adopt_orphans`
+    keeps even daemons in sight.
 
     Was there any? Those that fork faster than we look take another round.
     """
-    parents = {pid: parent for pid, (parent, _) in _relations().items()}
-    below = [pid for pid in parents if _is_below(pid, parents)]
+    parents = _parents()
+    below = [pid for pid in parents if _is_below(pid, parents, top or os.getpid())]
     for pid in below:
         _kill(pid, signal.SIGKILL)
     return bool(below)
 
 
-def _is_below(pid: int, parents: dict[int, int]) -> bool:
-    ours, seen = os.getpid(), 0
+def is_below_us(pid: int) -> bool:
+    """Did this process start it, or one that it has started?"""
+    return _is_below(pid, _parents(), os.getpid())
+
+
+def _parents() -> dict[int, int]:
+    return {pid: parent for pid, (parent, _) in _relations().items()}
+
+
+def _is_below(pid: int, parents: dict[int, int], top: int) -> bool:
+    seen = 0
     while pid in parents and seen < len(parents):
         pid, seen = parents[pid], seen + 1
-        if pid == ours:
+        if pid == top:
             return True
     return False
 
