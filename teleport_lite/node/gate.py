@@ -3,15 +3,17 @@
 Everything it needs is on disk, kept there by the agent, so logins go on while auth is away.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from teleport_lite.access.decide import forced_command, locked, may_open_shell, merged_options
+from teleport_lite.access.join import may_join
 from teleport_lite.access.verdict import Refused, Verdict
 from teleport_lite.agent import knowledge
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error
-from teleport_lite.model.user import Options, Role
+from teleport_lite.model.user import JoinMode, Options, Role
 from teleport_lite.node.account import Account, find_account
 from teleport_lite.node.wire import Login
 from teleport_lite.pki.verify import (
@@ -78,6 +80,20 @@ class Gate:
         Raises an Error if what is known cannot be read.
         """
         return self._decide(visitor, self._known())
+
+    def may_join(
+        self, joiner: str, roles: Iterable[str], *, mode: JoinMode, owner: Visitor
+    ) -> Verdict:
+        """May `joiner`, whose certificate names `roles`, come into a session of `owner`?
+
+        Raises an Error if what is known cannot be read.
+        """
+        theirs = _roles(tuple(roles), self._known())
+        return may_join(theirs, joiner=joiner, owner=owner.user, owner_roles=owner.roles, mode=mode)
+
+    def records_sessions(self) -> bool:
+        """What the cluster says. Raises an Error if that cannot be read."""
+        return self._known().session_recording != "off"
 
     def mark(self) -> tuple[int, ...]:
         """Changes when what is known changes; () while there is nothing."""

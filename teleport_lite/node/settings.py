@@ -25,6 +25,9 @@ class Settings:
     # Address space a worker may take beyond what it starts with. Ten full channels of 2 MiB
     # each way and their packets come to 60 MiB.
     worker_memory: int = 256 << 20
+    # Recordings that wait for auth: bytes in all, and what is left of the disk for others.
+    recording_spool_quota: int = 1 << 30
+    recording_free_floor: int = 64 << 20
     # ssh_service: what nobody may have on this host, whatever roles say.
     port_forwarding: bool = True
     file_copy: bool = True

@@ -134,12 +134,17 @@ class Story:
         self._tell(FromMonitor(logged_in=True))
         self._event("auth", LOGIN_OK, "ok", by=welcome.by)
 
-    def started(self, session: SessionStarted) -> None:
+    def tell(self, kind: str, code: str, outcome: str, **facts: str) -> None:
+        """An event about this connection. `facts` may say otherwise than what is known of it."""
+        self._event(kind, code, outcome, **{key: text[:_SHOWN] for key, text in facts.items()})
+
+    def started(self, session: SessionStarted, *, recorded: bool = False) -> None:
         """As the broker tells it, which belongs to the user: nothing here may be odd or long."""
         if not UUID.fullmatch(session.sid) or len(session.command or "") > MAX_SHOWN_COMMAND:
             return
         self._open[session.sid] = session
-        self._event("session.start", SESSION_START, "ok", sid=session.sid, **_command(session))
+        facts = _command(session) | {"recorded": "yes" if recorded else "no"}
+        self._event("session.start", SESSION_START, "ok", sid=session.sid, **facts)
         self._show(
             LiveSession(
                 sid=session.sid,
@@ -148,6 +153,7 @@ class Story:
                 started=self._clock.now().timestamp(),
                 addr=self._facts["addr.remote"],
                 command=(session.command or "")[:_SHOWN],
+                recorded=recorded,
             )
         )
 

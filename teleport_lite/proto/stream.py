@@ -106,6 +106,7 @@ class Knowledge(Message, frozen=True):
     roles: list[dict[str, Any]]  # role resources, `proto/resource.py`
     locks: list[dict[str, Any]]
     proxies: list[ProxyPlace] = []  # those that are alive
+    session_recording: str = "node"  # or "off"
 
 
 class Route(Message, frozen=True):
