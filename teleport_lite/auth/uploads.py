@@ -38,6 +38,10 @@ log = logging.getLogger("teleport_lite.auth")
 MAX_UPLOADS = 64
 # A host that has sent nothing for this long gives way to another.
 IDLE = 120.0
+# Hosts ask again every two minutes while there is no room; the trail is told once an hour.
+TELL_FULL = 3600.0
+# Text of terminals becomes a tenth. What would not fit if it became this much less is not begun.
+BEST_PACKED = 20
 # Bytes of one recording. A terminal that shows 1 MB/s for an hour fits.
 MAX_SIZE = 4 * 1024 * 1024 * 1024
 
@@ -74,7 +78,8 @@ class UploadDesk:
         self._guard = threading.Lock()  # guards the three below
         self._uploads: dict[str, _Upload] = {}  # by host
         self._used = store.recordings_size()
-        self._full = False
+        self._told_full = -TELL_FULL
+        self._beginning = threading.Lock()  # one at a time: a host has one upload
         self._ending = threading.Lock()  # one at a time: a session has one recording
 
     def begin(self, caller: Caller, asked: UploadBegin) -> UploadState:
@@ -87,6 +92,10 @@ class UploadDesk:
         except (Denied, Conflict) as why:
             self._refused(caller, asked.sid, why)
             raise
+        with self._beginning:
+            return self._begin(shelf, caller, asked)
+
+    def _begin(self, shelf: Shelf, caller: Caller, asked: UploadBegin) -> UploadState:
         with self._guard:
             going_on = self._uploads.get(caller.name)
         if going_on is not None and _same(going_on.begun, asked):
@@ -96,7 +105,7 @@ class UploadDesk:
                     return UploadState(received=going_on.received)
         if going_on is not None:
             self._drop(going_on)
-        self._check_room(caller, asked.sid, 0)
+        self._check_room(caller, asked.sid, asked.size // BEST_PACKED)
         self._make_room_for_one()
         facts = self._facts(caller, asked)
         draft = shelf.begin(asked.sid, caller.name)
@@ -129,8 +138,10 @@ class UploadDesk:
         """Durable, with its event, when this returns. Raises NotFound, Malformed, Conflict,
         Unavailable."""
         kept = self._store.recording(checked(UUID, asked.sid, "session id", example=EXAMPLE))
-        if kept is not None and kept.host_id == caller.name:
-            return UploadState(received=kept.size, durable=True)  # the answer was lost
+        if kept is not None and kept.host_id == caller.name:  # the answer was lost
+            with suppress(NotFound):
+                self._drop(self._upload(caller, asked.sid))
+            return UploadState(received=kept.size, durable=True)
         upload = self._upload(caller, asked.sid)
         with upload.turn:
             if upload.over:
@@ -164,8 +175,6 @@ class UploadDesk:
 
     def _end(self, caller: Caller, upload: _Upload) -> None:
         sid, said = upload.begun.sid, upload.begun.facts
-        if upload.digest.hexdigest() != upload.begun.digest:
-            raise Malformed(f"recording {sid} is not the one that was announced")
         recording = self._recording(upload)
         facts = {
             "sid": sid,
@@ -178,6 +187,8 @@ class UploadDesk:
         }
         trail = self._trail.attempt("session.upload", ok="T2005I", refused="T2005E", **facts)
         with self._ending, trail as entry:
+            if upload.digest.hexdigest() != upload.begun.digest:
+                raise Malformed(f"recording {sid} is not the one that was announced")
             self._kept(caller, upload.begun)
             upload.draft.finish()
 
@@ -261,7 +272,7 @@ class UploadDesk:
         self._trail.note("session.upload", "T2005E", why.code, **facts, reason=why.message)
 
     def _check_room(self, caller: Caller, sid: str, more: int) -> None:
-        """Raises Unavailable. The first time is told in the trail, until there is room again."""
+        """Raises Unavailable, which is told in the trail now and then."""
         assert self._shelf is not None
         with self._guard:
             drafts = sum(each.draft.stored for each in self._uploads.values())
@@ -271,12 +282,17 @@ class UploadDesk:
                 raise no_room(f"auth_service.recording_quota is {self._quota} bytes")
             self._shelf.check_disk(more)
         except Unavailable as why:
-            if why.message.startswith(NO_ROOM) and not self._full:
-                self._full = True
+            if why.message.startswith(NO_ROOM) and self._tells_full():
                 log.warning("%s; hosts keep their recordings until there is", why.message)
                 self._refused(caller, sid, why)
             raise
-        self._full = False
+
+    def _tells_full(self) -> bool:
+        now = self._clock.monotonic()
+        with self._guard:
+            tells = now - self._told_full >= TELL_FULL
+            self._told_full = now if tells else self._told_full
+        return tells
 
     def _make_room_for_one(self) -> None:
         with self._guard:

@@ -13,6 +13,7 @@ from typing import Any, Self
 from teleport_lite.agent.enlist import Enlistment
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import JoinRequest, Keys, hello_of, identity_of
+from teleport_lite.auth.desks import Keeping
 from teleport_lite.daemon.auth_role import Doorman
 from teleport_lite.model.authority import CaType
 from teleport_lite.net.accept import Limits, Shown
@@ -34,9 +35,14 @@ class Auth(Serving):
     """`bench` is the auth role behind the address: tests make tokens there and read the trail."""
 
     def __init__(
-        self, *, store: MemoryStore | None = None, limits: Limits | None = None, seed: str = ""
+        self,
+        *,
+        store: MemoryStore | None = None,
+        limits: Limits | None = None,
+        seed: str = "",
+        keeping: Keeping | None = None,
     ) -> None:
-        self.bench = Bench(clock=FakeClock.here(), store=store, seed=seed)
+        self.bench = Bench(clock=FakeClock.here(), store=store, seed=seed, keeping=keeping)
         self.said: list[str] = []  # warnings of the hosts that join here
         super().__init__(
             Doorman(self.bench.desks, own_uid=0),
