@@ -5,6 +5,7 @@ It decides nothing. After a login the desk asks the broker, which is the login u
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -18,6 +19,7 @@ from teleport_lite.net.ssh_forwards import ForwardDesk, Forwards
 from teleport_lite.net.ssh_pump import Exit as Exit
 from teleport_lite.net.ssh_pump import Pump
 from teleport_lite.net.ssh_pump import Streams as Streams
+from teleport_lite.net.ssh_visit import SUBSYSTEM, Seat, Visit
 from teleport_lite.pki.wire import Reader
 
 # What is ours in the standard error of a session.
@@ -50,6 +52,12 @@ class Desk(Clerk, Protocol):
 
     def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | Answer:
         """An answer is a refusal."""
+
+    def join(self, channel: int) -> Seat | Answer:
+        """Into somebody's session, which its environment names. An answer is a refusal."""
+
+    def moved(self, channel: int, up: int, down: int) -> None:
+        """A session's channel is over; so many bytes came and went."""
 
     def resize(self, channel: int, columns: int, rows: int, width: int, height: int) -> Answer: ...
 
@@ -89,6 +97,24 @@ class _Transport(EntryTransport):
             if pump is not None:
                 cast(Pump, pump).exited(how)
         self._forwards.news()
+
+    def over(self, channel: Channel) -> None:
+        super().over(channel)
+        self._tell_moved(channel)
+
+    def leave(self) -> None:
+        super().leave()
+        with suppress(EOFError):
+            for channel in self._table.values():
+                if not channel.close_sent:
+                    self._tell_moved(channel)
+
+    def _wake(self, channel: Channel, seconds: float) -> None:
+        self.later(seconds, lambda: self.stir(channel.number))
+
+    def _tell_moved(self, channel: Channel) -> None:
+        if channel.kind == "session":
+            self._desk.moved(channel.number, channel.heard, channel.said)
 
     # --- channels and requests
 
@@ -151,7 +177,18 @@ class _Transport(EntryTransport):
     def _subsystem(self, channel: Channel, reader: Reader) -> bool:
         name = shown_name(reader.text())
         reader.end()
+        if name == SUBSYSTEM:
+            return self._join(channel)
         return bool(name) and self._start(channel, None, name)
+
+    def _join(self, channel: Channel) -> bool:
+        if channel.number in self._movers:
+            return False
+        seat = self._desk.join(channel.number)
+        if isinstance(seat, Answer):
+            return self._told(channel, seat)
+        self.attach(channel, Visit(channel, seat))
+        return True
 
     def _start(self, channel: Channel, command: bytes | None, subsystem: str = "") -> bool:
         too_long = command is not None and len(command) > policy.MAX_COMMAND
@@ -163,6 +200,8 @@ class _Transport(EntryTransport):
         streams = self._desk.start(channel.number, command, subsystem)
         if isinstance(streams, Answer):
             return self._told(channel, streams)
+        if streams.tap is not None:
+            streams.tap.bind(channel.note, lambda seconds: self._wake(channel, seconds))
         self.attach(channel, Pump(channel, streams, streams.tap))
         return True
 

@@ -2,7 +2,7 @@
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,9 @@ _BURST = 4
 
 class Tap(Protocol):
     """Somebody who follows a session: records it, shows it to others, lets them type."""
+
+    def bind(self, note: Callable[[str], None], wake: Callable[[float], None]) -> None:
+        """`note` shows a line to the client; `wake` asks us again, in so many seconds."""
 
     def holds(self) -> bool:
         """True: do not read the shell now (strict recording is behind)."""

@@ -83,15 +83,11 @@ class RecordTap:
         self._note: Callable[[str], None] = lambda _words: None
         control.setblocking(False)
 
-    def bind(
-        self,
-        note: Callable[[str], None],
-        later: Callable[[float, Callable[[], None]], None],
-    ) -> None:
-        """`note` shows a line to the client, `later` wakes the loop up."""
+    def bind(self, note: Callable[[str], None], wake: Callable[[float], None]) -> None:
+        """`note` shows a line to the client; `wake` asks us again, in so many seconds."""
         self._note = note
         if self._reel is not None:
-            self._reel.later = later
+            self._reel.wake = wake
 
     # --- from the pump
 
@@ -214,7 +210,7 @@ class _Reel:
         self._waiting = self._missing = 0
         self._stuck_since = 0.0
         self._alive = True
-        self.later: Callable[[float, Callable[[], None]], None] | None = None
+        self.wake: Callable[[float], None] = lambda _seconds: None
         sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -249,8 +245,8 @@ class _Reel:
         self._queue.append(packet)
         self._waiting += len(packet)
         self.push()
-        if before < _FULL <= self._waiting and self.later is not None:
-            self.later(_PATIENCE, lambda: None)
+        if before < _FULL <= self._waiting:
+            self.wake(_PATIENCE)
 
     def push(self) -> None:
         try:

@@ -93,6 +93,9 @@ class Broker:
             displays=guest.displays,
             xauth_env={"HOME": account.home, "USER": account.name, "PATH": "/usr/bin:/bin"},
         )
+        # By channel, the ids of sessions on terminals; by process, when who was stopped is killed.
+        self._expected: dict[int, str] = {}
+        self._doomed: dict[int, float] = {}
         self._cut = False
 
     def run(self) -> None:
@@ -111,7 +114,8 @@ class Broker:
             poll.register(end, select.POLLIN)
         for fd, events in self._forwards.wants():
             poll.register(fd, events)
-        patience = self._forwards.patience()
+        self._kill_doomed()
+        patience = self._patience()
         found = poll.poll(None if patience is None else patience * 1000)
         ready = {fd for fd, _ in found}
         # Shells that have ended come first: their end is news for the worker.
@@ -119,9 +123,34 @@ class Broker:
         # Before anything is asked: a new descriptor must not be taken for one that was ready.
         self._forwards.turn(ready)
         if self._monitor.fileno() in ready:
-            self._cut = self._monitor.receive(ToBroker).cut is not None
+            self._obey(self._monitor.receive(ToBroker))
         elif self._worker.fileno() in ready:
             self._serve(self._worker.receive(ToBroker))
+
+    def _obey(self, said: ToBroker) -> None:
+        """The monitor, who is not asked why."""
+        if said.cut is not None:
+            self._cut = True
+        elif said.expect is not None:
+            self._expected[said.expect.channel] = said.expect.sid
+        elif said.stop is not None:
+            for session in self._sessions.values():
+                if session.sid == said.stop.sid:
+                    self._hang_up(session)
+                    self._doomed[session.pid] = time.monotonic() + self._hang_up_time
+
+    def _kill_doomed(self) -> None:
+        """Who does not go when told to."""
+        for pid, until in list(self._doomed.items()):
+            if time.monotonic() >= until:
+                del self._doomed[pid]
+                signal_session(pid, signal.SIGKILL)
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for something to happen."""
+        doomed = (max(0.0, until - time.monotonic()) for until in self._doomed.values())
+        waits = [self._forwards.patience(), *doomed]
+        return min((each for each in waits if each is not None), default=None)
 
     def _serve(self, asked: ToBroker) -> None:
         """Answer one request: always one reply, with descriptors if a shell was started."""
@@ -197,6 +226,11 @@ class Broker:
         preparation = self._preparation(asked.channel)
         self._room_for_one()
         sid = SystemChance().uuid()
+        if preparation.pty is not None:
+            # So that no terminal goes unrecorded where it must not.
+            sid = self._expected.pop(asked.channel, "")
+            if not sid:
+                raise Refusal("a terminal that was not announced")
         around, command = self._guest.around, run.command
         env = around.env(sid, preparation.env, forced=run.forced)
         for name, value in self._forwards.env(asked.channel).items():
@@ -217,7 +251,12 @@ class Broker:
         self._monitor.send(
             FromBroker(
                 started=SessionStarted(
-                    sid=sid, command=shown, pty=shell.pty, tty=shell.tty, pid=shell.pid
+                    sid=sid,
+                    command=shown,
+                    pty=shell.pty,
+                    tty=shell.tty,
+                    pid=shell.pid,
+                    channel=asked.channel,
                 )
             )
         )
@@ -267,6 +306,7 @@ class Broker:
     def _reap(self) -> None:
         for pid, status in self._children.ended().items():
             session = self._sessions.pop(pid, None)
+            self._doomed.pop(pid, None)
             if session is None:
                 continue
             self._drop_master(pid)

@@ -21,7 +21,7 @@ from teleport_lite.net.ssh_line import (
     call_daemon,
 )
 from teleport_lite.node.gate import Admitted
-from teleport_lite.node.wire import SessionEnded, SessionStarted
+from teleport_lite.node.wire import Moved, SessionEnded, SessionStarted
 from teleport_lite.proto.codec import read, write
 from teleport_lite.proto.stream import AgentEvent, LiveSession
 
@@ -64,6 +64,11 @@ class Story:
         self._is_in = False
         self._look_at, self._pause = 0.0, _SOON
         self.heard = True  # somebody is at the other end
+
+    @property
+    def address(self) -> str:
+        """Where the visitor comes from."""
+        return self._facts["addr.remote"]
 
     def fileno(self) -> int:
         return self._line.fileno()
@@ -172,7 +177,7 @@ class Story:
         self._live[session.sid] = session
         self._tell(FromMonitor(session=session))
 
-    def ended(self, ended: SessionEnded, reason: str = "") -> None:
+    def ended(self, ended: SessionEnded, reason: str = "", *, moved: Moved | None = None) -> None:
         session = self._open.pop(ended.sid, None)
         if session is None:
             return  # the broker belongs to the user, who may make it say anything
@@ -183,6 +188,8 @@ class Story:
             facts["signal"] = ended.signal[:_SHOWN]
         if reason:
             facts["reason"] = reason[:_SHOWN]
+        if moved is not None:
+            facts |= {"bytes_up": str(moved.up), "bytes_down": str(moved.down)}
         if session.command is not None:
             worked = ended.code == 0
             code, outcome = (EXEC_OK, "ok") if worked else (EXEC_FAILED, "failed")

@@ -16,6 +16,8 @@ from pwd import struct_passwd
 from teleport_lite.errors import Denied
 from teleport_lite.net import ssh_door
 from teleport_lite.net.ssh_door import Answer, Exit, Streams, Terminal
+from teleport_lite.net.ssh_tap import RecordTap
+from teleport_lite.net.ssh_visit import MODE_ENV, SESSION_ENV, Seat
 from teleport_lite.node.confine import confine_worker, no_terminal
 from teleport_lite.node.forward_desk import ForwardDesk
 from teleport_lite.node.wire import (
@@ -24,11 +26,14 @@ from teleport_lite.node.wire import (
     Env,
     FromWorker,
     Host,
+    Join,
     Link,
     Login,
+    Moved,
     Pty,
     Reply,
     Resize,
+    Session,
     Sign,
     Signal,
     Start,
@@ -36,6 +41,8 @@ from teleport_lite.node.wire import (
     ToWorker,
 )
 
+# Of what a client says about a session that it wants to join.
+_MAX_VISIT = 64
 # A pty, or stdin, stdout and stderr.
 _MOST_FDS = 3
 
@@ -94,6 +101,9 @@ class _Desk:
         self._monitor = monitor
         self._broker: Link | None = None
         self._ended: list[Exit] = []
+        # What a shell or a visit that starts later needs to know, by channel.
+        self._terminals: dict[int, Terminal] = {}
+        self._visits: dict[int, dict[bytes, bytes]] = {}
         self.forwards = ForwardDesk(lambda asked: self._call(asked)[0])
 
     # --- before the login
@@ -143,20 +153,61 @@ class _Desk:
             height=terminal.height,
             modes=terminal.modes,
         )
-        return self._answer(ToBroker(pty=pty))
+        answer = self._answer(ToBroker(pty=pty))
+        if answer.ok:
+            self._terminals[channel] = terminal
+        return answer
 
     def env(self, channel: int, name: bytes, value: bytes) -> Answer:
+        if name in (SESSION_ENV, MODE_ENV) and len(value) <= _MAX_VISIT:
+            self._visits.setdefault(channel, {})[name] = value
+            return Answer(ok=True)
         return self._answer(ToBroker(env=Env(channel=channel, name=name, value=value)))
 
     def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | Answer:
+        terminal = self._terminals.get(channel)
+        tap = None if terminal is None else self._announce(channel, terminal)
+        if isinstance(tap, Answer):
+            return tap
         wanted = Start(channel=channel, command=command, subsystem=subsystem)
         reply, fds = self._call(ToBroker(start=wanted))
         if not reply.ok:
+            if tap is not None:
+                tap.close()
             return Answer(ok=False, reason=reply.reason)
         if len(fds) == 1:
-            return Streams(stdin=fds[0], stdout=fds[0], stderr=None)
+            return Streams(stdin=fds[0], stdout=fds[0], stderr=None, tap=tap)
         stdin, stdout, stderr = fds
         return Streams(stdin=stdin, stdout=stdout, stderr=stderr)
+
+    def _announce(self, channel: int, terminal: Terminal) -> RecordTap | Answer:
+        size = (terminal.columns, terminal.rows)
+        asked = Session(channel=channel, columns=size[0], rows=size[1], term=terminal.term[:64])
+        self._monitor.send(FromWorker(session=asked))
+        reply, fds = self._monitor.receive_with_fds(Reply, 2)
+        lines = [socket.socket(fileno=fd) for fd in fds]
+        if not reply.ok or not lines:
+            return Answer(ok=False, reason=reply.reason)
+        scribe = lines[1] if len(lines) > 1 else None
+        return RecordTap(
+            control=lines[0], scribe=scribe, strict=reply.reason == "strict", size=size
+        )
+
+    def join(self, channel: int) -> Seat | Answer:
+        wish = self._visits.pop(channel, {})
+        asked = Join(
+            channel=channel,
+            sid=wish.get(SESSION_ENV, b"").decode("ascii", "replace"),
+            mode=wish.get(MODE_ENV, b"observer").decode("ascii", "replace"),
+        )
+        self._monitor.send(FromWorker(join=asked))
+        reply, fds = self._monitor.receive_with_fds(Reply, 1)
+        if not reply.ok or not fds:
+            return Answer(ok=False, reason=reply.reason)
+        return Seat(words=reply.reason, fd=fds[0], types=asked.mode == "peer")
+
+    def moved(self, channel: int, up: int, down: int) -> None:
+        self._monitor.send(FromWorker(moved=Moved(channel=channel, up=up, down=down)))
 
     def resize(self, channel: int, columns: int, rows: int, width: int, height: int) -> Answer:
         sides = Resize(channel=channel, columns=columns, rows=rows, width=width, height=height)
@@ -166,6 +217,8 @@ class _Desk:
         return self._answer(ToBroker(signal=Signal(channel=channel, name=name)))
 
     def close(self, channel: int) -> None:
+        self._terminals.pop(channel, None)
+        self._visits.pop(channel, None)
         self._call(ToBroker(close=Close(channel=channel)))
 
     def _answer(self, asked: ToBroker) -> Answer:
