@@ -33,7 +33,10 @@ from teleport_lite.store.protocols import Store, Tx
 MAX_EVENTS = 200
 # What a host may tell. Joins, tokens, users, locks and recordings that have come are told by auth
 # itself, and by nobody else.
-HOST_EVENTS = re.compile(r"auth|exec|session\.(?!upload$)[a-z.]{1,40}")
+HOST_EVENTS = re.compile(
+    r"auth|exec|port|subsystem|(x11|agent)-forward|client\.disconnect|"
+    r"session\.(?!upload$)[a-z.]{1,40}"
+)
 
 
 class StreamDesk:

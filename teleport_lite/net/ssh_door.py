@@ -4,6 +4,7 @@ It decides nothing. After a login the desk asks the broker, which is the login u
 """
 
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ from teleport_lite.net.ssh_pump import Exit as Exit
 from teleport_lite.net.ssh_pump import Pump
 from teleport_lite.net.ssh_pump import Streams as Streams
 from teleport_lite.net.ssh_visit import SUBSYSTEM, Seat, Visit
-from teleport_lite.pki.wire import Reader
+from teleport_lite.pki.wire import Reader, text
 
+# RFC 4253 §11.1, §12.
+_MSG_DISCONNECT, _BY_APPLICATION = 1, 11
+# In the time that a connection may be idle, so often it is looked at.
+_LOOKS = 20
 # What is ours in the standard error of a session.
 _NOTE = "teleport-lite: "
 
@@ -41,8 +46,16 @@ class Terminal:
 class Desk(Clerk, Protocol):
     """A clerk who has shells."""
 
+    # Set with the login: after so many seconds without a byte it is over; 0 is never.
+    idle_seconds: float
+    # Why it is over now, for the client; "" as long as it is not.
+    goodbye: str
+
     @property
     def forwards(self) -> ForwardDesk: ...
+
+    def was_idle(self) -> None:
+        """For too long: the client knows."""
 
     def ended(self) -> list[Exit]: ...
 
@@ -77,6 +90,8 @@ class _Transport(EntryTransport):
         super().__init__(sock, desk)
         self._desk = desk
         self._no_more_sessions = False
+        self._parting = ""
+        self._moved_at, self._moved = 0.0, (0, 0)
         self._forwards = Forwards(self, desk.forwards)
         self._requests: dict[bytes, Callable[[Channel, Reader], bool]] = {
             b"pty-req": self._pty,
@@ -97,6 +112,40 @@ class _Transport(EntryTransport):
             if pump is not None:
                 cast(Pump, pump).exited(how)
         self._forwards.news()
+        if self._desk.goodbye:
+            self._part(self._desk.goodbye)
+
+    # --- the end, if it is our idea
+
+    def _part(self, reason: str) -> None:
+        self._parting = reason
+        raise EOFError(reason)
+
+    def goodbye(self) -> bytes:
+        """RFC 4253 §11.1. OpenSSH's client shows it."""
+        if not self._parting:
+            return super().goodbye()
+        code = _BY_APPLICATION.to_bytes(4, "big")
+        return bytes([_MSG_DISCONNECT]) + code + text(self._parting.encode()) + text(b"en")
+
+    def _auth_trigger(self) -> None:
+        super()._auth_trigger()
+        self._moved_at = time.monotonic()
+        if self._desk.idle_seconds:
+            self._watch_idleness()
+
+    def _watch_idleness(self) -> None:
+        """What moves on the channels counts, and that one comes or goes; keepalives do not."""
+        limit, now = self._desk.idle_seconds, time.monotonic()
+        moved = sum(one.heard + one.said for one in self._table.values()), len(self._table)
+        if moved != self._moved:
+            self._moved_at, self._moved = now, moved
+        left = self._moved_at + limit - now
+        if left <= 0:
+            self._desk.was_idle()
+            self._part(f"nothing has moved for {limit:.0f} s, and the role does not allow more")
+        # Looking more often finds sooner when something moved last.
+        self.later(min(left, limit / _LOOKS), self._watch_idleness)
 
     def over(self, channel: Channel) -> None:
         super().over(channel)

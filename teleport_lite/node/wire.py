@@ -98,6 +98,7 @@ class FromWorker(Message, frozen=True):
     join: Join | None = None
     moved: Moved | None = None
     last_words: str | None = None
+    idle: bool = False  # nothing has moved for as long as the login said, and the client knows
 
 
 class Reply(Message, frozen=True):
@@ -106,6 +107,8 @@ class Reply(Message, frozen=True):
     data: bytes = b""
     last: bool = False  # of the login tries
     number: int = 0  # of the `open` that this answers
+    idle: float = 0.0  # of a login: end when nothing has moved for so many seconds; 0 is for ever
+    goodbye: str = ""  # no answer to anything: tell the client this, and end
 
 
 class Ask(Message, frozen=True):

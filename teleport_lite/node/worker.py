@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pwd import struct_passwd
 
-from teleport_lite.errors import Denied
+from teleport_lite.errors import Denied, Malformed
 from teleport_lite.net import ssh_door
 from teleport_lite.net.ssh_door import Answer, Exit, Streams, Terminal
 from teleport_lite.net.ssh_tap import RecordTap
@@ -101,6 +101,7 @@ class _Desk:
         self._monitor = monitor
         self._broker: Link | None = None
         self._ended: list[Exit] = []
+        self.idle_seconds, self.goodbye = 0.0, ""
         # What a shell or a visit that starts later needs to know, by channel.
         self._terminals: dict[int, Terminal] = {}
         self._visits: dict[int, dict[bytes, bytes]] = {}
@@ -110,7 +111,7 @@ class _Desk:
 
     def sign(self, exchange_hash: bytes) -> bytes:
         self._monitor.send(FromWorker(sign=Sign(exchange_hash=exchange_hash)))
-        return self._monitor.receive(Reply).data
+        return self._decided(0)[0].data
 
     def login(
         self, login: str, algorithm: str, certificate: bytes, signature: bytes | None
@@ -119,7 +120,8 @@ class _Desk:
             login=login, algorithm=algorithm, certificate=certificate, signature=signature
         )
         self._monitor.send(FromWorker(login=asked))
-        reply, fds = self._monitor.receive_with_fds(Reply, 1)
+        reply, fds = self._decided(1)
+        self.idle_seconds = reply.idle
         if fds:
             self._broker = Link(socket.socket(fileno=fds[0]))
         return Answer(ok=reply.ok, reason=reply.reason, last=reply.last)
@@ -132,9 +134,15 @@ class _Desk:
 
     def hear(self, fd: int) -> None:
         """One of `watched` is readable. Raises EOFError if we are to end."""
-        if self._broker is None or fd != self._broker.fileno():
-            raise EOFError("the monitor has gone")
-        self._hear(self._broker)
+        if self._broker is not None and fd == self._broker.fileno():
+            self._hear(self._broker)
+            return
+        self.goodbye = self._monitor.receive(Reply).goodbye
+        if not self.goodbye:
+            raise Malformed("the monitor answers what nobody asked")
+
+    def was_idle(self) -> None:
+        self._monitor.send(FromWorker(idle=True))
 
     def ended(self) -> list[Exit]:
         ended, self._ended = self._ended, []
@@ -184,7 +192,7 @@ class _Desk:
         size = (terminal.columns, terminal.rows)
         asked = Session(channel=channel, columns=size[0], rows=size[1], term=terminal.term[:64])
         self._monitor.send(FromWorker(session=asked))
-        reply, fds = self._monitor.receive_with_fds(Reply, 2)
+        reply, fds = self._decided(2)
         lines = [socket.socket(fileno=fd) for fd in fds]
         if not reply.ok or not lines:
             return Answer(ok=False, reason=reply.reason)
@@ -201,7 +209,7 @@ class _Desk:
             mode=wish.get(MODE_ENV, b"observer").decode("ascii", "replace"),
         )
         self._monitor.send(FromWorker(join=asked))
-        reply, fds = self._monitor.receive_with_fds(Reply, 1)
+        reply, fds = self._decided(1)
         if not reply.ok or not fds:
             return Answer(ok=False, reason=reply.reason)
         return Seat(words=reply.reason, fd=fds[0], types=asked.mode == "peer")
@@ -220,6 +228,14 @@ class _Desk:
         self._terminals.pop(channel, None)
         self._visits.pop(channel, None)
         self._call(ToBroker(close=Close(channel=channel)))
+
+    def _decided(self, most: int) -> tuple[Reply, list[int]]:
+        """The monitor's answer, with so many descriptors at most. A goodbye may come first."""
+        while True:
+            reply, fds = self._monitor.receive_with_fds(Reply, most)
+            if not reply.goodbye:
+                return reply, fds
+            self.goodbye = reply.goodbye
 
     def _answer(self, asked: ToBroker) -> Answer:
         reply = self._call(asked)[0]
