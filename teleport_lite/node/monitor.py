@@ -17,36 +17,33 @@ from pwd import struct_passwd
 from teleport_lite.access.verdict import Refused
 from teleport_lite.agent import identity
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Denied, Error, Malformed
+from teleport_lite.errors import Error, Malformed
 from teleport_lite.net.ssh_line import Outcome
 from teleport_lite.node import worker as workers
 from teleport_lite.node.account import exists
 from teleport_lite.node.confine import adopt_orphans, secretive, worker_account
 from teleport_lite.node.family import Family
+from teleport_lite.node.forward_story import ForwardStory
 from teleport_lite.node.gate import Admitted, Gate, Welcome
 from teleport_lite.node.lodging import Lodging
 from teleport_lite.node.notices import banner
-from teleport_lite.node.recorder import Recorder
+from teleport_lite.node.recorder import House, Recorder
 from teleport_lite.node.settings import Settings
+from teleport_lite.node.signatures import Signatures
+from teleport_lite.node.stay import Stay
 from teleport_lite.node.story import Story
 from teleport_lite.node.wire import (
     Cut,
     FromBroker,
-    FromSigner,
     FromWorker,
     Host,
     Link,
     Login,
     Reply,
-    Sign,
     ToBroker,
-    ToSigner,
-    Who,
 )
 from teleport_lite.pki.ssh_cert import SUFFIX
 
-# The signer answers in a millisecond; one that is silent so long is stuck.
-_SIGNER_PATIENCE = 5.0
 # For a worker to say goodbye to its client after the last try.
 _GOODBYE = 1.0
 
@@ -78,15 +75,17 @@ class Monitor:
         self._connection, self._settings, self._clock = connection, settings, clock
         self._work = work or self._default_work()
         self._story = self._new_story(connection)
-        self._signer = connection.signer
-        self._signer.set_timeout(_SIGNER_PATIENCE)
+        self._signatures = Signatures(connection.signer)
         self._family = Family(self.TITLE)
         self._lodging: Lodging | None = None
-        self._recorder = Recorder()
+        self._recorder = Recorder(
+            settings=settings, clock=clock, family=self._family, story=self._story
+        )
+        self._stay = Stay(settings.data_dir, clock)
+        self._told = ForwardStory(self._story, clock)
         self._deadline: float | None = time.monotonic() + settings.grace
         self._worker: Link | None = None
         self._broker: Link | None = None
-        self._session_id: bytes | None = None
         self._failures = 0
         self._no_account = self._late = self._lied = False
         self._welcome: Admitted | None = None
@@ -97,9 +96,7 @@ class Monitor:
         secretive()
         adopt_orphans()
         try:
-            host = self._ask_signer(ToSigner(who=Who())).host
-            if host is None:
-                raise Denied("the signer does not know this host")
+            host = self._signatures.host()
             self._gate = self._new_gate(host)
             self._host = host
             self._start_worker(host)
@@ -132,14 +129,16 @@ class Monitor:
             host_id=host.host_id,
             peer_ip=self._connection.peer[0],
             clock=self._clock,
+            makes_accounts=self._settings.create_host_users and os.geteuid() == 0,
         )
 
     def _hear_daemon(self) -> bool:
         """Does it want us to look again?"""
         return self._story.asked_to_recheck()
 
-    def _hear_more(self, link: Link, said: FromWorker) -> None:  # noqa: ARG002  # a jump host does
-        raise Malformed("the worker asks for what it may not have")
+    def _hear_more(self, link: Link, said: FromWorker) -> None:
+        if self._welcome is None or not self._recorder.hear(link, said):
+            raise Malformed("the worker asks for what it may not have")
 
     # --- the loop
 
@@ -154,6 +153,7 @@ class Monitor:
             self._hear_broker(self._broker)
         for fd in ready.intersection(self._recorder.wants()):
             self._recorder.ready(fd)
+        self._recorder.tick()
         worker = self._worker
         if worker is not None and worker.fileno() in ready and not self._hear_worker(worker):
             return False
@@ -162,7 +162,7 @@ class Monitor:
             asked |= self._story.look_for_daemon()
         if self._welcome is not None:
             self._look_again(asked=asked)
-        return not self._cut_reason
+        return not self._cut_reason and not self._stay.look()
 
     def _wait(self) -> set[int]:
         poll = select.poll()
@@ -173,11 +173,13 @@ class Monitor:
             poll.register(fd, select.POLLIN)
         if self._story.heard:
             poll.register(self._story, select.POLLIN)
-        waits = []
+        waits = [] if (left := self._stay.patience()) is None else [left]
         if self._deadline is not None:
             waits.append(max(0.0, self._deadline - time.monotonic()))
         if not self._story.heard:
             waits.append(min(self._story.patience(), self._settings.recheck_every))
+        if (patience := self._recorder.patience()) is not None:
+            waits.append(patience)
         return {fd for fd, _ in poll.poll(min(waits) * 1000 if waits else None)}
 
     def _hear_worker(self, link: Link) -> bool:
@@ -188,9 +190,12 @@ class Monitor:
         if said.last_words is not None and not self._last_words:
             self._last_words = said.last_words
         elif said.sign is not None:
-            link.send(self._sign(said.sign), wait=False)
+            is_in = self._welcome is not None
+            link.send(self._signatures.sign(said.sign, logged_in=is_in), wait=False)
         elif said.login is not None and self._welcome is None:
             self._answer_login(link, said.login)
+        elif said.idle:
+            self._stay.was_idle()
         else:
             self._hear_more(link, said)
         return True
@@ -205,63 +210,57 @@ class Monitor:
         home = self._lodging
         assert home is not None  # it came with the broker
         if said.started is not None:
-            self._story.started(said.started)
+            recorded = self._recorder.is_recorded(said.started.sid)
+            self._story.started(said.started, recorded=recorded)
             home.started(said.started)
             self._recorder.started(said.started)
         elif said.ended is not None:
-            self._recorder.ended(said.ended)
             home.ended(said.ended)
-            self._story.ended(said.ended, self._cut_reason)
+            self._recorder.ended(said.ended, self._why())
+        elif said.happened is not None:
+            self._told.tell(said.happened)
 
-    # --- signatures and logins
-
-    def _sign(self, asked: Sign) -> Reply:
-        """One signature before the login, as in sshd; after it one for each key exchange."""
-        if self._session_id is not None and self._welcome is None:
-            raise Malformed("the worker asks for a second signature before the login")
-        signature = self._ask_signer(ToSigner(sign=asked)).signature
-        if signature is None:
-            raise Denied("the signer gave no signature")
-        if self._session_id is None:
-            # RFC 4253 §7.2: the hash of the first key exchange, for the whole connection.
-            self._session_id = asked.exchange_hash
-        return Reply(ok=True, data=signature)
-
-    def _ask_signer(self, asked: ToSigner) -> FromSigner:
-        self._signer.send(asked)
-        answer = self._signer.receive(FromSigner)
-        if answer.reason:
-            raise Denied(answer.reason)
-        return answer
+    # --- logins
 
     def _answer_login(self, link: Link, login: Login) -> None:
         try:
-            welcome = self._gate.admit(login, self._session_id)
+            welcome = self._gate.admit(login, self._signatures.session_id)
         except Error as why:
             self._refuse(link, login, why)
             return
         if login.signature is None:
             link.send(Reply(ok=True), wait=False)
             return
-        self._let_in(link, welcome)
+        try:
+            self._let_in(link, welcome)
+        except Error as why:
+            self._lodging = None
+            self._refuse(link, login, why, shown=why.message)
 
-    def _refuse(self, link: Link, login: Login, why: Error) -> None:
+    def _refuse(self, link: Link, login: Login, why: Error, shown: str = "") -> None:
+        """`shown` is for whoever has proved to be a user; others learn nothing."""
         self._failures += 1
         self._no_account |= not self._is_somebody(login.login)
         if login.algorithm.endswith(SUFFIX):
             self._story.refused(login.login, why.log or why.message)
         else:
             self._story.plain_key(login.login)
-        last = self._failures >= self._settings.tries
+        # The account is the same whichever key comes next.
+        last = bool(shown) or self._failures >= self._settings.tries
         if last:
             self._deadline = time.monotonic() + _GOODBYE
-        link.send(Reply(ok=False, last=last), wait=False)
+        link.send(Reply(ok=False, last=last, reason=shown), wait=False)
 
     def _is_somebody(self, login: str) -> bool:
         return exists(login)
 
     def _let_in(self, link: Link, welcome: Admitted) -> None:
         assert isinstance(welcome, Welcome)
+        if not self._stay.begin(welcome):  # they have proved who they are, and may hear why
+            self._story.logged_in(welcome)
+            self._told.rejected(self._stay.reason)
+            link.send(Reply(ok=False, last=True, reason=self._stay.reason), wait=False)
+            return
         connection = self._connection
         self._lodging = Lodging(
             welcome,
@@ -269,10 +268,20 @@ class Monitor:
             peer=connection.peer,
             local=connection.local,
             settings=self._settings,
+            clock=self._clock,
+            note=self._story.note,
         )
         self._broker, for_worker = self._lodging.open(self._family)
+        welcome = self._lodging.welcome
+        self._recorder.moved_in(
+            House(
+                welcome=welcome, host=self._host, gate=self._gate, account=self._worker_account()
+            ),
+            self._tell_broker,
+        )
         self._is_in(welcome)
-        link.send(Reply(ok=True), for_worker.fileno(), wait=False)
+        idle = self._stay.idle_seconds
+        link.send(Reply(ok=True, idle=idle), for_worker.fileno(), wait=False)
         for_worker.close()
 
     def _is_in(self, welcome: Admitted) -> None:
@@ -294,6 +303,14 @@ class Monitor:
             return
         if isinstance(verdict, Refused):
             self._cut_reason = verdict.reason
+
+        else:
+            self._recorder.look_again()
+
+    def _tell_broker(self, said: ToBroker) -> None:
+        with suppress(EOFError):
+            if self._broker is not None:
+                self._broker.send(said, wait=False)
 
     # --- children
 
@@ -327,18 +344,31 @@ class Monitor:
             self._story.note(self._last_words)
         if self._welcome is None:
             self._family.wait("worker", 0.0 if self._late else _GOODBYE)
-            self._story.nobody_came_in(self._judge())
+            if not self._why():
+                self._story.nobody_came_in(self._judge())
+        elif self._worker is not None and self._why():
+            with suppress(EOFError):  # who does not tell its client is ended in any case
+                self._worker.send(Reply(ok=False, goodbye=self._why()), wait=False)
+                self._family.wait("worker", _GOODBYE)
         self._family.end("worker")
         if self._broker is not None:
             self._end_broker(self._broker)
-        self._family.end("broker")
+        if self._lodging is not None:
+            self._lodging.end(self._family)
+        self._recorder.close()
         if self._cut_reason:
             self._family.sweep()
             self._story.note(f"cut off: {self._cut_reason}")
-        self._recorder.close()
         if self._lodging is not None:
             self._lodging.close()
-        self._story.ended_all(self._cut_reason or "the connection was lost")
+        self._story.ended_all(self._why() or "the connection was lost")
+        self._told.close(self._why() if self._welcome is not None else "")
+        self._stay.close()
+
+    def _why(self) -> str:
+        """Why we have ended the connection; "" if somebody else did. Who is not welcome any more
+        loses everything, who has only stayed too long loses what a lost line takes."""
+        return self._cut_reason or self._stay.reason
 
     def _judge(self) -> Outcome:
         """How a connection ended on which nobody logged in."""
