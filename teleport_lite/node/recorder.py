@@ -202,11 +202,12 @@ class Recorder:
         }
         self._parlour.open(take.sid, lambda said, *fds: self._tell(take, said, *fds))
         if take.scribe is not None:
+            account = house.welcome.account
             begin = Begin(
                 columns=take.asked.columns,
                 rows=take.asked.rows,
                 term=take.asked.term.decode("ascii", "replace"),
-                shell=house.welcome.account.shell,
+                shell=account.shell if account is not None else "",
                 title=command,
                 started=now,
                 facts=take.facts,

@@ -80,10 +80,10 @@ class Scribe:
         self._told = self._broken = False
 
     def run(self) -> None:
-        self._monitor.set_timeout(_ANSWER_TIME)
         begin = self._wait_for_begin()
         if begin is None:
             return  # the shell did not start
+        self._monitor.set_timeout(_ANSWER_TIME)
         self._began = time.monotonic()
         self._put(self._header(begin))
         self._flush()
@@ -92,18 +92,11 @@ class Scribe:
         self._end()
 
     def _wait_for_begin(self) -> Begin | None:
-        """The worker may be ahead of the broker, which tells the monitor what has started."""
-        poll = select.poll()
-        poll.register(self._monitor, select.POLLIN)
-        poll.register(self._line, 0)  # only its end
-        while True:
-            ready = {fd for fd, _ in poll.poll()}
-            if self._monitor.fileno() not in ready:
-                return None
-            try:
-                return self._monitor.receive(ToScribe).begin
-            except EOFError:
-                return None
+        """The worker may be far ahead of the broker, which tells the monitor what has started."""
+        try:
+            return self._monitor.receive(ToScribe).begin
+        except EOFError:
+            return None
 
     def _header(self, begin: Begin) -> bytes:
         return self._writer.header(
