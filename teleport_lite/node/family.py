@@ -17,7 +17,7 @@ class Family:
     """Readable (`fileno`) when one of them has ended; then call `look`."""
 
     def __init__(self, title: str) -> None:
-        self._title = title  # of the processes, as ps shows them
+        self.title = title  # of the processes, as ps shows them
         self._children = Children()
         self._pids: dict[str, int] = {}
         self._statuses: dict[int, int] = {}
@@ -27,7 +27,7 @@ class Family:
 
     def start(self, who: str, body: Callable[[], None], keep: Iterable[int]) -> int:
         """Fork one that runs `body` with no descriptors but `keep`. Returns its process id."""
-        self._pids[who] = fork_child(f"{self._title}-{who}", body, keep)
+        self._pids[who] = fork_child(f"{self.title}-{who}", body, keep)
         return self._pids[who]
 
     def look(self) -> None:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from teleport_lite.access.decide import forced_command, locked, may_open_shell, merged_options
+from teleport_lite.access.host_user import HostUser, host_user
 from teleport_lite.access.join import may_join
 from teleport_lite.access.verdict import Refused, Verdict
 from teleport_lite.agent import knowledge
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error
 from teleport_lite.model.user import JoinMode, Options, Role
-from teleport_lite.node.account import Account, find_account
+from teleport_lite.node.account import Account, exists, find_account
+from teleport_lite.node.host_tools import check_login
 from teleport_lite.node.wire import Login
 from teleport_lite.pki.verify import (
     Visitor,
@@ -42,8 +44,10 @@ class Admitted:
 class Welcome(Admitted):
     """Somebody who may have shells here, and as whom."""
 
-    account: Account
+    account: Account | None  # None: there is none, and `host_user` wants it made
     options: Options  # of the roles, merged, as this host knows them
+    host_user: HostUser | None = None  # how the account is to be, if it is one of ours
+    web_proxy: str = ""  # host:port
 
     @property
     def force_command(self) -> str | None:
@@ -56,9 +60,19 @@ class Welcome(Admitted):
 class Gate:
     """Answers for one connection, from `peer_ip` to the host `host_id`."""
 
-    def __init__(self, *, data_dir: Path, host_id: str, peer_ip: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        host_id: str,
+        peer_ip: str,
+        clock: Clock,
+        makes_accounts: bool = False,
+    ) -> None:
+        """`makes_accounts`: for logins that have none, where roles say so."""
         self._data_dir, self._host_id = data_dir, host_id
         self._peer_ip, self._clock = peer_ip, clock
+        self._makes_accounts = makes_accounts
 
     def admit(self, login: Login, session_id: bytes | None) -> Admitted:
         """Raises Denied; `log` has the reason, the message is no help to a guesser.
@@ -103,12 +117,34 @@ class Gate:
         return self._verify(login, login.login, known)
 
     def _admitted(self, visitor: Visitor, by: str, known: Knowledge) -> Admitted:
-        account = find_account(visitor.login, self._clock.now())
         roles = _roles(visitor.roles, known)
+        plan = self._host_user(visitor, roles)
+        account = self._account(visitor.login, plan)
         forced = forced_command(roles)
         if isinstance(forced, Refused) and visitor.force_command is None:
             raise refusal(forced.reason)
-        return Welcome(visitor=visitor, account=account, by=by, options=merged_options(roles))
+        return Welcome(
+            visitor=visitor,
+            account=account,
+            by=by,
+            options=merged_options(roles),
+            host_user=plan,
+            web_proxy=next((each.public[0] for each in known.proxies if each.public), ""),
+        )
+
+    def _host_user(self, visitor: Visitor, roles: list[Role]) -> HostUser | None:
+        if not self._makes_accounts:
+            return None
+        return host_user(roles, visitor.traits, knowledge.load_labels(self._data_dir))
+
+    def _account(self, login: str, plan: HostUser | None) -> Account | None:
+        if plan is None or exists(login):
+            return find_account(login, self._clock.now())
+        try:
+            check_login(login)
+        except Error as why:
+            raise refusal(why.message) from why
+        return None
 
     def _verify(self, login: Login, name: str | None, known: Knowledge) -> Visitor:
         return verify_user_certificate(

@@ -93,10 +93,10 @@ def _open_and_wait(errand: Errand, pam: Pam) -> None:
 def _wait_for_either(pid: int, children: Children, line: Link) -> bool:
     """True when the broker has ended, False when the monitor wants it to."""
     while True:
-        ready, _, _ = select.select([children, line], [], [])
+        ready = select.select([children.fileno(), line.fileno()], [], [])[0]
         if pid in children.ended():
             return True
-        if line in ready:
+        if line.fileno() in ready:
             return False
 
 

@@ -64,6 +64,22 @@ def is_below_us(pid: int) -> bool:
     return _is_below(pid, _parents(), os.getpid())
 
 
+def somebody_runs_as(uid: int) -> bool:
+    """Any process of that user's, whoever started it."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "status").read_text(errors="replace")
+            except OSError:
+                continue  # it has ended meanwhile
+            # proc(5): real, effective, saved and of file systems. One that has ended and waits
+            # for its parent uses nothing.
+            fields = dict(line.partition(":")[::2] for line in status.splitlines())
+            if str(uid) in fields["Uid"].split() and not fields["State"].strip().startswith("Z"):
+                return True
+    return False
+
+
 def _parents() -> dict[int, int]:
     return {pid: parent for pid, (parent, _) in _relations().items()}
 

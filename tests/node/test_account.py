@@ -26,7 +26,6 @@ def passwd(monkeypatch: pytest.MonkeyPatch) -> dict[str, pwd.struct_passwd]:
     table: dict[str, pwd.struct_passwd] = {}
     monkeypatch.setattr(module.pwd, "getpwnam", table.__getitem__)
     monkeypatch.setattr(module.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(module, "_NOLOGIN", Path("/nonexistent"))
     return table
 
 
@@ -103,17 +102,6 @@ def test_a_locked_password_is_no_obstacle(
     shadow = tmp_path / "shadow"
     shadow.write_text("alice:!:19000:0:99999:7:::\n")
     assert find_account("alice", NOW, shadow=shadow).name == "alice"
-
-
-def test_while_the_system_goes_down_only_root_comes_in(
-    passwd: dict[str, pwd.struct_passwd], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    passwd["alice"], passwd["root"] = entry("alice", 1000), entry("root", 0)
-    nologin = tmp_path / "nologin"
-    nologin.touch()
-    monkeypatch.setattr(module, "_NOLOGIN", nologin)
-    assert why("alice") == "only root may log in while /etc/nologin exists"
-    assert find_account("root", NOW, shadow=Path("/nonexistent")).uid == 0
 
 
 def test_without_root_only_our_own_user_comes_in(
