@@ -128,6 +128,10 @@ class NodeConfig:
     create_host_users: bool = True  # where roles say so
     banner: Path | None = None
     pam: PamConfig = PamConfig()
+    port_forwarding: bool = True
+    file_copy: bool = True
+    x11: bool = False
+    x11_displays: tuple[int, int] = (10, 1010)  # first and last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from teleport_lite.config import model
 from teleport_lite.config.section import Reader
-from teleport_lite.config.ssh_service import account_keys
+from teleport_lite.config.ssh_service import account_keys, forward_keys
 from teleport_lite.config.token_source import MIN_STATIC, StaticToken, TokenSource
 from teleport_lite.config.yaml import Items, Node, Scalar, Table
 from teleport_lite.errors import Malformed
@@ -69,6 +69,7 @@ def node_config(reader: Reader, values: Values) -> model.NodeConfig:
         labels=labels,
         commands=tuple(commands),
         **account_keys(reader, values),
+        **forward_keys(reader, values),
     )
 
 

@@ -15,6 +15,8 @@ _PATH = "ssh_service"
 # A file name in /etc/pam.d; "." and ".." are none.
 _SERVICE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _MAX_VARIABLES = 64
+# A display N is port 6000+N. The first are left to screens that hang on this host.
+_FIRST_DISPLAY, _DISPLAYS, _LAST_DISPLAY = 10, 1000, 65535 - 6000
 _MAX_VALUE = 1024
 _TEMPLATE = re.compile(r"\{\{\s*(?:internal|external)\.[A-Za-z0-9_]+\s*\}\}")
 
@@ -30,6 +32,25 @@ def account_keys(reader: Reader, values: Mapping[str, Any]) -> dict[str, Any]:
         "create_host_users": not values["disable_create_host_user"],
         "banner": _banner(reader, values["banner"]),
         "pam": _pam(reader, values["pam"]),
+    }
+
+
+def forward_keys(reader: Reader, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of NodeConfig. Raises Malformed."""
+    x11 = values["x11"] or {}
+    first = x11.get("display_offset") or _FIRST_DISPLAY
+    last = x11.get("max_display") or min(first + _DISPLAYS, _LAST_DISPLAY)
+    for name, value in (("display_offset", first), ("max_display", last)):
+        if not 0 < value <= _LAST_DISPLAY:
+            why = f"must be a number from 1 to {_LAST_DISPLAY}, like {_FIRST_DISPLAY}"
+            raise reader.wrong(f"{_PATH}.x11.{name}", why)
+    if last < first:
+        raise reader.wrong(f"{_PATH}.x11.max_display", "must not be less than display_offset")
+    return {
+        "port_forwarding": values["port_forwarding"],
+        "file_copy": values["ssh_file_copy"],
+        "x11": bool(x11.get("enabled")),
+        "x11_displays": (first, last),
     }
 
 

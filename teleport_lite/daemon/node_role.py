@@ -85,4 +85,9 @@ def settings_of(config: Config) -> Settings:
         pam_service=node.pam.service_name if node.pam.enabled else "",
         pam_environment=tuple(node.pam.environment.items()),
         create_host_users=node.create_host_users,
+        port_forwarding=node.port_forwarding,
+        file_copy=node.file_copy,
+        x11=node.x11,
+        x11_first=node.x11_displays[0],
+        x11_last=node.x11_displays[1],
     )

@@ -28,9 +28,20 @@ COMMAND = (
 )
 
 X11 = (
-    Field(name="enabled", kind=Kind.BOOL, help="allow it"),
-    Field(name="display_offset", kind=Kind.INT, help="first display", example="10"),
-    Field(name="max_display", kind=Kind.INT, help="last display", example="1010"),
+    Field(name="enabled", kind=Kind.BOOL, help="allow it; needs xauth on this host"),
+    Field(
+        name="display_offset",
+        kind=Kind.INT,
+        help="first display that is given out",
+        default=10,
+        example="10",
+    ),
+    Field(
+        name="max_display",
+        kind=Kind.INT,
+        help="last display; a thousand after the first, if nothing is said",
+        example="1010",
+    ),
 )
 
 PAM = (
@@ -110,9 +121,19 @@ SSH = (
         kind=Kind.BOOL,
         help="never make accounts, whatever roles say",
     ),
-    Field(name="port_forwarding", kind=Kind.BOOL, help="ssh -L and -R", built=False),
-    Field(name="ssh_file_copy", kind=Kind.BOOL, help="scp and sftp", built=False),
-    Field(name="x11", kind=Kind.MAPPING, help="ssh -X", fields=X11, built=False),
+    Field(
+        name="port_forwarding",
+        kind=Kind.BOOL,
+        help="ssh -L, -R, -D and -W, where roles allow them; no forbids them to everybody",
+        default=True,
+    ),
+    Field(
+        name="ssh_file_copy",
+        kind=Kind.BOOL,
+        help="scp and sftp, where roles allow them; no forbids them to everybody",
+        default=True,
+    ),
+    Field(name="x11", kind=Kind.MAPPING, help="ssh -X, where roles allow it", fields=X11),
     Field(
         name="pam",
         kind=Kind.MAPPING,
