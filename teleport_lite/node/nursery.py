@@ -15,6 +15,7 @@ from teleport_lite.ambient import SystemClock
 from teleport_lite.errors import Denied, Error
 from teleport_lite.net.ssh_line import FromMonitor
 from teleport_lite.node.confine import errors_only, keep_only, name, secretive
+from teleport_lite.node.host_users import HostUsers
 from teleport_lite.node.jump import JumpMonitor
 from teleport_lite.node.monitor import Connection, Monitor
 from teleport_lite.node.processes import fork_child
@@ -41,6 +42,7 @@ def live(control: socket.socket, settings: Settings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors end; nobody asks how
     signers = _Signers(settings)
+    _sweep_accounts(settings)
     gc.collect()
     gc.freeze()  # what is here is shared with every child, as long as nobody writes to it
     while True:
@@ -72,6 +74,18 @@ def _serve(
     except (OSError, Error) as why:
         with suppress(OSError):
             line.send(write(FromMonitor(note=f"can not be served: {why}")), socket.MSG_DONTWAIT)
+
+
+def _sweep_accounts(settings: Settings) -> None:
+    """What a crash has left of the accounts that are made for visitors; beside the logins."""
+    if settings.jump or not settings.create_host_users or os.geteuid() != 0:
+        return
+
+    def body() -> None:
+        with suppress(Error):  # a login says so as well
+            HostUsers(note=lambda _text: None).sweep()
+
+    fork_child("tl-ssh-sweeper", body, [])
 
 
 def _kind(settings: Settings) -> type[Monitor]:
