@@ -1,1 +1,1 @@
-"""Whatever bytes come in: a value or a declared error, in little time and memory (docs/fuzzing.md)."""
+"""Whatever bytes come in: a value or a declared error, soon and in little memory."""

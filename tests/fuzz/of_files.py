@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-
 from teleport_lite.agent import identity, record_spool
 from teleport_lite.cli import show
 from teleport_lite.cli.tbot import settings as tbot
@@ -100,19 +99,14 @@ def profiles(data: bytes) -> None:
         raise Finding(f"{found} is not what it was")
 
 
-@target(
-    seeds=lambda: [
-        json.dumps(
-            {
-                **dict.fromkeys(
-                    "cluster host_id ssh_private ssh_public tls_private ssh_cert tls_cert".split(),
-                    "x",
-                ),
-                **dict.fromkeys("roles host_cas ssh_host_cas ssh_user_cas user_cas".split(), ["x"]),
-            }
-        ).encode()
-    ],
-)
+_ONE = ("cluster", "host_id", "ssh_private", "ssh_public", "tls_private", "ssh_cert", "tls_cert")
+_SEVERAL = ("roles", "host_cas", "ssh_host_cas", "ssh_user_cas", "user_cas")
+
+
+_IDENTITY = {**dict.fromkeys(_ONE, "x"), **{key: ["x"] for key in _SEVERAL}}
+
+
+@target(seeds=lambda: [json.dumps(_IDENTITY).encode()])
 def identity_of_a_host(data: bytes) -> None:
     identity.loads(data, "identity.json")
 
@@ -246,7 +240,8 @@ def _unpack() -> Any:
     try:
         place = Path(__file__).parent.parent.parent / "packaging" / "boot" / "unpack.py"
         spec = importlib.util.spec_from_file_location("unpack_under_test", place)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     finally:

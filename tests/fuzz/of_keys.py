@@ -5,20 +5,16 @@ would never be reached. So besides spoilt ones there are targets that choose eve
 the CA sign whatever comes out.
 """
 
-import base64
 from dataclasses import replace
 from functools import cache
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from hypothesis import strategies as st
 
-from teleport_lite.client.identity_file import IdentityFile
 from teleport_lite.client import identity_file
+from teleport_lite.client.identity_file import IdentityFile
 from teleport_lite.client.papers import public_line, read_papers
 from teleport_lite.errors import Denied, Malformed
 from teleport_lite.model.authority import CaType
-from teleport_lite.net.proxy_header import read_header, write_header
 from teleport_lite.pki import attest, keys, pin, seal, source_address, verify, wire
 from teleport_lite.pki.ssh_cert import read_ssh_cert
 from teleport_lite.testing import certs

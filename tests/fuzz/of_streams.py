@@ -1,21 +1,18 @@
 """Readers of the first bytes of connections, of tunnels, and of answers over HTTP."""
 
 import asyncio
-import http.client
 import json
 import socket
 from collections import deque
 from contextlib import suppress
 from threading import Lock
-from typing import Any
 
-from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request
 
 from teleport_lite.client import ping, reach
 from teleport_lite.client.transport import Transport
-from teleport_lite.errors import Error, Malformed, Unavailable
+from teleport_lite.errors import Error, Malformed
 from teleport_lite.net import http as our_http
 from teleport_lite.net import peek, proxy_header
 from teleport_lite.net.mux import Mux
@@ -26,7 +23,7 @@ from teleport_lite.net.stream import StreamClient
 from teleport_lite.proto.codec import MAX_FRAME, write
 from teleport_lite.proto.tunnel import Control, GoingAway, TunnelHello
 from tests.fuzz.ssh_rig import talking
-from tests.fuzz.target import Finding, Pieces, any_of, framed, target
+from tests.fuzz.target import Finding, any_of, target
 from tests.net.hellos import real_hello
 from tests.net.mux_pair import HELLO, End
 from tests.net.test_mux_fuzz import NoTls, Nowhere

@@ -15,16 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz.target import CORPUS, file_name
+from tests.fuzz.target import CORPUS, Target, file_name
 
 # What coverage is measured of. Message types are read by C code; ours is what is around it.
 INSTRUMENTED = ["teleport_lite", "paramiko"]
 # A single input that takes longer, while other programs use the processor too.
 _HANG = 60
-_DONE = re.compile(r"Done (\d+) in|stat::number_of_executed_units:\s+(\d+)|^#(\d+)\s", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("target", nargs="*", help="default: all")
     asked = parser.parse_args(argv)
     if asked.inside:
-        inside(asked.inside, asked.target)
+        inside(asked.inside, asked.seconds, asked.target)
         return 0
     names = asked.target or every()
     failed = False
@@ -69,46 +69,28 @@ def shown(name: str, result: Result) -> str:
 
 
 def run(name: str, seconds: float, cases: Path) -> Result:
-    """In a process of its own, whose processor time is limited."""
+    """In a process of its own, which ends when its time is up or at the first finding."""
     cases.mkdir(parents=True, exist_ok=True)
-    crashes = CORPUS / name
     with tempfile.TemporaryDirectory() as scratch:
+        log, counts = Path(scratch) / "log", Path(scratch) / "counts"
         command = [
-            *(sys.executable, "-m", "tests.fuzz.run", "--inside", name, "--"),
-            *(f"-artifact_prefix={scratch}/", f"-timeout={_HANG}", "-rss_limit_mb=3072"),
-            *("-print_final_stats=1", str(cases)),
+            *(sys.executable, "-m", "tests.fuzz.run", "--seconds", str(seconds), "--inside", name),
+            *("--", str(counts), f"-artifact_prefix={scratch}/found-", f"-timeout={_HANG}"),
+            *("-rss_limit_mb=3072", str(cases)),
         ]
-        log = Path(scratch) / "log"
         with log.open("wb") as output:
-            child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-            used = _until(child, seconds)
-        text = log.read_text(errors="replace")
-        found = []
-        for path in sorted(Path(scratch).glob("*-*")):
-            data = path.read_bytes()
-            crashes.mkdir(parents=True, exist_ok=True)
-            found.append(crashes / file_name(data))
-            found[-1].write_bytes(data)
-    counts = [int(next(filter(None, each))) for each in _DONE.findall(text)]
-    words = "" if not found and child.returncode in (0, -2, 72) else _words(text)
-    return Result(max(counts, default=0), used, len(list(cases.iterdir())), found, words)
+            code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+        found = [kept(name, path.read_bytes()) for path in Path(scratch).glob("found-*")]
+        words = "" if not code and not found else _words(log.read_text(errors="replace"))
+        runs, used = counts.read_text().split() if counts.exists() else ("0", "0")
+    return Result(int(runs), float(used), len(list(cases.iterdir())), found, words)
 
 
-def _until(child: "subprocess.Popen[bytes]", seconds: float) -> float:
-    """Wait until it has ended or used up its time; what it has used."""
-    used, ticks = 0.0, os.sysconf("SC_CLK_TCK")
-    while child.poll() is None:
-        try:
-            fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            break
-        used = (int(fields[11]) + int(fields[12])) / ticks
-        if used >= seconds:
-            child.send_signal(2)  # libFuzzer ends with its figures
-            break
-        time.sleep(0.2)
-    child.wait()
-    return used
+def kept(name: str, data: bytes) -> Path:
+    path = CORPUS / name / file_name(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
 
 
 def _words(text: str) -> str:
@@ -118,8 +100,8 @@ def _words(text: str) -> str:
     return "FOUND " + (told or other or lines or ["nothing was said"])[-1][:200]
 
 
-def inside(name: str, arguments: list[str]) -> None:
-    """The process that fuzzes. Returns never."""
+def inside(name: str, seconds: float, arguments: list[str]) -> None:
+    """The process that fuzzes. Never returns."""
     try:
         import atheris
     except ImportError:
@@ -129,11 +111,34 @@ def inside(name: str, arguments: list[str]) -> None:
     target = next((each for each in ALL if each.name == name), None)
     if target is None:
         sys.exit(f"there is no target {name}")
-    cases = Path(arguments[-1])
+    counts, *options, cases = arguments
     for seed in (*target.seeds(), *(path.read_bytes() for path in target.regressions())):
-        (cases / file_name(seed)).write_bytes(seed)
-    atheris.Setup([sys.argv[0], f"-max_len={target.most}", *arguments], target.check)
+        (Path(cases) / file_name(seed)).write_bytes(seed)
+    atheris.Setup(
+        [sys.argv[0], f"-max_len={target.most}", *options, cases],
+        counted(target, seconds, Path(counts)),
+    )
     atheris.Fuzz()
+
+
+def counted(target: Target, seconds: float, counts: Path) -> Callable[[bytes], None]:
+    """Checks inputs until the time is up, and writes down how many and how long."""
+    runs, start = 0, time.process_time()
+
+    def check(data: bytes) -> None:
+        nonlocal runs
+        runs += 1
+        done = False
+        try:
+            target.check(data)
+            done = time.process_time() - start >= seconds
+        finally:
+            if done or sys.exc_info()[0] is not None:
+                counts.write_text(f"{runs} {time.process_time() - start:.1f}")
+        if done:
+            os._exit(0)  # the inputs that are worth keeping are on the disk already
+
+    return check
 
 
 if __name__ == "__main__":

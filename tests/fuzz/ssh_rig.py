@@ -248,11 +248,11 @@ def talking(said: bytes) -> Iterator[socket.socket]:
         yield ours
 
 
-def serve(door: type[EntryTransport], said: bytes, *, trusting: bool = False) -> Desk:
-    """Let a client say that, and raise what it ended with."""
+def serve(door: type[EntryTransport], said: bytes, *, trusting: bool, inside: bool = False) -> None:
+    """Let a client say that, and raise what it ended with. `inside`: it must have logged in."""
     desk = Desk(trusting=trusting)
     with talking(said) as sock:
-        transport = door(sock, desk)  # type: ignore[call-arg]
+        transport: Any = door(sock, desk)
         try:
             why = ssh_entry.serve(
                 transport,
@@ -263,17 +263,17 @@ def serve(door: type[EntryTransport], said: bytes, *, trusting: bool = False) ->
         finally:
             desk.close_all()
             sock.close()
-        _check(transport, desk, why)
-    return desk
-
-
-def _check(transport: Any, desk: Desk, why: str) -> None:
-    if transport.is_authenticated() and not desk.entered:
-        raise Finding("logged in, and nobody has let it in")
     if not why.isascii() or not why.isprintable():
         raise Finding(f"last words {why!r}")
-    if transport.saved_exception is not None:
-        raise transport.saved_exception
+    end = transport.saved_exception
+    if inside and not desk.entered:
+        raise Finding("it did not get in") from end
+    if transport.is_authenticated() and not desk.entered:
+        raise Finding("logged in, and nobody has let it in")
+    while end is not None:  # paramiko puts some into others
+        if not isinstance(end, ENDS):
+            raise end
+        end = end.__context__
 
 
 def packets(data: bytes) -> bytes:
