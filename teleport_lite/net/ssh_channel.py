@@ -26,6 +26,8 @@ _WORTH_TELLING = WINDOW // 8
 # os.writev takes up to 1024 pieces (IOV_MAX).
 _PIECES = 64
 _MOST_NOTES = 64 * 1024
+# Smaller pieces are put together: a client that sends single bytes must not make a million.
+_CRUMB = 4096
 _MOST_WINDOW = (1 << 32) - 1
 
 
@@ -36,6 +38,9 @@ class Line(Protocol):
 
     def over(self, channel: "Channel") -> None:
         """Told once, when nothing more can be sent on it."""
+
+    def pump(self, channel: "Channel", fd: int, most: int) -> int:
+        """As `Channel.send_from`, for data."""
 
 
 class Channel:
@@ -53,7 +58,9 @@ class Channel:
         self.eof_received = self.eof_sent = self.close_received = self.close_sent = False
         # The client knows OpenSSH's extensions of this protocol.
         self.openssh = False
-        self._inbox: deque[bytes] = deque()
+        self._inbox: deque[bytes | memoryview] = deque()
+        # How many pieces at the end of it are views of the wire's buffer.
+        self._views = 0
         self._eaten = 0
         self._notes = b""
 
@@ -66,8 +73,11 @@ class Channel:
     def send(self, data: bytes) -> None:
         """Data, at most `out_window` bytes. After EOF or CLOSE it is dropped."""
         for part in self._parts(data):
-            head = _HEAD.pack(MSG_DATA, self.remote, len(part))
-            self._line.send(head + part)
+            self._line.send(self.packet(part))
+
+    def packet(self, data: bytes) -> bytes:
+        """A message with that data; `send` counts it too."""
+        return _HEAD.pack(MSG_DATA, self.remote, len(data)) + data
 
     def send_stderr(self, data: bytes) -> None:
         """As `send`, for the client's standard error."""
@@ -80,12 +90,15 @@ class Channel:
 
         Raises BlockingIOError if there is nothing now, and other OSErrors of reading.
         """
-        data = os.read(fd, min(most, self.out_window))
-        if stderr:
+        most = min(most, self.out_window)
+        if stderr or self.eof_sent or self.closed:
+            data = os.read(fd, most)
             self.send_stderr(data)
-        else:
-            self.send(data)
-        return len(data)
+            return len(data)
+        count = self._line.pump(self, fd, most)
+        self.out_window -= count
+        self.said += count
+        return count
 
     def note(self, words: str) -> None:
         """A line for the person at the other end. Waits for room; too many are dropped."""
@@ -128,8 +141,7 @@ class Channel:
         """Up to `most` bytes of what waits; b"" if nothing does."""
         if not self._inbox:
             return b""
-        first = self._inbox[0]
-        taken = bytes(first[:most])
+        taken = bytes(self._inbox[0][:most])
         self._took(len(taken))
         return taken
 
@@ -159,9 +171,10 @@ class Channel:
             first = self._inbox[0]
             if count < len(first):
                 self._inbox[0] = first[count:]
-                return
+                break
             count -= len(first)
             self._inbox.popleft()
+        self._views = min(self._views, len(self._inbox))
 
     def _eat(self, count: int) -> None:
         self._eaten += count
@@ -176,16 +189,29 @@ class Channel:
         """Both sides know its numbers now."""
         self.remote, self.out_window, self.largest = remote, window, min(largest, DATA)
 
-    def hear(self, data: bytes) -> None:
-        """Raises Malformed if it is more than the window (RFC 4254 §5.2)."""
+    def hear(self, data: bytes | memoryview) -> None:
+        """`data` is a view, good until `keep`. Raises Malformed if it is more than the window
+        (RFC 4254 §5.2)."""
         self._count(len(data))
         if self.eof_received or self.closed:
             self._eat(len(data))  # there should not be any
         elif data:
             self._inbox.append(data)
+            self._views += 1
             self.waiting += len(data)
 
-    def hear_extended(self, data: bytes) -> None:
+    def keep(self) -> None:
+        """The wire's buffer will be used again: copy what nobody has taken."""
+        if not self._views:
+            return
+        views = [self._inbox.pop() for _ in range(self._views)]
+        fresh = b"".join(reversed(views))
+        self._views = 0
+        if self._inbox and len(self._inbox[-1]) < _CRUMB:
+            fresh = bytes(self._inbox.pop()) + fresh
+        self._inbox.append(fresh)
+
+    def hear_extended(self, data: bytes | memoryview) -> None:
         """No client of a server has any; it counts, and goes nowhere."""
         self._count(len(data))
         self._eat(len(data))

@@ -6,6 +6,7 @@ message is read strictly; what can not be read ends the connection with `Malform
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from struct import Struct
 
 from teleport_lite.errors import Malformed
 from teleport_lite.net import ssh_policy as policy
@@ -30,6 +31,7 @@ PROHIBITED, CONNECT_FAILED, UNKNOWN_TYPE, RESOURCE_SHORTAGE = range(1, 5)
 Done = Callable[[Channel | None, str], None]
 # Clients show the reason as one line.
 _MOST_REASON = 1000
+_DATA_HEAD = Struct(">II")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +56,9 @@ class Channels:
         self._asking: set[Asked] = set()
         self._opening: dict[int, tuple[Channel, Done]] = {}
         self._next = 0
+        # Numbers of channels to whom something has happened, and those with views to keep.
+        self._stirred: set[int] = set()
+        self._fed: list[Channel] = []
         self._readers: dict[int, Callable[[Reader], None]] = {
             MSG_GLOBAL_REQUEST: self._heard_global_request,
             # Answers to ours, of which none asks for more than an answer.
@@ -63,7 +68,6 @@ class Channels:
             MSG_OPEN_CONFIRMATION: self._heard_confirmation,
             MSG_OPEN_FAILURE: self._heard_failure,
             MSG_WINDOW_ADJUST: self._heard_adjust,
-            MSG_DATA: self._heard_data,
             MSG_EXTENDED_DATA: self._heard_extended,
             MSG_EOF: self._heard_eof,
             MSG_CLOSE: self._heard_close,
@@ -74,6 +78,10 @@ class Channels:
         }
 
     # --- what a subclass does
+
+    def pump(self, channel: Channel, fd: int, most: int) -> int:
+        """From a descriptor to the client; see `Channel.send_from`."""
+        raise NotImplementedError
 
     def send(self, payload: bytes) -> None:
         """To the client; never waits."""
@@ -183,17 +191,36 @@ class Channels:
 
     # --- messages
 
-    def deliver(self, kind: int, body: bytes) -> None:
-        """A message of the connection protocol, without its first byte. Raises Malformed."""
+    def deliver(self, kind: int, body: memoryview) -> None:
+        """A message of the connection protocol, without its first byte. Raises Malformed.
+
+        `body` holds until `keep`, so data is passed on without being copied.
+        """
+        if kind == MSG_DATA:
+            self._heard_data(body)
+            return
         try:
-            self._readers[kind](Reader(body))
+            self._readers[kind](Reader(bytes(body)))
         except ValueError as why:
             raise Malformed(f"message {kind} can not be read: {why}") from None
 
+    def keep(self) -> None:
+        """What nobody has taken of the views is copied: they end now."""
+        for channel in self._fed:
+            channel.keep()
+        self._fed.clear()
+
+    def stir(self, number: int) -> None:
+        """Something has happened that whoever moves the bytes of this channel should see."""
+        self._stirred.add(number)
+
     def _channel(self, reader: Reader) -> Channel | None:
         """None: it has been closed meanwhile, and there is nobody to tell."""
-        number = reader.number(4)
+        return self._open(reader.number(4))
+
+    def _open(self, number: int) -> Channel | None:
         channel = self._table.get(number)
+        self._stirred.add(number)
         if channel is None and (number >= self._next or number in self._opening):
             raise Malformed("client speaks on a channel that is not open")
         return channel
@@ -204,11 +231,16 @@ class Channels:
         if channel is not None:
             channel.widen(count)
 
-    def _heard_data(self, reader: Reader) -> None:
-        channel, data = self._channel(reader), reader.text()
-        reader.end()
+    def _heard_data(self, body: memoryview) -> None:
+        if len(body) < _DATA_HEAD.size:
+            raise Malformed("message 94 can not be read: truncated")
+        number, size = _DATA_HEAD.unpack_from(body)
+        if _DATA_HEAD.size + size != len(body):
+            raise Malformed("message 94 can not be read: it does not end with its data")
+        channel = self._open(number)
         if channel is not None:
-            channel.hear(data)
+            channel.hear(body[_DATA_HEAD.size :])
+            self._fed.append(channel)
 
     def _heard_extended(self, reader: Reader) -> None:
         channel = self._channel(reader)

@@ -1,75 +1,55 @@
 """The way in: key exchange, login and the event loop, whatever is behind it.
 
-Paramiko's questions, put in our words; with what is behind it (`ssh_door`: shells, `ssh_jump`:
-ways to nodes) the only modules that subclass its server. They decide nothing: the clerk asks
-the monitor, which checks certificate and signature by itself. What clients send after the login
-is parsed by the strict reader, not by paramiko's, which takes missing fields for zeros.
+Paramiko has the key exchange; `ssh_login` the login, `ssh_wire` the packets and the waiting,
+`ssh_channels` what comes after the login. Here they are put together, and given to what is behind
+(`ssh_door`: shells, `ssh_jump`: ways to nodes). Nobody here decides: the clerk asks those who do.
 """
 
 import heapq
 import logging
+import os
 import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from itertools import count
 from typing import Protocol, cast
 
 import paramiko
-from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
-    AUTH_FAILED,
-    AUTH_SUCCESSFUL,
     MSG_DEBUG,
+    MSG_DISCONNECT,
     MSG_EXT_INFO,
-    MSG_USERAUTH_BANNER,
 )
 from paramiko.kex_curve25519 import KexCurve25519
-from paramiko.pkey import PublicBlob
+from paramiko.packet import Packetizer
 
 from teleport_lite.errors import Malformed
 from teleport_lite.net import ssh_policy as policy
-from teleport_lite.net.ssh_channel import Channel
+from teleport_lite.net.ssh_channel import MSG_DATA, Channel
 from teleport_lite.net.ssh_channels import MSG_GLOBAL_REQUEST, Channels
 from teleport_lite.net.ssh_channels import shown_name as shown_name
 from teleport_lite.net.ssh_hostkey import ShownKey
-from teleport_lite.net.ssh_loop import Wire
-from teleport_lite.net.ssh_packets import GuardedPackets
+from teleport_lite.net.ssh_login import Answer as Answer
+from teleport_lite.net.ssh_login import Auth
+from teleport_lite.net.ssh_login import Clerk as Clerk
+from teleport_lite.net.ssh_login import Door as Door
+from teleport_lite.net.ssh_wire import Wire
 from teleport_lite.pki.verify import ssh_blob
 from teleport_lite.pki.wire import Reader, text
 
 # RFC 4252 §6: numbers from here on belong to logins and channels, not to the transport.
 _FIRST_OF_SERVICES = 50
-# RFC 4254 §4: and from here on to the connection protocol, up to the local extensions.
-_CONNECTION = range(80, 128)
+# PROTOCOL §1.9 (draft-miller-ssh-ping): OpenSSH's clients hide between them when keys are typed.
+_MSG_PING, _MSG_PONG = 192, 193
+_PING = b"ping@openssh.com"
+# RFC 4253 §11.1.
+_PROTOCOL_ERROR = 2
+# Owner of the clerk's descriptors in `Watch`; channels have numbers from 0 on.
+_CLERK = -2
 _SHOWN = 160
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    ok: bool
-    reason: str = ""
-    last: bool = False  # of the login tries: say goodbye
-
-
-class Clerk(Protocol):
-    """Those who decide, as seen from the door. Calls raise EOFError when they are gone."""
-
-    def sign(self, exchange_hash: bytes) -> bytes: ...
-
-    def login(
-        self, login: str, algorithm: str, certificate: bytes, signature: bytes | None
-    ) -> Answer: ...
-
-    def watched(self) -> tuple[int, ...]: ...
-
-    def hear(self, fd: int) -> None: ...
-
-    def ask(self, what: str) -> Answer: ...
-
-    def close(self, channel: int) -> None: ...
 
 
 class Mover(Protocol):
@@ -103,82 +83,6 @@ def serve(
     return transport.why()
 
 
-class Door(paramiko.ServerInterface):
-    """What is not here is refused: paramiko's own answers are all no."""
-
-    def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002  # paramiko's signature
-        return "publickey"
-
-    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        assert isinstance(key, _Offered)
-        return AUTH_SUCCESSFUL if key.would_do(username) else AUTH_FAILED
-
-
-class _Offered(paramiko.PKey):
-    """Any key a client offers, unread: the monitor reads it. Paramiko itself would read it, and
-    hang up when it cannot; here an odd key fails, and the next one may fit."""
-
-    def __init__(self, handler: "_Auth", algorithm: str, blob: bytes) -> None:
-        self._handler, self._algorithm, self._raw = handler, algorithm, blob
-        self.public_blob = PublicBlob(algorithm, blob)
-
-    def would_do(self, login: str) -> bool:
-        """With a signature at hand the question is put once, with it."""
-        return self._handler.signed or self._handler.present(
-            login, self._algorithm, self._raw, None
-        )
-
-    def verify_ssh_sig(self, data: bytes, msg: paramiko.Message) -> bool:  # noqa: ARG002  # why:
-        """`data` is what paramiko thinks was signed. The monitor puts that together itself."""
-        login = self._handler.auth_username or ""
-        return self._handler.present(login, self._algorithm, self._raw, msg.asbytes())
-
-
-class _Auth(AuthHandler):
-    def __init__(self, transport: "EntryTransport", desk: Clerk) -> None:
-        super().__init__(transport)
-        self._entry, self._desk, self._banner = transport, desk, transport.banner
-        self._was_last = self.signed = False
-
-    def present(
-        self, login: str, algorithm: str, certificate: bytes, signature: bytes | None
-    ) -> bool:
-        answer = self._desk.login(login, algorithm, certificate, signature)
-        self._was_last = answer.last
-        if answer.reason:  # only who has proved to be somebody is told one
-            self._show(f"{answer.reason}\n")
-        return answer.ok
-
-    def _parse_userauth_request(self, m: paramiko.Message) -> None:
-        """RFC 4252 §5, §7. Read strictly first: paramiko takes missing fields for zeros."""
-        reader = Reader(m.asbytes())
-        _login, _service, method = reader.text(), reader.text(), reader.text()
-        if method == b"publickey":
-            self.signed = reader.take(1) != b"\0"
-            for _ in ("algorithm", "key", "signature")[: 3 if self.signed else 2]:
-                reader.text()
-            reader.end()
-        banner, self._banner = self._banner, ""
-        if banner:  # RFC 4252 §5.4: before the login is answered; once is enough
-            self._show(banner)
-        super()._parse_userauth_request(m)  # type: ignore[misc]  # not in stubs
-
-    def _show(self, words: str) -> None:
-        self._entry.send(bytes([MSG_USERAUTH_BANNER]) + text(words.encode()) + text(b"en"))
-
-    def _parse_userauth_info_response(self, _m: paramiko.Message) -> None:
-        """We ask no questions; paramiko would count to the number of answers it names."""
-        raise paramiko.SSHException("an answer to a question that nobody asked")
-
-    def _generate_key_from_request(self, algorithm: str, keyblob: bytes) -> paramiko.PKey:
-        return _Offered(self, algorithm, keyblob)
-
-    def _send_auth_result(self, username: str, method: str, result: int) -> None:
-        super()._send_auth_result(username, method, result)  # type: ignore[misc]  # not in stubs
-        if self._was_last:
-            self._disconnect_no_more_auth()  # type: ignore[attr-defined]  # not in stubs
-
-
 class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # open_channel is ours
     """One thread: `run` is called, not started, and its reading is the event loop.
 
@@ -200,16 +104,14 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
     }
     active: bool
     _handler_table: dict[int, Callable[[paramiko.Message], None]]
+    _expected_packet: tuple[int, ...]
     keepalive_seconds = policy.KEEPALIVE_SECONDS
     banner = ""
 
     def __init__(self, sock: socket.socket, clerk: Clerk) -> None:
-        wire = Wire(sock)
-        paramiko.Transport.__init__(
-            self, cast(socket.socket, wire), packetizer_class=GuardedPackets
-        )
+        paramiko.Transport.__init__(self, sock, packetizer_class=cast(type[Packetizer], Wire))
         Channels.__init__(self)
-        self._wire, self.clerk = wire, clerk
+        self._wire, self.clerk = cast(Wire, self.packetizer), clerk
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._movers: dict[int, Mover] = {}
@@ -217,12 +119,14 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
         self._alarms: list[tuple[float, int, Callable[[], None]]] = []
         self._alarm_numbers = count()
         self._missed = 0
-        wire.attendant = self
+        self._may_send = False
+        self._watched: tuple[int, ...] = ()
+        self._wire.attendant = self
         # A client's extensions (RFC 8308) are none of ours, and paramiko would count to the
         # number it names.
         self._handler_table[MSG_EXT_INFO] = lambda _message: None
-        for kind in self._readers:
-            self._handler_table[kind] = self._deliverer(kind)
+        for kind in (MSG_DATA, *self._readers):
+            self._handler_table[kind] = _too_early
 
     # --- what is behind the door
 
@@ -236,7 +140,9 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
         """Paramiko would start a thread here."""
 
     def leave(self) -> None:
-        """It is over: let go of everything that belongs to channels."""
+        """It is over: pass on what was heard last, and let go of all that belongs to channels."""
+        with suppress(EOFError, Malformed, paramiko.SSHException):
+            self._ask_movers()
         self.give_up()
         for mover in self._movers.values():
             mover.close()
@@ -251,28 +157,53 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
 
     # --- the loop
 
-    def wants(self, *, may_send: bool) -> Iterator[tuple[int, int]]:
+    def before_wait(self, *, may_send: bool) -> None:
         self._news()
         self._drop_ended()
         exchanging_keys = not self.clear_to_send.is_set()
         self._wire.in_a_hurry = exchanging_keys or not self._movers
         may_send = may_send and not exchanging_keys
-        for mover in self._movers.values():
-            yield from mover.wants(may_send=may_send)
-        for fd in self.clerk.watched():
-            yield fd, select.POLLIN
+        if may_send != self._may_send:
+            self._may_send = may_send
+            self._stirred.update(self._movers)
+        self._ask_movers()
+        watched = self.clerk.watched()
+        if watched != self._watched:
+            self._watched = watched
+            self._wire.watch.change({_CLERK: dict.fromkeys(watched, select.POLLIN)})
+
+    def _ask_movers(self) -> None:
+        """What those want to wait for to whom something has happened. They pass on what has come
+        for them first, so views of it end here."""
+        stirred, self._stirred = self._stirred, set()
+        wishes = {}
+        for number in stirred:
+            mover = self._movers.get(number)
+            wishes[number] = {} if mover is None else dict(mover.wants(may_send=self._may_send))
+        if wishes:
+            self._wire.watch.change(wishes)
+        self.keep()
 
     def ready(self, fd: int) -> None:
-        if fd in self.clerk.watched():
+        owner = self._wire.watch.owner(fd)
+        if owner == _CLERK:
+            self._stirred.update(self._movers)
             self.clerk.hear(fd)
             return
-        for mover in self._movers.values():
-            if mover.has(fd):
-                mover.ready(fd)
+        mover = None if owner is None else self._movers.get(owner)
+        if owner is not None and mover is not None and mover.has(fd):
+            self._stirred.add(owner)
+            mover.ready(fd)
 
     def attach(self, channel: Channel, mover: Mover) -> None:
         """From now on `mover` sees to what the channel carries; it is closed with the channel."""
         self._movers[channel.number] = mover
+        self.stir(channel.number)
+
+    def mover(self, number: int) -> Mover | None:
+        """That of a channel, to be told something; it will be asked again what it waits for."""
+        self.stir(number)
+        return self._movers.get(number)
 
     def over(self, channel: Channel) -> None:
         self._ended.append(channel)
@@ -282,6 +213,7 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
         for channel in ended:
             mover = self._movers.pop(channel.number, None)
             if mover is not None:
+                self._wire.watch.change({channel.number: {}})
                 mover.close()
             self.clerk.close(channel.number)
 
@@ -297,6 +229,7 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
             left = self._alarms[0][0] - time.monotonic()
             if left > 0:
                 return left
+            self._stirred.update(self._movers)
             heapq.heappop(self._alarms)[2]()
         return None
 
@@ -322,15 +255,36 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
         if not self.active:
             return
         if self.clear_to_send.is_set() or payload[0] < _FIRST_OF_SERVICES:
-            self.packetizer.send_message(paramiko.Message(payload))
+            self._wire.send(payload)
             return
         self._held.append(payload)
         self._held_bytes += len(payload)
         if self._held_bytes > policy.MAX_HELD:
             raise paramiko.SSHException("client does not finish a key exchange")
 
+    def pump(self, channel: Channel, fd: int, most: int) -> int:
+        if self.clear_to_send.is_set():
+            return self._wire.pump(fd, channel.remote, most, channel.largest)
+        data = os.read(fd, min(most, channel.largest))
+        self.send(channel.packet(data))
+        return len(data)
+
     def _send_message(self, data: paramiko.Message) -> None:
-        self.send(data.asbytes())
+        payload = data.asbytes()
+        self.send(self._extensions() if payload[0] == MSG_EXT_INFO else payload)
+
+    def _extensions(self) -> bytes:
+        """RFC 8308 §2.3, with one more than paramiko has."""
+        algorithms = ",".join(policy.USER_KEYS).encode()
+        told = text(b"server-sig-algs") + text(algorithms) + text(_PING) + text(b"0")
+        return bytes([MSG_EXT_INFO]) + (2).to_bytes(4, "big") + told
+
+    def goodbye(self) -> bytes:
+        """RFC 4253 §11.1: a client that has gone against the protocol is told what is wrong."""
+        if not isinstance(self.saved_exception, paramiko.SSHException | Malformed):
+            return b""
+        code = _PROTOCOL_ERROR.to_bytes(4, "big")
+        return bytes([MSG_DISCONNECT]) + code + text(self.why().encode()) + text(b"en")
 
     def debug(self, words: str, show: bool = True) -> None:
         """RFC 4253 §11.3: `ssh -v` prints it, and with `show` every client should."""
@@ -338,7 +292,7 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
 
     def _parse_newkeys(self, m: paramiko.Message) -> None:
         if self.auth_handler is None:
-            self.auth_handler = _Auth(self, self.clerk)
+            self.auth_handler = Auth(self, self.clerk, self.banner)
         super()._parse_newkeys(m)  # type: ignore[misc]  # not in stubs
         held, self._held, self._held_bytes = self._held, [], 0
         for payload in held:
@@ -346,24 +300,30 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
 
     def _auth_trigger(self) -> None:
         super()._auth_trigger()  # type: ignore[misc]  # not in stubs
-        cast(GuardedPackets, self.packetizer).largest = policy.MAX_PACKET
+        self._wire.largest = policy.MAX_PACKET
+        self._wire.services = {MSG_DATA, _MSG_PING, *self._readers}
         self.openssh = "-OpenSSH" in self.remote_version[:16]
         self.later(self.keepalive_seconds, self._keep_alive)
 
     # --- messages
 
-    def _ensure_authed(
-        self,
-        ptype: int,
-        message: paramiko.Message,  # noqa: ARG002  # paramiko's signature
-    ) -> paramiko.Message | None:
-        """Paramiko would answer some of them, and stumble over the others."""
-        if ptype in _CONNECTION and not self.is_authenticated():
-            raise paramiko.SSHException("client wants a channel before its login")
-        return None
+    def deliver(self, kind: int, body: memoryview) -> None:
+        """Past paramiko: after the login, and never in the middle of a key exchange."""
+        if self._expected_packet:
+            raise paramiko.SSHException(f"client sends message {kind} during a key exchange")
+        if kind == _MSG_PING:
+            self.send(bytes([_MSG_PONG]) + body)
+        else:
+            super().deliver(kind, body)
 
-    def _deliverer(self, kind: int) -> Callable[[paramiko.Message], None]:
-        return lambda message: self.deliver(kind, message.asbytes())
+    def _ensure_authed(self, ptype: int, message: paramiko.Message) -> None:
+        """Paramiko would answer some of what comes before the login, and stumble over others.
+        `_too_early` answers all of it."""
 
     def _global_request(self, kind: str, reader: Reader) -> tuple[bool, bytes]:  # noqa: ARG002
         return self.clerk.ask(f"global {kind}").ok, b""
+
+
+def _too_early(_message: paramiko.Message) -> None:
+    """In paramiko's table: after the login such messages do not get there."""
+    raise paramiko.SSHException("client wants a channel before its login")

@@ -73,3 +73,5 @@ KEEPALIVE_SECONDS = 30.0
 KEEPALIVE_MISSED = 3
 # What may wait for the end of a key exchange: a client that never ends it must not pile it up.
 MAX_HELD = 1 << 20
+# What a client may send after we have asked for new keys, before it takes part in that.
+REKEY_GRACE = 256 << 20

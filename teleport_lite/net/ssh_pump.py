@@ -1,16 +1,21 @@
 """One shell and its channel: bytes both ways, each end's window respected, and a clean end."""
 
+import fcntl
 import os
 import select
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from teleport_lite.net.ssh_channel import Channel
 
-_CHUNK = 64 * 1024
-# How much of one shell's output is taken before the others, and the client, get their turn.
-_BURST = 4
+# How much of one shell's output is taken before the others, and the client, get their turn; and
+# what its pipes should hold, so that each side has as much to do when its turn comes.
+_BURST = 256 * 1024
+# What is read of a terminal whose shell has ended: more than the kernel keeps for one. Whatever
+# else is running there does not hold up the end for ever.
+_LAST_WORDS = 1 << 20
 
 
 class Tap(Protocol):
@@ -74,17 +79,19 @@ class Pump:
         # What those who have joined have typed, and the shell has not yet taken.
         self._typed = b""
         self._exit: Exit | None = None
+        self._last_words = _LAST_WORDS
         self.closed = False
         for fd in {streams.stdin, *self._sources}:
             os.set_blocking(fd, False)
+            with suppress(OSError):  # a terminal, or the system's limit
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _BURST)
 
     def wants(self, *, may_send: bool) -> Iterator[tuple[int, int]]:
         """Move what the client has sent; then say what to wait for."""
         self.push()
         may_read = may_send and not (self._tap is not None and self._tap.holds())
         if self._exit is not None and self._is_pty and may_read:
-            for fd in list(self._sources):
-                self._pull(fd)
+            self._drain()
         if self.closed:
             return
         room = may_read and self._channel.out_window > 0
@@ -181,29 +188,32 @@ class Pump:
 
     # --- shell to client
 
+    def _drain(self) -> None:
+        fd = self._streams.stdout
+        while fd in self._sources and self._channel.out_window > 0 and not self._channel.closed:
+            self._pull(fd)
+
     def _pull(self, fd: int) -> None:
-        if self._channel.closed:
+        if self._channel.closed or self._channel.out_window <= 0:
             return
-        for _ in range(_BURST):
-            if self._channel.out_window <= 0:
-                return
-            try:
-                count = self._move(fd)
-            except BlockingIOError:
-                if self._exit is not None and self._is_pty:
-                    self._end_of(fd)
-                return
-            except OSError:  # EIO: nobody has the terminal open any more
-                count = 0
-            if not count:
+        try:
+            count = self._move(fd)
+        except BlockingIOError:
+            if self._exit is not None and self._is_pty:
                 self._end_of(fd)
-                return
+            return
+        except OSError:  # EIO: nobody has the terminal open any more
+            count = 0
+        if self._exit is not None and self._is_pty:
+            self._last_words -= count
+        if not count or self._last_words <= 0:
+            self._end_of(fd)
 
     def _move(self, fd: int) -> int:
         stderr = self._sources[fd]
         if self._tap is None:
-            return self._channel.send_from(fd, most=_CHUNK, stderr=stderr)
-        data = os.read(fd, min(_CHUNK, self._channel.out_window))
+            return self._channel.send_from(fd, most=_BURST, stderr=stderr)
+        data = os.read(fd, min(_BURST, self._channel.out_window))
         if data:
             self._tap.output(data)
             (self._channel.send_stderr if stderr else self._channel.send)(data)
