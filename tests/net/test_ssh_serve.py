@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from teleport_lite.net import ssh_door, ssh_packets
+from teleport_lite.net import ssh_door, ssh_wire
 from teleport_lite.net.ssh_door import Answer, Exit, Streams, Terminal
+from teleport_lite.net.ssh_forwards import Arrival, Display, Opened, Target
 from teleport_lite.net.ssh_hostkey import HostKey
 from teleport_lite.testing.certs import PaperCluster, packed
 from tests.support import eventually
@@ -34,7 +35,21 @@ class PaperDesk:
     logins: list[tuple[str, str, bytes, bytes | None]] = field(default_factory=list)
     signed: list[bytes] = field(default_factory=list)
     running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
-    over: threading.Event = field(default_factory=threading.Event)
+    idle_seconds: float = 0.0
+    goodbye: str = ""
+
+    @property
+    def forwards(self) -> "PaperForwards":
+        return PaperForwards(self)
+
+    def was_idle(self) -> None:
+        self.asked.append("was idle")
+
+    def join(self, channel: int) -> Answer:
+        return NO
+
+    def moved(self, channel: int, up: int, down: int) -> None:
+        self.asked.append(f"moved {up} {down}")
 
     def sign(self, exchange_hash: bytes) -> bytes:
         self.signed.append(exchange_hash)
@@ -74,7 +89,7 @@ class PaperDesk:
     def env(self, channel: int, name: bytes, value: bytes) -> Answer:
         return YES
 
-    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | None:
+    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | Answer:
         self.asked += [f"subsystem {subsystem}"] if subsystem else []
         pipe = subprocess.PIPE
         child = subprocess.Popen(["cat"], stdin=pipe, stdout=pipe, stderr=pipe)
@@ -101,6 +116,38 @@ class PaperDesk:
             child.kill()
             child.wait()
             self._forget(channel)
+
+
+@dataclass
+class PaperForwards:
+    """Refuses every connection and every port, by the desk's answers."""
+
+    desk: "PaperDesk"
+    told: list[int] = field(default_factory=list)
+
+    def connect(self, number: int, target: Target) -> Answer:
+        return self.desk.ask("open direct-tcpip")
+
+    def opened(self) -> list[Opened]:
+        return []
+
+    def listen(self, target: Target) -> tuple[Answer, int]:
+        return self.desk.ask("global tcpip-forward"), 0
+
+    def unlisten(self, target: Target) -> Answer:
+        return NO
+
+    def arrived(self) -> list[Arrival]:
+        return []
+
+    def agent(self, channel: int) -> Answer:
+        return NO
+
+    def display(self, channel: int, display: Display) -> Answer:
+        return NO
+
+    def over(self, number: int, *, sent: int, received: int, reason: str) -> None:
+        self.told.append(number)
 
 
 class Conversation:
@@ -229,7 +276,7 @@ def test_the_server_renews_its_keys_in_the_middle_of_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every 100 kB, while data flows both ways and channels come and go."""
-    monkeypatch.setattr(ssh_packets.GuardedPackets, "REKEY_BYTES", 100_000)
+    monkeypatch.setattr(ssh_wire.Wire, "REKEY_BYTES", 100_000)
     talk = Conversation().log_in()
     data = os.urandom(3_000_000)
     channel = talk.client.open_session(timeout=10)
