@@ -1,5 +1,7 @@
 """The SSH service in this process: the zygote is started first, the listener comes last."""
 
+import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 
@@ -7,15 +9,21 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config
 from teleport_lite.net.listen import listen
 from teleport_lite.net.ssh_listen import SshListener
-from teleport_lite.node import zygote
+from teleport_lite.node import pam, zygote
 from teleport_lite.node.settings import Settings
 from teleport_lite.proto.stream import AgentEvent, LiveSession, ProxyPlace
 
+log = logging.getLogger("teleport_lite.ssh")
+
 
 class NodeRole:
-    """The zygote is started with it, the listener by `serve` (docs/ssh.md has the family)."""
+    """The zygote is started with it, the listener by `serve` (docs/ssh.md has the family).
+
+    Raises Denied or Unavailable for a config that this system cannot serve.
+    """
 
     def __init__(self, config: Config) -> None:
+        _look_at_system(config)
         self._config = config
         self._zygote = zygote.start(settings_of(config))
         self._listener: SshListener | None = None
@@ -73,6 +81,20 @@ class NodeRole:
         if self._listener is not None:
             await self._listener.close()
         self._zygote.close()
+
+
+def _look_at_system(config: Config) -> None:
+    """Better now than at the first login."""
+    node = config.node
+    if node.pam.enabled:
+        pam.check(node.pam.service_name)
+    if os.geteuid() != 0:
+        log.info(
+            "this node does not run as root: it serves its own user only, makes no accounts, and "
+            "writes no utmp, wtmp and lastlog"
+        )
+    if node.banner is not None and not os.access(node.banner, os.R_OK):
+        log.warning("ssh_service.banner: %s can not be read, nobody will see it", node.banner)
 
 
 def settings_of(config: Config) -> Settings:
