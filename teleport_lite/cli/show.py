@@ -55,6 +55,13 @@ def out(text: str) -> None:
         _written(partial(sys.stdout.write, text[at : at + PIPE_BUF]))
 
 
+def put(text: str) -> None:
+    """To stdout as it is, and at once. Raises as `out` does."""
+    for at in range(0, len(text), PIPE_BUF):
+        _written(partial(sys.stdout.write, text[at : at + PIPE_BUF]))
+    flush()
+
+
 def flush() -> None:
     """Raises as `out` does: a full disk may show itself only now."""
     _written(sys.stdout.flush)

@@ -73,14 +73,7 @@ class AgentRole:
         self._renewed_at = identities.written_at(config.data_dir)
         self._threads: list[threading.Thread] = []
         self.link = self._link(identity, servers, chance, on_routes)
-        self._uploads = Uploads(
-            data_dir=config.data_dir,
-            identity=lambda: self.link.identity,
-            servers=servers,
-            clock=clock,
-            chance=chance,
-            on_state=self._recordings_wait,
-        )
+        self._uploads = self._uploads_to(servers, chance)
 
     def _link(
         self,
@@ -102,6 +95,16 @@ class AgentRole:
             on_identity=self._renewed,
             on_state=self._state,
             on_routes=on_routes,
+        )
+
+    def _uploads_to(self, servers: Sequence[str], chance: Chance) -> Uploads:
+        return Uploads(
+            data_dir=self._config.data_dir,
+            identity=lambda: self.link.identity,
+            servers=servers,
+            clock=self._clock,
+            chance=chance,
+            on_state=self._recordings_wait,
         )
 
     def start(self) -> None:

@@ -129,7 +129,7 @@ def test_insecure_is_taken_and_says_that_it_does_nothing(auth: FakeAuth, tctl: T
     assert tctl("status", "--insecure", "--no-insecure").err == ""
 
 
-@pytest.mark.parametrize("verb", ["apps", "db", "kube", "play", "join"])
+@pytest.mark.parametrize("verb", ["apps", "db", "kube"])
 def test_tsh_pretends_nothing(run: Tool, verb: str) -> None:
     refused = run("tsh", verb, "root@web-1", "-p", "22", "--whatever=1")
     assert (refused.code, refused.out) == (5, "")

@@ -1,6 +1,7 @@
 """What every tctl command has at hand: the admin client, and how to reach it."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -9,6 +10,9 @@ from teleport_lite.cli.exit import warn
 from teleport_lite.client.admin import AdminClient
 from teleport_lite.client.find import Wish, find
 from teleport_lite.client.transport import Transport
+
+if TYPE_CHECKING:  # what not every command needs
+    from teleport_lite.client.recordings import RecordingsClient
 
 
 @dataclass(slots=True)
@@ -24,6 +28,15 @@ class Desk:
 
     def admin(self) -> AdminClient:
         """Raises what `client.find.find` raises, before anything is sent."""
+        return AdminClient(self._transport())
+
+    def recordings(self) -> "RecordingsClient":
+        """Raises as `admin`."""
+        from teleport_lite.client.recordings import RecordingsClient
+
+        return RecordingsClient(self._transport())
+
+    def _transport(self) -> Transport:
         if self.insecure:
             warn("--insecure has no effect: the auth service is known by its CA")
         door = find(
@@ -34,7 +47,7 @@ class Desk:
                 identity=self.identity,
             )
         )
-        return AdminClient(Transport(door, clock=self.clock))
+        return Transport(door, clock=self.clock)
 
 
 def desk_of(ctx: typer.Context) -> Desk:

@@ -53,6 +53,7 @@ class TctlGroup(SharedGroup):
         "bot": Place(f"{_HERE}.bots", "app", "Machine users.", hidden=True),
         "lock": Place(f"{_HERE}.lock", "lock", "Refuse somebody everywhere, within seconds."),
         "auth": Place(f"{_HERE}.auth", "app", "Certificates and certificate authorities."),
+        "recordings": Place(f"{_HERE}.recordings", "app", "Sessions that were recorded."),
         "audit": Place(f"{_HERE}.audit", "app", "What happened, and proof that it is complete."),
         "version": Place("teleport_lite.cli.version", "version", "Print the version."),
     }

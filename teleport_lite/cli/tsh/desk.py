@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # what not every command needs
     from teleport_lite.client.me import MeClient
     from teleport_lite.client.person import Person
     from teleport_lite.client.profile import Profile
+    from teleport_lite.client.recordings import RecordingsClient
+    from teleport_lite.client.transport import Transport
 
 PROXY_PORT = 3080
 
@@ -103,9 +105,18 @@ class Desk:
 
     def me(self, person: "Person") -> "MeClient":
         from teleport_lite.client.me import MeClient
+
+        return MeClient(self._transport(person))
+
+    def recordings(self, person: "Person") -> "RecordingsClient":
+        from teleport_lite.client.recordings import RecordingsClient
+
+        return RecordingsClient(self._transport(person))
+
+    def _transport(self, person: "Person") -> "Transport":
         from teleport_lite.client.transport import Transport
 
-        return MeClient(Transport(person.door(), clock=self.clock))
+        return Transport(person.door(), clock=self.clock)
 
 
 def desk_of(ctx: typer.Context) -> Desk:

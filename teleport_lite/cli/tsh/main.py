@@ -16,8 +16,6 @@ NOT_YET = {
     "apps": "Reach applications.",
     "db": "Reach databases.",
     "kube": "Reach Kubernetes clusters.",
-    "play": "Play a recorded session.",
-    "join": "Join a session.",
 }
 _ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 _typed = partial(typed, Desk)
@@ -76,6 +74,10 @@ class TshGroup(SharedGroup):
         "ls": Place(f"{_HERE}.ls", "ls", "List the nodes you may reach."),
         "ssh": Place(f"{_HERE}.ssh", "app", "Open a shell on a node, or run a command."),
         "scp": Place(f"{_HERE}.scp", "scp", "Copy files to or from a node."),
+        "join": Place(f"{_HERE}.join", "join", "Join a session that is open."),
+        "sessions": Place(f"{_HERE}.sessions", "app", "Sessions that are open now."),
+        "recordings": Place(f"{_HERE}.recordings", "app", "Sessions that were recorded."),
+        "play": Place(f"{_HERE}.play", "play", "Play a recorded session."),
         "config": Place(f"{_HERE}.config", "config", "Print configuration for OpenSSH."),
         "proxy": Place(f"{_HERE}.proxy", "app", "Carry a connection through the proxy."),
         "clusters": Place(f"{_HERE}.clusters", "clusters", "List clusters."),
