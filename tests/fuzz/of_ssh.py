@@ -1,7 +1,15 @@
 """Readers of SSH: what clients say to nodes and jump hosts, before and after their login."""
 
-from hypothesis import strategies as st
+import hashlib
+from functools import partial
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import strategies as st
+from paramiko import SSHException
+
+from teleport_lite.net.ssh_buffers import Incoming
+from teleport_lite.net.ssh_seal import CtrEtm, Gcm, Seal
 from teleport_lite.pki.wire import text
 from tests.fuzz.ssh_rig import (
     BANNER,
@@ -19,8 +27,9 @@ from tests.fuzz.ssh_rig import (
     packet,
     packets,
     serve,
+    talking,
 )
-from tests.fuzz.target import any_of, framed, target
+from tests.fuzz.target import Finding, Pieces, any_of, framed, target
 
 _HYBRID = "mlkem768x25519-sha256"
 _GROUP = "diffie-hellman-group16-sha512"
@@ -43,7 +52,7 @@ TALK = [
     bytes([3]) + number(0),
     bytes([4, 1]) + text(b"debug") + text(b""),
     bytes([7]) + number(1) + text(b"ext") + text(b"value"),
-    bytes([192]) + b"ping",
+    bytes([192]) + text(b"ping"),
 ]
 LOGINS = [
     SERVICE,
@@ -94,19 +103,24 @@ GLOBALS = [
         (b"hostkeys-prove-00@openssh.com", text(b"key")),
     )
 ]
+AGENT = request(b"auth-agent-req@openssh.com")
+X11 = request(b"x11-req", b"\0" + text(b"MIT-MAGIC-COOKIE-1") + text(b"00") + number(0))
 REQUESTS = [
     request(b"pty-req", text(b"xterm") + _SIZES + text(b"\1\0\0\0\3\0")),
     request(b"env", text(b"LANG") + text(b"C")),
     request(b"shell"),
     request(b"exec", text(b"true")),
     request(b"exec", text(b"die")),
+    request(b"exec", text(b"seat")),
+    request(b"exec", text(b"no")),
+    request(b"subsystem", text(b"join@teleport-lite")),
     request(b"subsystem", text(b"sftp")),
     request(b"window-change", _SIZES),
     request(b"signal", text(b"INT")),
     request(b"break", number(5)),
     request(b"eow@openssh.com"),
-    request(b"auth-agent-req@openssh.com"),
-    request(b"x11-req", b"\0" + text(b"MIT-MAGIC-COOKIE-1") + text(b"00") + number(0)),
+    AGENT,
+    X11,
     request(b"exit-status", number(0)),
 ]
 TRAFFIC = [
@@ -124,7 +138,7 @@ TRAFFIC = [
 SESSIONS = [
     [OPENINGS[0], *REQUESTS[:3], TRAFFIC[3], TRAFFIC[5], TRAFFIC[6]],
     [OPENINGS[0], REQUESTS[3], TRAFFIC[2]],
-    [OPENINGS[0], REQUESTS[10], REQUESTS[11], REQUESTS[2], TRAFFIC[0]],
+    [OPENINGS[0], AGENT, X11, REQUESTS[2], TRAFFIC[0]],
     [OPENINGS[2], TRAFFIC[3], TRAFFIC[6], OPENINGS[3]],
     [GLOBALS[0], GLOBALS[3], TRAFFIC[0], TRAFFIC[1]],
     [kex_init(), OPENINGS[0], ECDH_INIT, NEWKEYS, REQUESTS[3]],
@@ -194,3 +208,50 @@ def ssh_jump_host(data: bytes) -> None:
     """Everything a client can say to a jump host once it is in."""
     said = BANNER + b"".join(map(packet, LOGGED_IN)) + packets(data)
     serve(JumpDoor, said, trusting=True, inside=True)
+
+
+def _seals() -> list[Seal]:
+    ctr = Cipher(algorithms.AES(bytes(16)), modes.CTR(bytes(16))).encryptor()
+    return [Gcm(AESGCM(bytes(16)), bytes(12)), CtrEtm(ctr, hashlib.sha256, bytes(32))]
+
+
+def _sealed(seal: Seal, plain: bytes, number: int) -> bytes:
+    out = bytearray(4 + len(plain) + seal.tag)
+    view = memoryview(out)
+    view[4 : 4 + len(plain)] = plain
+    seal.close(view[4 : 4 + len(plain)], view, number)
+    return bytes(out)
+
+
+@target(
+    raises=(SSHException,),
+    seeds=lambda: [
+        b"\0" + framed(b"\0\x0a\x5e" + bytes(14), b"\0\4" + bytes(15)),
+        b"\1" + framed(b"\0\x0a\x5e" + bytes(14), b"\1" + bytes(60)),
+    ],
+    parts=partial(any_of, [framed(b"\0\4" + bytes(15)), framed(b"\1" + bytes(5))]),
+)
+def ssh_sealed_packets(data: bytes) -> None:
+    """Packets under keys: by somebody who has them, with any inside; and by somebody else."""
+    pieces = Pieces(data)
+    which = pieces.number() % 2
+    theirs, incoming = _seals()[which], Incoming()
+    incoming.renew(_seals()[which])
+    said, honest = b"", []
+    while pieces:
+        piece = pieces.text()
+        if piece[:1] == b"\1":  # no key
+            said += piece[1:]
+            break
+        honest.append(piece[1:])
+        said += _sealed(theirs, piece[1:], len(honest) - 1)
+    with talking(said) as sock:
+        heard = 0
+        with sock:
+            while incoming.fill(sock):
+                while (payload := incoming.packet()) is not None:
+                    if heard == len(honest):
+                        raise Finding("a packet that nobody with the key has sealed")
+                    plain, heard = honest[heard], heard + 1
+                    if payload != plain[1 : len(plain) - plain[0]]:
+                        raise Finding("not what was sealed")

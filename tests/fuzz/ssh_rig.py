@@ -20,6 +20,7 @@ from teleport_lite.net.ssh_door import Streams
 from teleport_lite.net.ssh_entry import Answer, EntryTransport
 from teleport_lite.net.ssh_forwards import Arrival, Target
 from teleport_lite.net.ssh_pump import Exit
+from teleport_lite.net.ssh_visit import Seat
 from teleport_lite.pki.wire import text
 from teleport_lite.testing.certs import PaperCluster
 from tests.fuzz.target import Finding, Pieces
@@ -89,6 +90,8 @@ class Desk:
         self._arrivals = 0
         self._ours: list[socket.socket | int] = []
         self.forwards = self
+        self.idle_seconds = 600.0
+        self.goodbye = ""
 
     def close_all(self) -> None:
         for each in self._ours:
@@ -141,8 +144,25 @@ class Desk:
     def env(self, channel: int, name: bytes, value: bytes) -> Answer:
         return self._inside()
 
-    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | None:
+    def was_idle(self) -> None: ...
+
+    def moved(self, channel: int, up: int, down: int) -> None:
         self._inside()
+
+    def join(self, channel: int) -> Seat | Answer:
+        self._inside()
+        if channel % 3 == 0:
+            return Answer(ok=False, reason="no such session")
+        return Seat(words="you watch", fd=self._far_end().detach(), types=channel % 3 == 1)
+
+    def start(
+        self, channel: int, command: bytes | None, subsystem: str = ""
+    ) -> Streams | Seat | Answer:
+        self._inside()
+        if command == b"no":
+            return Answer(ok=False, reason="no")
+        if command == b"seat":
+            return Seat(words="not here")
         self._ended.append(Exit(channel=channel, signal="TERM" if command == b"die" else ""))
         if command is None:
             ours, theirs = socket.socketpair()
