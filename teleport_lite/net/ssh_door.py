@@ -63,8 +63,11 @@ class Desk(Clerk, Protocol):
 
     def env(self, channel: int, name: bytes, value: bytes) -> Answer: ...
 
-    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | Answer:
-        """An answer is a refusal."""
+    def start(
+        self, channel: int, command: bytes | None, subsystem: str = ""
+    ) -> Streams | Seat | Answer:
+        """An answer is a refusal. So is a seat, with words that the person must see: clients show
+        nothing of the kind when a request fails."""
 
     def join(self, channel: int) -> Seat | Answer:
         """Into somebody's session, which its environment names. An answer is a refusal."""
@@ -249,6 +252,9 @@ class _Transport(EntryTransport):
         streams = self._desk.start(channel.number, command, subsystem)
         if isinstance(streams, Answer):
             return self._told(channel, streams)
+        if isinstance(streams, Seat):
+            self.attach(channel, Visit(channel, streams))
+            return True
         if streams.tap is not None:
             streams.tap.bind(channel.note, lambda seconds: self._wake(channel, seconds))
         self.attach(channel, Pump(channel, streams, streams.tap))

@@ -156,7 +156,7 @@ class Recorder:
             if take.asked.channel == asked.channel and take.started is None:
                 self._drop(take)  # it asks again: that shell did not start
         if len(self._takes) >= MAX_SESSIONS:
-            return Reply(ok=False, reason="too many sessions"), ()
+            return Reply(ok=False, reason=f"{_OURS}too many sessions"), ()
         sid = SystemChance().uuid()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -277,7 +277,7 @@ class Recorder:
                 end.close()
         reason = f"this session can not be recorded, which the role demands: {reason}"
         self._story.tell("session.rejected", REJECTED, "denied", reason=reason)
-        return Reply(ok=False, reason=reason), ()
+        return Reply(ok=False, reason=_OURS + reason), ()
 
     def _hear_scribe(self, take: Take, scribe: Link) -> None:
         try:

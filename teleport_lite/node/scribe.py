@@ -164,17 +164,19 @@ class Scribe:
         """ "" or why there is none. One that has lost its monitor soon loses its session too."""
         if size <= self._room:
             return ""
-        wanted = max(size, self._step)
+        step = max(size, self._step)
         self._step = min(4 * self._step, _MOST_ROOM)
+        reason = self._ask(step)
+        return self._ask(size) if reason and step > size else reason
+
+    def _ask(self, size: int) -> str:
         try:
-            self._monitor.send(FromScribe(room=wanted))
+            self._monitor.send(FromScribe(room=size))
             answer = self._monitor.receive(ToScribe)
         except EOFError:
             return ""
-        if answer.none is not None:
-            return answer.none
         self._room += answer.room or 0
-        return ""
+        return answer.none or ""
 
     def _write(self, batch: bytes) -> str:
         """ "" or why it was not written: then nothing of it is in the file."""

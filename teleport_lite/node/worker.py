@@ -172,10 +172,12 @@ class _Desk:
             return Answer(ok=True)
         return self._answer(ToBroker(env=Env(channel=channel, name=name, value=value)))
 
-    def start(self, channel: int, command: bytes | None, subsystem: str = "") -> Streams | Answer:
+    def start(
+        self, channel: int, command: bytes | None, subsystem: str = ""
+    ) -> Streams | Seat | Answer:
         terminal = self._terminals.get(channel)
         tap = None if terminal is None else self._announce(channel, terminal)
-        if isinstance(tap, Answer):
+        if isinstance(tap, Seat):
             return tap
         wanted = Start(channel=channel, command=command, subsystem=subsystem)
         reply, fds = self._call(ToBroker(start=wanted))
@@ -188,14 +190,14 @@ class _Desk:
         stdin, stdout, stderr = fds
         return Streams(stdin=stdin, stdout=stdout, stderr=stderr)
 
-    def _announce(self, channel: int, terminal: Terminal) -> RecordTap | Answer:
+    def _announce(self, channel: int, terminal: Terminal) -> RecordTap | Seat:
         size = (terminal.columns, terminal.rows)
         asked = Session(channel=channel, columns=size[0], rows=size[1], term=terminal.term[:64])
         self._monitor.send(FromWorker(session=asked))
         reply, fds = self._decided(2)
         lines = [socket.socket(fileno=fd) for fd in fds]
         if not reply.ok or not lines:
-            return Answer(ok=False, reason=reply.reason)
+            return Seat(words=reply.reason)
         scribe = lines[1] if len(lines) > 1 else None
         return RecordTap(
             control=lines[0], scribe=scribe, strict=reply.reason == "strict", size=size
