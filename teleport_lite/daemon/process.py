@@ -176,6 +176,7 @@ class Process:
             on_knowledge=lambda knowledge: _later(loop, lambda: self._learn(knowledge)),
             on_routes=lambda routes: _later(loop, lambda: self._hear_routes(routes)),
             tunnels=lambda: self.tunnels.held() if self.tunnels else [],
+            sessions=lambda: self.node.sessions() if self.node else [],
             proxy=self.proxy.place if self.proxy else None,
         )
         await self._serve_node()
