@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from teleport_lite.node.confine import check_gone
 
 _SHADOW = Path("/etc/shadow")
 _SECONDS_A_DAY = 86400
+_LOGIN_UID = Path("/proc/self/loginuid")
+_NOT_SET = str(2**32 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,14 @@ def exists(login: str) -> bool:
     except (KeyError, ValueError):
         return False
     return True
+
+
+def set_login_uid(uid: int, file: Path = _LOGIN_UID) -> None:
+    """For the kernel's audit trail: whoever this process and its children become, it was `uid`
+    who logged in. Only root can say it, and only once; pam_loginuid(8) does the same."""
+    with suppress(OSError):  # a kernel without audit, or a container
+        if file.read_text().strip() == _NOT_SET:
+            file.write_text(str(uid))
 
 
 def become(account: Account, *, groups: bool = True) -> str:

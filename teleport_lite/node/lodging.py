@@ -7,7 +7,7 @@ from dataclasses import replace
 from teleport_lite.access.traits import expand
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied
-from teleport_lite.node.account import Account, become, find_account
+from teleport_lite.node.account import Account, become, find_account, set_login_uid
 from teleport_lite.node.broker import Broker, Guest
 from teleport_lite.node.confine import no_terminal, secretive
 from teleport_lite.node.family import Family
@@ -183,6 +183,7 @@ class Lodging:
             if modules is None:
                 no_terminal()
                 os.umask(login_umask())
+                set_login_uid(account.uid)
             # Modules may have added groups, changed the umask and set limits.
             no_home = become(account, groups=modules is None)
             secretive()

@@ -1,0 +1,247 @@
+"""utmp, wtmp and lastlog: what the system's own tools read from the files we write."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from teleport_lite.node import utmp as module
+from teleport_lite.node.utmp import Files, Records, layout
+from teleport_lite.testing.fakes import FakeClock
+from tests.node.house import House
+from tests.node.own_etc import System, system
+from tests.node.test_session import Terminal, env
+from tests.support import eventually
+
+__all__ = ["system"]  # pytest finds fixtures by name
+
+LOGIN = "tl-test-who"
+FORM = layout()
+pytestmark = pytest.mark.skipif(
+    os.getuid() != 0 or FORM is None, reason="needs root and a utmp that we know"
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    """Empty ones, and a broker that is believed."""
+    monkeypatch.setattr(module, "_is_theirs", lambda *_: True)
+    files = Files(utmp=tmp_path / "utmp", wtmp=tmp_path / "wtmp", lastlog=tmp_path / "lastlog")
+    for path in (files.utmp, files.wtmp, files.lastlog):
+        path.touch()
+    return files
+
+
+def records(files: Files, login: str = "alice", address: str = "192.0.2.7") -> Records:
+    return Records(login=login, uid=1234, address=address, clock=FakeClock(), files=files)
+
+
+def read(path: Path) -> list[tuple[int, int, str, str, str]]:
+    assert FORM is not None
+    rows = FORM.utmp.iter_unpack(path.read_bytes())
+    texts = [
+        (row[0], row[1], *(row[at].rstrip(b"\0").decode() for at in (2, 4, 5))) for row in rows
+    ]
+    return [(kind, pid, line, user, host) for kind, pid, line, user, host in texts]
+
+
+def test_a_session_comes_and_goes(files: Files) -> None:
+    ours = records(files)
+    ours.started("sid", "/dev/pts/7", 4321)
+    assert read(files.utmp) == [(7, 4321, "pts/7", "alice", "192.0.2.7")]
+    ours.ended("sid")
+    assert read(files.utmp) == [(8, 4321, "pts/7", "", "")]
+    assert [row[0] for row in read(files.wtmp)] == [7, 8]
+
+
+def test_the_system_s_dump_understands_it(files: Files) -> None:
+    records(files, address="2001:db8::7").started("sid", "/dev/pts/12", 4321)
+    said = subprocess.run(["utmpdump", files.utmp], capture_output=True, text=True).stdout
+    for word in ("[7]", "[04321]", "[s/12]", "[alice ", "[pts/12 ", "[2001:db8::7 "):
+        assert word in said, said
+
+
+def test_the_place_of_who_was_there_before_is_taken(files: Files) -> None:
+    first, second, third = records(files, "a"), records(files, "b"), records(files, "c")
+    first.started("1", "/dev/pts/1", 10)
+    second.started("2", "/dev/pts/2", 20)
+    first.ended("1")
+    third.started("3", "/dev/pts/1", 30)
+    assert [row[:4] for row in read(files.utmp)] == [(7, 30, "pts/1", "c"), (7, 20, "pts/2", "b")]
+    first.started("1", "/dev/pts/1", 10)
+    third.ended("3")  # which is not there any more
+    assert read(files.utmp)[0][:2] == (7, 10)
+
+
+def test_what_is_open_at_the_end_is_closed(files: Files) -> None:
+    ours = records(files)
+    ours.started("1", "/dev/pts/1", 10)
+    ours.started("2", "/dev/pts/2", 20)
+    ours.close()
+    assert [row[0] for row in read(files.utmp)] == [8, 8]
+
+
+def test_files_that_are_not_there_are_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_is_theirs", lambda *_: True)
+    files = Files(utmp=tmp_path / "u", wtmp=tmp_path / "w", lastlog=tmp_path / "l")
+    ours = records(files)
+    assert ours.last_login() == ""
+    ours.started("1", "/dev/pts/1", 10)
+    ours.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_layout_is_left_alone(files: Files) -> None:
+    files.utmp.write_bytes(b"x" * 100)
+    records(files).started("1", "/dev/pts/1", 10)
+    assert files.utmp.read_bytes() == b"x" * 100
+
+
+def test_a_broken_end_of_wtmp_is_written_over(files: Files) -> None:
+    assert FORM is not None
+    files.wtmp.write_bytes(b"\0" * (FORM.utmp.size + 5))
+    records(files).started("1", "/dev/pts/1", 10)
+    assert files.wtmp.stat().st_size == 2 * FORM.utmp.size
+    assert read(files.wtmp)[1][3] == "alice"
+
+
+def test_somebody_who_keeps_the_lock_does_not_keep_the_login(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOCK_TIME", 0.05)
+    code = (
+        "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX);"
+        " print(1, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, files.utmp], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        records(files).started("1", "/dev/pts/1", 10)
+        holder.communicate(b"\n")
+    assert read(files.utmp) == []
+    assert len(read(files.wtmp)) == 1
+
+
+def test_the_last_login_is_that_before_this_one(files: Files) -> None:
+    ours = records(files)
+    assert ours.last_login() == ""
+    ours.started("1", "/dev/pts/1", 10)
+    said = records(files).last_login()
+    assert said.startswith("Last login: ")
+    assert said.endswith(" from 192.0.2.7")
+    others = Records(login="b", uid=77, address="::1", clock=FakeClock(), files=files)
+    assert others.last_login() == ""
+
+
+# Whom the broker is believed
+
+
+@pytest.mark.parametrize(
+    ("tty", "pid"),
+    [
+        ("/dev/pts/0/../../etc/passwd", 0),
+        ("/dev/tty1", 0),
+        ("/etc/passwd", 0),
+        ("/dev/pts/999999", 0),
+        ("/dev/pts/1", 1),
+        ("", 0),
+    ],
+)
+def test_a_terminal_that_is_none_is_not_believed(tty: str, pid: int) -> None:
+    assert not module._is_theirs(tty, pid or os.getpid(), os.getuid())
+
+
+def test_only_a_process_below_us_that_has_the_terminal_is_believed() -> None:
+    master, slave = os.openpty()
+    tty = os.ttyname(slave)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as elsewhere:
+        assert not module._is_theirs(tty, elsewhere.pid, os.getuid())
+        elsewhere.kill()
+    code = (
+        "import os,sys; os.setsid(); os.open(sys.argv[1], os.O_RDWR); print(1, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tty], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout
+        child.stdout.readline()
+        assert module._is_theirs(tty, child.pid, os.getuid())
+        assert not module._is_theirs(tty, child.pid, os.getuid() + 1)
+        assert not module._is_theirs(tty, os.getppid(), os.getuid())
+        child.communicate(b"\n")
+    os.close(master)
+    os.close(slave)
+
+
+# Through ssh
+
+
+@pytest.fixture(scope="module")
+def house(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    system.add_user(LOGIN)
+    for place in ("/run/utmp", "/var/log/wtmp", "/var/log/lastlog"):
+        system.path(place).touch()
+    house = House(tmp_path_factory.mktemp("house"))
+    house.python = system.command(sys.executable)
+    house.start()
+    yield house
+    house.stop()
+
+
+def test_who_w_last_and_lastlog_show_a_session(house: House, system: System) -> None:
+    master, slave = os.openpty()
+    visitor = house.visitor(house.cluster.user(logins=(LOGIN,)))
+    client = visitor.start(
+        login=LOGIN, options=["-tt"], stdin=slave, stdout=slave, stderr=slave, env=env(TERM="dumb")
+    )
+    os.close(slave)
+    terminal = Terminal(master)
+    os.write(master, b"tty; echo re''ady\n")
+    eventually(lambda: "ready" in terminal.so_far(), what=terminal.so_far())
+    assert "Last login" not in terminal.so_far()
+    tty = next(word for word in terminal.so_far().split() if word.startswith("/dev/pts/"))[5:]
+    eventually(lambda: tty in system.run("who").stdout, what="the entry")
+    [line] = system.run("who").stdout.splitlines()
+    assert line.split()[:2] == [LOGIN, tty]
+    assert line.endswith("(127.0.0.1)")
+    assert LOGIN[:8] in system.run("w", "-h").stdout
+    assert "still logged in" in system.run("last", LOGIN).stdout
+    assert "127.0.0.1" in system.run("lastlog", "-u", LOGIN).stdout
+    os.write(master, b"exit\n")
+    client.wait(30)
+    os.close(master)
+    eventually(lambda: not system.run("who").stdout, what="the entry to go")
+    eventually(lambda: "still" not in system.run("last", LOGIN).stdout, what="the end")
+
+
+def test_the_next_login_is_told_of_the_last_one(house: House, system: System) -> None:
+    done = house.ssh(login=LOGIN, options=["-tt"], input=b"exit\n")
+    assert b"Last login: " in done.stdout
+    assert b" from 127.0.0.1\r\n" in done.stdout
+
+
+def test_a_command_without_a_terminal_is_no_login(house: House, system: System) -> None:
+    before = system.path("/var/log/wtmp").stat().st_size
+    house.ssh("true", login=LOGIN)
+    eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
+    assert system.path("/var/log/wtmp").stat().st_size == before
+
+
+def test_a_session_whose_broker_is_killed_has_an_end(house: House, system: System) -> None:
+    client = house.visitor(house.cluster.user(logins=(LOGIN,))).start(
+        "echo up; cat", login=LOGIN, options=["-tt"]
+    )
+    assert client.stdout
+    assert b"up" in client.stdout.readline()
+    eventually(lambda: LOGIN in system.run("who").stdout, what="the entry")
+    [broker] = house.named("tl-ssh-broker")
+    os.kill(broker, 9)
+    client.communicate(timeout=30)
+    eventually(lambda: not system.run("who").stdout, what="the entry to go")
