@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from teleport_lite.agent import identity as identities
 from teleport_lite.agent import knowledge as lessons
@@ -12,7 +13,7 @@ from teleport_lite.agent.link import Link
 from teleport_lite.agent.renew import due
 from teleport_lite.agent.uploads import Uploads
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.config.model import Config, NodeConfig
+from teleport_lite.config.model import Config
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.errors import Error
 from teleport_lite.model.host import Resource
@@ -67,7 +68,7 @@ class AgentRole:
         self._clock, self._on_change, self._on_identity = clock, on_change, on_identity
         self._sessions = sessions
         self._resources = [_announced(each) for each in resources]
-        self.labels = _label_watch(config.node, clock)
+        self.labels = _label_watch(config, clock)
         self._stopping = threading.Event()
         self._jitter = chance.uniform(-1, 1)
         self._renewed_at = identities.written_at(config.data_dir)
@@ -192,6 +193,10 @@ def _announced(each: Resource) -> Announced:
     return Announced(kind=each.kind, name=each.name, labels=dict(each.labels), spec=dict(each.spec))
 
 
-def _label_watch(config: NodeConfig, clock: Clock) -> LabelWatch:
-    commands = [(each.name, each.argv, each.period) for each in config.commands]
-    return LabelWatch(clock, config.labels, commands)
+def _label_watch(config: Config, clock: Clock) -> LabelWatch:
+    node, before = config.node, {}
+    if node.commands:
+        with suppress(Error):  # what cannot be read is told by whoever needs it
+            before = lessons.load_labels(config.data_dir)
+    commands = [(each.name, each.argv, each.period) for each in node.commands]
+    return LabelWatch(clock, node.labels, commands, before=before)

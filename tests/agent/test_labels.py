@@ -1,5 +1,6 @@
 """Labels of this host: fixed ones, and those that a command prints."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def test_what_a_command_prints_is_the_label(script: str, label: str) -> None:
 
 def test_a_long_answer_is_cut() -> None:
     assert label_of(says("head -c 100000 /dev/zero | tr '\\0' x")) == "x" * MAX_VALUE
+
+
+def test_a_command_that_never_stops_talking_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "COMMAND_TIMEOUT", 0.5)
+    assert label_of(("/usr/bin/yes",)) == "error: no answer within 0 s"
+
+
+def test_a_command_that_closes_its_output_is_waited_for() -> None:
+    assert label_of(says("echo a; exec >&-; sleep 0.2; exit 3")) == "error: exit status 3"
 
 
 def test_a_program_that_is_not_there_is_the_label_too() -> None:
@@ -95,6 +105,30 @@ def test_a_command_wins_over_a_fixed_label_of_the_same_name() -> None:
     watch = LabelWatch(FakeClock(), {"env": "a"}, [("env", says("echo b"), MINUTE)])
     watch.run_due()
     assert watch.current() == {"env": "b"}
+
+
+def test_commands_that_are_due_run_side_by_side(tmp_path: Path) -> None:
+    """Each waits for the other one."""
+    pipes = [tmp_path / "a", tmp_path / "b"]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    commands = [
+        ("a", says(f"echo 1 > {pipes[0]}; cat {pipes[1]}"), MINUTE),
+        ("b", says(f"cat {pipes[0]}; echo 2 > {pipes[1]}"), MINUTE),
+    ]
+    watch = LabelWatch(FakeClock(), {}, commands)
+    assert watch.run_due()
+    assert watch.current() == {"a": "2", "b": "1"}
+
+
+def test_the_value_of_before_holds_until_the_command_has_run() -> None:
+    before = {"now": "old", "env": "old", "gone": "old"}
+    watch = LabelWatch(
+        FakeClock(), {"env": "x"}, [("now", says("echo new"), MINUTE)], before=before
+    )
+    assert watch.current() == {"env": "x", "now": "old"}
+    assert watch.run_due()
+    assert watch.current() == {"env": "x", "now": "new"}
 
 
 def test_no_command_runs_in_a_spin() -> None:
