@@ -124,20 +124,20 @@ def environments(data: bytes) -> None:
     found = surroundings.parse_environment(text)
     if any("\0" in name + value or "=" in name or not name for name, value in found.items()):
         raise Finding("no environment takes that")
-    with _file(data) as path:
-        if not 0 <= surroundings.login_umask(Path(path)) <= 0o777:
+    with temporary(data) as path:
+        if not 0 <= surroundings.login_umask(path) <= 0o777:
             raise Finding("a mask out of range")
 
 
-class _file:
+class temporary:
     """The bytes, at a path."""
 
     def __init__(self, data: bytes) -> None:
         self._fd = os.memfd_create("fuzz")
         os.write(self._fd, data)
 
-    def __enter__(self) -> str:
-        return f"/proc/self/fd/{self._fd}"
+    def __enter__(self) -> Path:
+        return Path(f"/proc/self/fd/{self._fd}")
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
@@ -198,8 +198,8 @@ def what_is_shown(data: bytes) -> None:
 def own_archive(data: bytes) -> None:
     """The single file reads itself: whole, or it says that it is damaged."""
     unpack = _unpack()
-    with _file(data) as path:
-        unpack.start.FILE = path
+    with temporary(data) as path:
+        unpack.start.FILE = str(path)
         try:
             unpack.read_payload()
         except unpack.Refused:

@@ -161,7 +161,7 @@ def documents(data: bytes) -> None:
         raise Finding(f"{noun} is not what it was")
 
 
-_CAST = (
+CAST = (
     b'{"version": 2, "width": 80, "height": 24, "timestamp": 1504467315, '
     b'"teleport_lite": {"sid": "x"}}\n'
     b'[0.25, "o", "$ \\u001b[31mls\\u001b[0m\\r\\n"]\n[1.5, "r", "100x50"]\n'
@@ -169,7 +169,7 @@ _CAST = (
 )
 
 
-@target(seeds=lambda: [_CAST], parts=lambda: any_of(_CAST.splitlines(keepends=True)), most=8192)
+@target(seeds=lambda: [CAST], parts=lambda: any_of(CAST.splitlines(keepends=True)), most=8192)
 def recordings_of_hosts(data: bytes) -> None:
     """What auth keeps of a recording can be played, and printed, whatever a host has sent."""
     check = CastCheck({"sid": "x"})
@@ -191,7 +191,7 @@ def _played(kept: bytes) -> int:
         raise Finding(f"what was kept can not be played: {why.message}") from why
 
 
-@target(seeds=lambda: [_CAST], parts=lambda: any_of(_CAST.splitlines(keepends=True)), most=8192)
+@target(seeds=lambda: [CAST], parts=lambda: any_of(CAST.splitlines(keepends=True)), most=8192)
 def recordings_to_play(data: bytes) -> None:
     """A file from somewhere."""
     file = io.BytesIO(data)
