@@ -3,6 +3,7 @@
 import select
 import socket
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from teleport_lite.net.ssh_channel import Channel
 
@@ -11,22 +12,41 @@ _CHUNK = 64 * 1024
 _BURST = 4
 
 
+class Line(Protocol):
+    """The connection that the channel is on, as far as its end goes."""
+
+    active: bool
+
+    def attach(self, channel: Channel, mover: "SocketPump") -> None: ...
+
+    def over(self, channel: Channel) -> None: ...
+
+
 class SocketPump:
     """Owns the socket. The channel is closed when both directions have ended. `over` is called
     once, when everything is."""
 
     def __init__(
-        self, channel: Channel, sock: socket.socket, over: Callable[[], None] | None = None
+        self,
+        channel: Channel,
+        sock: socket.socket,
+        line: Line,
+        over: Callable[[], None] | None = None,
     ) -> None:
         sock.setblocking(False)
-        self._channel, self._sock, self._over = channel, sock, over
+        self._channel, self._sock, self._line, self._over = channel, sock, line, over
         self._heard_end = self._told_end = self._closed = False
+        self._lingers = False
 
     def wants(self, *, may_send: bool) -> Iterator[tuple[int, int]]:
         """Move what the client has sent; then say what to wait for. A socket whose other end
         is gone is told to us whatever we wait for (poll(2), POLLHUP)."""
         self.push()
-        if self._closed or self._channel.closed:
+        if self._closed:
+            return
+        if self._channel.closed:
+            if self._lingers:
+                yield self._sock.fileno(), select.POLLOUT
             return
         room = may_send and self._channel.out_window > 0
         events = select.POLLIN if room and not self._heard_end else 0
@@ -36,6 +56,11 @@ class SocketPump:
             yield self._sock.fileno(), events
 
     def ready(self, fd: int) -> None:  # noqa: ARG002  # there is only one
+        if self._lingers:
+            self.push()
+            if not self._channel.waiting:
+                self._line.over(self._channel)
+            return
         if self._heard_end:
             # More than POLLOUT, which `_push` takes care of, can only be the end of both.
             if self._is_gone():
@@ -48,10 +73,15 @@ class SocketPump:
         return not self._closed and fd == self._sock.fileno()
 
     def close(self) -> None:
-        """The channel is gone. What came before its end is passed on as far as it goes at once."""
+        """The channel is gone. What came before its end is passed on to the last byte, however
+        slowly the other end reads; but not longer than the connection lasts."""
         if self._closed:
             return
         self.push()
+        if self._channel.waiting and self._line.active and not self._lingers:
+            self._lingers = True
+            self._line.attach(self._channel, self)
+            return
         self._closed = True
         self._sock.close()
         if self._over is not None:

@@ -131,7 +131,7 @@ class Forwards:
         def over() -> None:
             self._over(number, sent=channel.said, received=channel.heard)
 
-        self._transport.attach(channel, SocketPump(channel, sock, over))
+        self._transport.attach(channel, SocketPump(channel, sock, self._transport, over))
 
     def _over(self, number: int, *, sent: int = 0, received: int = 0, reason: str = "") -> None:
         with suppress(EOFError):  # at the end of all they may have gone first

@@ -62,7 +62,7 @@ class _Transport(EntryTransport):
                 self.refuse_open(asked, CONNECT_FAILED, opened.reason)
             else:
                 channel = self.confirm_open(asked)
-                self.attach(channel, SocketPump(channel, opened.sock))
+                self.attach(channel, SocketPump(channel, opened.sock, self))
 
     def _open_asked(self, asked: Asked) -> None:
         if asked.kind != KIND:
