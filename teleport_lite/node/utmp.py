@@ -28,6 +28,8 @@ _LOCK_TIME = 1.0
 _LOCK_STEP = 0.02
 # 2,700 terminals. Anything longer is no utmp.
 _MAX_UTMP = 1 << 20
+# Of one connection in all. A broker that makes them up must not fill the disk.
+_MAX_SESSIONS = 1000
 _PTS = re.compile(r"/dev/(pts/[0-9]{1,7})")
 _PTS_MAJOR = 136  # Linux, Documentation/admin-guide/devices.txt; minors go on in later majors
 
@@ -81,6 +83,7 @@ class Records:
         self._files = files or Files()
         self._layout = layout() if os.geteuid() == 0 else None
         self._entries: dict[str, _Entry] = {}
+        self._left = _MAX_SESSIONS
 
     def last_login(self) -> str:
         """When and from where this account was last logged in, in sshd's words; "" if never."""
@@ -103,12 +106,17 @@ class Records:
     def started(self, sid: str, tty: str, pid: int) -> None:
         """A terminal session has begun, as the broker tells it."""
         form = self._layout
-        if form is None or sid in self._entries or not _is_theirs(tty, pid, self._uid):
+        if form is None or sid in self._entries or self._left == 0:
+            return
+        self._left -= 1
+        over = _is_over(tty, pid)
+        if not over and not _is_theirs(tty, pid, self._uid):
             return
         entry = _Entry(tty.removeprefix("/dev/"), pid)
         self._entries[sid] = entry
         record = self._record(form, _USER_PROCESS, entry)
-        _quietly(lambda: _put(self._files.utmp, form, record, entry.pid, new=True))
+        if not over:
+            _quietly(lambda: _put(self._files.utmp, form, record, entry.pid, new=True))
         _quietly(lambda: _append(self._files.wtmp, record))
         _quietly(lambda: self._note_last(form, entry))
 
@@ -148,6 +156,18 @@ class Records:
         raw = form.lastlog.pack(now, entry.line.encode(), self._address.encode())
         with _locked(self._files.lastlog) as fd:
             os.pwrite(fd, raw, self._uid * form.lastlog.size)
+
+
+def _is_over(tty: str, pid: int) -> bool:
+    """A shell may end before we look. Then its terminal is history only, where a broker that
+    lies about it hurts nobody: who logged in, when and from where is what we say."""
+    if not _PTS.fullmatch(tty) or pid <= 1:
+        return False
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return True
+    return stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")
 
 
 def _is_theirs(tty: str, pid: int, uid: int) -> bool:

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
     """Empty ones, and a broker that is believed."""
     monkeypatch.setattr(module, "_is_theirs", lambda *_: True)
+    monkeypatch.setattr(module, "_is_over", lambda *_: False)
     files = Files(utmp=tmp_path / "utmp", wtmp=tmp_path / "wtmp", lastlog=tmp_path / "lastlog")
     for path in (files.utmp, files.wtmp, files.lastlog):
         path.touch()
@@ -84,10 +85,26 @@ def test_what_is_open_at_the_end_is_closed(files: Files) -> None:
     assert [row[0] for row in read(files.utmp)] == [8, 8]
 
 
+def test_a_session_that_is_over_already_is_history_only(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_is_over", lambda *_: True)
+    ours = records(files)
+    ours.started("1", "/dev/pts/1", 10)
+    ours.ended("1")
+    assert read(files.utmp) == []
+    assert [row[:4] for row in read(files.wtmp)] == [
+        (7, 10, "pts/1", "alice"),
+        (8, 10, "pts/1", ""),
+    ]
+    assert ours.last_login()
+
+
 def test_files_that_are_not_there_are_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_is_theirs", lambda *_: True)
+    monkeypatch.setattr(module, "_is_over", lambda *_: False)
     files = Files(utmp=tmp_path / "u", wtmp=tmp_path / "w", lastlog=tmp_path / "l")
     ours = records(files)
     assert ours.last_login() == ""
@@ -156,6 +173,7 @@ def test_the_last_login_is_that_before_this_one(files: Files) -> None:
 )
 def test_a_terminal_that_is_none_is_not_believed(tty: str, pid: int) -> None:
     assert not module._is_theirs(tty, pid or os.getpid(), os.getuid())
+    assert not module._is_over(tty, pid or os.getpid())
 
 
 def test_only_a_process_below_us_that_has_the_terminal_is_believed() -> None:
@@ -164,6 +182,8 @@ def test_only_a_process_below_us_that_has_the_terminal_is_believed() -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as elsewhere:
         assert not module._is_theirs(tty, elsewhere.pid, os.getuid())
         elsewhere.kill()
+        elsewhere.wait()
+        assert module._is_over(tty, elsewhere.pid)
     code = (
         "import os,sys; os.setsid(); os.open(sys.argv[1], os.O_RDWR); print(1, flush=True); input()"
     )
@@ -225,6 +245,14 @@ def test_the_next_login_is_told_of_the_last_one(house: House, system: System) ->
     done = house.ssh(login=LOGIN, options=["-tt"], input=b"exit\n")
     assert b"Last login: " in done.stdout
     assert b" from 127.0.0.1\r\n" in done.stdout
+
+
+def test_a_session_that_ends_at_once_is_remembered(house: House, system: System) -> None:
+    before = system.run("last", LOGIN).stdout.count(LOGIN[:8])
+    house.ssh("true", login=LOGIN, options=["-tt"])
+    eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
+    assert system.run("last", LOGIN).stdout.count(LOGIN[:8]) == before + 1
+    assert not system.run("who").stdout
 
 
 def test_a_command_without_a_terminal_is_no_login(house: House, system: System) -> None:
