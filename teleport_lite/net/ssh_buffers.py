@@ -20,6 +20,8 @@ _U32, _HEAD = Struct(">I"), Struct(">BBII")
 _MSG_DATA = 94
 # Room for the largest packet behind any that has not been taken yet.
 _INCOMING = 2 * MAX_PACKET
+# What is read at once: as much as goes into a pipe (`ssh_pump`), so that little has to be copied.
+_MOST_READ = 256 * 1024
 # Packets that are read from a descriptor, sealed and sent in one go.
 SLOTS = 8
 # Length, padding length, head, padding and the longest tag around the data of a slot.
@@ -92,7 +94,7 @@ class Incoming(_Counted):
             rest = self._to - self._from
             self._view[:rest] = self._view[self._from : self._to]
             self._from, self._to = 0, rest
-        taken = sock.recv_into(self._view[self._to :])
+        taken = sock.recv_into(self._view[self._to : self._to + _MOST_READ])
         self._to += taken
         self._pages.used = max(self._pages.used, self._to)
         return taken

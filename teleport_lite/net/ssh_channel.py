@@ -170,7 +170,7 @@ class Channel:
         while count:
             first = self._inbox[0]
             if count < len(first):
-                self._inbox[0] = first[count:]
+                self._inbox[0] = memoryview(first)[count:]
                 break
             count -= len(first)
             self._inbox.popleft()

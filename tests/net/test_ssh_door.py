@@ -2,12 +2,22 @@
 
 import inspect
 import re
+import socket
 
 import paramiko
 import pytest
 from paramiko.auth_handler import AuthHandler
 
-from teleport_lite.net import ssh_channels, ssh_door, ssh_entry, ssh_forward, ssh_jump, ssh_policy
+from teleport_lite.net import (
+    ssh_channels,
+    ssh_door,
+    ssh_entry,
+    ssh_forward,
+    ssh_jump,
+    ssh_login,
+    ssh_policy,
+    ssh_wire,
+)
 
 # Private to paramiko, and used or overridden by net/ssh_*.py.
 TRANSPORT = (
@@ -26,6 +36,9 @@ NAMES = (
     "_preferred_macs",
     "_preferred_pubkeys",
 )
+# Set on every transport, or by it on its packetizer.
+SET = ("_expected_packet", "_handler_table", "_initial_kex_done")
+MODULES = (ssh_entry, ssh_login, ssh_wire, ssh_channels, ssh_door, ssh_jump, ssh_forward)
 AUTH = (
     "_disconnect_no_more_auth",
     "_generate_key_from_request",
@@ -62,20 +75,41 @@ def test_the_login_asks_our_key_for_the_signature() -> None:
 
 def test_nothing_private_is_used_beyond_this_list() -> None:
     """The list is for the reader of an upgrade's change log: keep it short."""
-    listed = {*TRANSPORT, *TABLES, *NAMES, *AUTH, "_handler_table"}
+    listed = {*TRANSPORT, *TABLES, *NAMES, *AUTH, *SET}
     private = set(re.findall(r"(?:self|super\(\)|transport)\.(_[a-z_]+)", ssh_door_source()))
+    ours, other = socket.socketpair()
+    transport = paramiko.Transport(ours)
     theirs = {
         name
         for name in private - {"__init__"}
-        if hasattr(paramiko.Transport, name) or hasattr(AuthHandler, name)
+        if hasattr(transport, name) or hasattr(AuthHandler, name)
     }
+    ours.close()
+    other.close()
     assert theirs <= listed
 
 
-def ssh_door_source() -> str:
-    return "".join(
-        map(inspect.getsource, (ssh_entry, ssh_channels, ssh_door, ssh_jump, ssh_forward))
+def test_the_transport_sets_what_we_read() -> None:
+    ours, theirs = socket.socketpair()
+    transport = paramiko.Transport(ours)
+    for name in SET[:2]:
+        assert hasattr(transport, name)
+    assert "self.packetizer._initial_kex_done = True" in inspect.getsource(paramiko.Transport)
+    ours.close()
+    theirs.close()
+
+
+def test_a_message_out_of_turn_is_expected_by_nobody() -> None:
+    """`EntryTransport.deliver` goes by it: it has to be set throughout a key exchange."""
+    source = inspect.getsource(paramiko.Transport._activate_outbound)
+    assert "self._expect_packet(MSG_NEWKEYS)" in source
+    assert "self._expected_packet = tuple(ptypes)" in inspect.getsource(
+        paramiko.Transport._expect_packet
     )
+
+
+def ssh_door_source() -> str:
+    return "".join(map(inspect.getsource, MODULES))
 
 
 def test_algorithms_exist_in_this_paramiko() -> None:
