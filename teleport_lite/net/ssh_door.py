@@ -69,8 +69,8 @@ class Desk(Clerk, Protocol):
         """An answer is a refusal. So is a seat, with words that the person must see: clients show
         nothing of the kind when a request fails."""
 
-    def join(self, channel: int) -> Seat | Answer:
-        """Into somebody's session, which its environment names. An answer is a refusal."""
+    def join(self, channel: int) -> Seat:
+        """In somebody's session, which its environment names; or why there is none."""
 
     def moved(self, channel: int, up: int, down: int) -> None:
         """A session's channel is over; so many bytes came and went."""
@@ -236,10 +236,7 @@ class _Transport(EntryTransport):
     def _join(self, channel: Channel) -> bool:
         if channel.number in self._movers:
             return False
-        seat = self._desk.join(channel.number)
-        if isinstance(seat, Answer):
-            return self._told(channel, seat)
-        self.attach(channel, Visit(channel, seat))
+        self.attach(channel, Visit(channel, self._desk.join(channel.number)))
         return True
 
     def _start(self, channel: Channel, command: bytes | None, subsystem: str = "") -> bool:

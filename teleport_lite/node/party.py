@@ -279,11 +279,11 @@ class Parlour:
         """`answer` is called once, now or later, with a reply for the worker and a descriptor."""
         welcome = self._welcome
         if welcome is None or not UUID.fullmatch(asked.sid):
-            answer(Reply(ok=False, reason="no such session"))
+            answer(Reply(ok=False, reason=f"{_OURS}no such session"))
             return
         visitor = welcome.visitor
         if welcome.force_command is not None:
-            answer(Reply(ok=False, reason="who is given a command joins no sessions"))
+            answer(Reply(ok=False, reason=f"{_OURS}who is given a command joins no sessions"))
             return
         knock = Knock(
             user=visitor.user, roles=list(visitor.roles), mode=asked.mode[:16], addr=self._addr
@@ -310,7 +310,7 @@ class Parlour:
             self._over(visit, "the session is over")
             return
         answer, visit.answer = visit.answer, None
-        answer(Reply(ok=room.ok and bool(fds), reason=room.words), *fds)
+        answer(Reply(ok=room.ok and bool(fds), reason=_OURS + room.words), *fds)
         for fd in fds:
             os.close(fd)
         if not room.ok:
@@ -320,7 +320,7 @@ class Parlour:
         self._visits.remove(visit)
         visit.line.close()
         if visit.answer is not None:
-            visit.answer(Reply(ok=False, reason=reason))
+            visit.answer(Reply(ok=False, reason=_OURS + reason))
 
     def _path(self, sid: str) -> Path:
         return self.place / f"{sid}.sock"

@@ -203,7 +203,7 @@ class _Desk:
             control=lines[0], scribe=scribe, strict=reply.reason == "strict", size=size
         )
 
-    def join(self, channel: int) -> Seat | Answer:
+    def join(self, channel: int) -> Seat:
         wish = self._visits.pop(channel, {})
         asked = Join(
             channel=channel,
@@ -213,7 +213,7 @@ class _Desk:
         self._monitor.send(FromWorker(join=asked))
         reply, fds = self._decided(1)
         if not reply.ok or not fds:
-            return Answer(ok=False, reason=reply.reason)
+            return Seat(words=reply.reason)
         return Seat(words=reply.reason, fd=fds[0], types=asked.mode == "peer")
 
     def moved(self, channel: int, up: int, down: int) -> None:

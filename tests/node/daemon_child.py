@@ -2,7 +2,8 @@
 
 Arguments: data directory, file for events, JSON of Settings and Limits to change, and of a file
 for the names of modules that children of the zygote import. Prints one
-JSON line when it listens, then obeys words on stdin: recheck, counters, sessions, close, quit.
+JSON line when it listens, then obeys words on stdin: recheck, counters, sessions,
+parties, close, quit.
 """
 
 import asyncio
@@ -81,6 +82,14 @@ async def serve(born: zygote.Zygote, data_dir: Path, events: Path, changes: dict
             say(**{name: getattr(listener.counters, name) for name in fields})
         elif word == "sessions":
             say(sessions=[each.command for each in listener.sessions()])
+        elif word == "parties":
+            facts = {each.sid: each for each in listener.sessions()}
+            say(
+                **{
+                    sid: {"parties": each.parties, "recorded": each.recorded}
+                    for sid, each in facts.items()
+                }
+            )
         elif word == "close":
             await listener.close()
             say(closed=True)

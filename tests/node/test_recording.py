@@ -84,7 +84,7 @@ class Screen:
         both = {"stdin": slave, "stdout": slave, "stderr": slave}
         self.client = visitor.start(*words, options=options, start_new_session=True, **both)
         os.close(slave)
-        self.seen = b""
+        self.seen = bytearray()
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -95,8 +95,9 @@ class Screen:
         os.write(self.master, text)
 
     def until(self, text: bytes, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while text not in self.seen:
+        deadline, at = time.monotonic() + seconds, 0
+        while self.seen.find(text, at) < 0:
+            at = max(0, len(self.seen) - len(text))
             left = deadline - time.monotonic()
             assert left > 0, f"{text!r} is not in {self.seen[-300:]!r}"
             if select.select([self.master], [], [], left)[0]:
@@ -104,6 +105,11 @@ class Screen:
                     self.seen += os.read(self.master, 65536)
                 except OSError:  # the last one has closed it
                     assert text in self.seen, f"{text!r} is not in {self.seen[-300:]!r}"
+
+    def drain(self) -> None:
+        """Whatever is there now."""
+        while select.select([self.master], [], [], 0)[0]:
+            self.seen += os.read(self.master, 65536)
 
     def answers(self, typed: bytes, text: bytes) -> bool:
         """Does it say that, within a moment?"""
