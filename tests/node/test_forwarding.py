@@ -144,19 +144,24 @@ def test_many_at_once(house: House, echo: Echo) -> None:
 
 def test_each_half_of_a_connection_ends_by_itself(house: House) -> None:
     """The server ends first and still hears what comes after."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        client = house.visitor().start(options=[f"-W127.0.0.1:{server.getsockname()[1]}"])
-        conn, _ = server.accept()
-        with conn:
-            conn.sendall(b"bye")
-            conn.shutdown(socket.SHUT_WR)
-            assert client.stdin
-            assert client.stdout
-            assert client.stdout.read(3) == b"bye"
-            client.stdin.write(b"late")
-            client.stdin.close()
-            assert conn.recv(100) == b"late"
-        assert client.wait(30) == 0
+    port = free_port()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        forwarding(house.visitor(), f"-L{port}:127.0.0.1:{server.getsockname()[1]}"),
+    ):
+        eventually(lambda: listens(("127.0.0.1", port)), what="the client to listen")
+        server.accept()[0].close()
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+            conn, _ = server.accept()
+            with conn:
+                conn.sendall(b"bye")
+                conn.shutdown(socket.SHUT_WR)
+                assert client.recv(100) == b"bye"
+                assert client.recv(100) == b""
+                client.sendall(b"late")
+                client.shutdown(socket.SHUT_WR)
+                assert conn.recv(100) == b"late"
+                assert conn.recv(100) == b""
 
 
 @pytest.mark.parametrize(
