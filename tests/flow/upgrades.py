@@ -1,0 +1,129 @@
+"""Single files of many versions, and daemons that are started anew from the next one."""
+
+import io
+import os
+import shutil
+import signal
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tests.flow.cluster import Cluster, Running
+from tests.packaging.conftest import copy_sources
+from tests.support import eventually
+
+
+def builds(root: Path, count: int) -> Iterator[Path]:
+    """Files that differ in their version: 9.0.1, 9.0.2... Not compressed, as that takes longest."""
+    copy_sources(root / "sources")
+    build = _builder(root / "sources")
+    target = build.Target.here()
+    site = build.contents.of_site(build.fetch.site(target, root / "sources" / "build"))
+    module = root / "sources" / "teleport_lite" / "__init__.py"
+    for number in range(1, count + 1):
+        module.write_text(f'"""Build {number}."""\n\n__version__ = "9.0.{number}"\n')
+        ours = build.contents.ours(root / "sources")
+        file = root / f"build-{number}.pyz"
+        file.write_bytes(build.assemble({str(target): site | ours}))
+        file.chmod(0o755)
+        yield file
+
+
+def _builder(sources: Path) -> Any:
+    """packaging/build.py of a copy, as a module, with `packed` as fast as can be."""
+    sys.path.insert(0, str(sources / "packaging"))
+    try:
+        names = ("build", "contents", "fetch")
+        for name in names:
+            sys.modules.pop(name, None)
+        import build
+
+        for name in names:
+            del sys.modules[name]
+    finally:
+        sys.path.remove(str(sources / "packaging"))
+    assert isinstance(build, ModuleType)
+    compressed = build.entry  # type: ignore[attr-defined]
+
+    def packed(files: dict[str, bytes]) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name in sorted(files):
+                mode = 0o755 if ".so" in name else 0o644
+                archive.writestr(compressed(name, mode), files[name])
+        return out.getvalue()
+
+    build.packed = packed  # type: ignore[attr-defined]
+    return build
+
+
+class Installed:
+    """Where the file is installed, and the daemons that run from it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.file = cluster.root / "bin" / "teleport-lite"
+        self.file.parent.mkdir()
+        self.trees = cluster.root / "trees"
+        self.daemons: dict[str, tuple[tuple[str, ...], Running]] = {}
+        self.env = {
+            **cluster.env,
+            "TELEPORT_LITE_PYTHON": sys.executable,
+            "TELEPORT_LITE_ROOT": str(self.trees),
+        }
+
+    def upgrade(self, to: Path) -> None:
+        shutil.copy(to, self.file.with_name("new"))
+        self.file.with_name("new").rename(self.file)
+
+    def start(self, name: str, *words: str) -> None:
+        """`words` begin with the program."""
+        self.daemons[name] = words, Running(words, self.log(name), self.env)
+
+    def log(self, name: str) -> Path:
+        return self.cluster.root / f"{name}.log"
+
+    def stop(self) -> None:
+        """Once: a second signal would end relayed sessions, too."""
+        for _, running in self.daemons.values():
+            running.process.send_signal(signal.SIGTERM)
+        for _, running in self.daemons.values():
+            assert running.process.wait(60) == 0
+
+    def start_all(self) -> None:
+        for name, (words, _) in list(self.daemons.items()):
+            self.start(name, *words)
+
+    def wait_for(self, words: str, *, times: int) -> None:
+        """All of them have said it so often."""
+        for name, (_, running) in self.daemons.items():
+            eventually(
+                lambda name=name, running=running: (
+                    self.log(name).read_text().count(words) >= times or Cluster._ended(running)
+                ),
+                what=f"{words!r} of {name}",
+            )
+
+    def forget_old_trees(self, keep: set[str]) -> set[str]:
+        """Remove what was unpacked before; returns what is there."""
+        found = {each.name for each in self.trees.iterdir() if not each.name.startswith(".")}
+        for name in keep & found:
+            shutil.rmtree(self.trees / name)
+        return found - keep
+
+    def processes(self, name: str) -> dict[int, str]:
+        """Of that name as ps shows it, with their arguments."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    words = (entry / "cmdline").read_bytes()
+                    comm = (entry / "comm").read_text().strip()
+                except OSError:
+                    continue
+                if comm == name and os.fsencode(self.trees) in words:
+                    found[int(entry.name)] = words.decode()
+        return found
