@@ -59,10 +59,14 @@ class Terminal:
         self._before: Any = None
         self._handlers: dict[int, Any] = {}
         self._pending = b""
+        self._wakes: tuple[int, int] = (-1, -1)  # a pipe that every signal writes to
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._keys)
+        # A signal just before a select(2) would be noticed only after it.
+        self._wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
+            signal.set_wakeup_fd(self._wakes[1], warn_on_full_buffer=False)
             for number in _SIGNALS:
                 self._handlers[number] = signal.signal(number, _kill)
             # Characters as they come, and bytes as they are: recordings have their own line ends.
@@ -92,6 +96,9 @@ class Terminal:
                 termios.tcflush(self._keys, termios.TCIFLUSH)
             for each, handler in self._handlers.items():
                 signal.signal(each, handler)
+            signal.set_wakeup_fd(-1)
+            for end in self._wakes:
+                os.close(end)
 
     def show(self, text: str) -> None:
         """Raises OSError when the terminal is gone."""
@@ -117,7 +124,11 @@ class Terminal:
         self._pending += found
 
     def _readable(self, seconds: float | None) -> bool:
-        return bool(select.select([self._keys], [], [], seconds)[0])
+        """Returns early, with False, for a signal; its handler has run by then."""
+        ready, _, _ = select.select([self._keys, self._wakes[0]], [], [], seconds)
+        if self._wakes[0] in ready:
+            os.read(self._wakes[0], 256)
+        return self._keys in ready
 
 
 def keys(typed: bytes) -> Iterator[Key]:

@@ -27,7 +27,7 @@ def ls(
     to_utc: Annotated[str, typer.Option(help="And no later than this day or time.")] = "",
     last: Annotated[str, typer.Option(help="Those of the last 5h, 30d. 24h if not given.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
-    user: Annotated[str, typer.Option("--of", help="Only sessions of this user.")] = "",
+    of: Annotated[str, typer.Option(metavar="USER", help="Only sessions of this user.")] = "",
     search: Annotated[
         list[str] | None, typer.Option(help="Only those with these words somewhere: web,top.")
     ] = None,
@@ -40,7 +40,7 @@ def ls(
     since, until = span(desk.clock.now(), from_utc, to_utc, last)
     words = " ".join(search or ()).replace(",", " ")
     found = desk.recordings(desk.person()).listing(
-        since=since, until=until, user=user, search=words, limit=limit
+        since=since, until=until, user=of, search=words, limit=limit
     )
     if len(found) == limit and format is Format.TEXT:
         warn(f"there may be more, tsh recordings ls --limit={limit * 2} shows them")

@@ -12,6 +12,11 @@ from teleport_lite.client.facts import Facts
 app = typer.Typer(help="Sessions that are open now.", **PLAIN)
 
 
+@app.callback()
+def top() -> None:
+    """Sessions that are open now."""
+
+
 @app.command()
 def ls(
     ctx: typer.Context,

@@ -30,8 +30,10 @@ Subsystem sftp internal-sftp
 
 
 @contextmanager
-def node(cluster: PaperCluster, directory: Path, name: str = "web-1") -> Iterator[int]:
-    """Yields its port."""
+def node(
+    cluster: PaperCluster, directory: Path, name: str = "web-1", *, more: str = ""
+) -> Iterator[int]:
+    """Yields its port. `more` is added to its configuration."""
     assert BINARY
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it
@@ -42,7 +44,7 @@ def node(cluster: PaperCluster, directory: Path, name: str = "web-1") -> Iterato
     key.chmod(0o600)
     (directory / "host_key-cert.pub").write_text(papers.ssh_cert)
     (directory / "cas").write_text(cluster.user_ca.public.ssh_key)
-    (directory / "config").write_text(_CONFIG.format(port=port, dir=directory))
+    (directory / "config").write_text(_CONFIG.format(port=port, dir=directory) + more)
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen([BINARY, "-D", "-e", "-f", directory / "config"], stderr=log)
     try:
