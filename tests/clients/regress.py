@@ -18,14 +18,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.node.house import ME, REPO, House
+from teleport_lite.model.user import Options
+from tests.node.house import ME, REPO, ROLE, House
 
 SCRIPTS = Path("/usr/lib/openssh/regress")
 POLICY = REPO / "tests" / "node" / "ssh-audit-policy"
 TOOLS = ("netcat", "modpipe", "mkdtemp")
+FORWARDING = Options(forward_agent=True)
 PORT = 4242  # and the two above it; nobody else is in our network
 # What the scripts ask `ssh -Q` for, and where the node's policy says it.
 QUERIES = {
@@ -100,7 +103,11 @@ class Lane:
 
     def __init__(self, directory: Path, inside: list[str], **changes: Any) -> None:
         self.inside = inside
-        self.house = House(directory, **changes)
+        # The scripts send variables of such names, and let nothing else through.
+        settings = {"accept_env": ["_XXX_TEST", "_XXX_TEST_*"], **changes.pop("settings", {})}
+        self.house = House(directory, settings=settings, **changes)
+        self.house.roles = [replace(ROLE, options=FORWARDING)]
+        self.house.save_knowledge()
         self.house.host = self.house.cluster.host(
             "node1", host_id=self.house.host.id, extra=("localhost", "localhost-with-alias")
         )
@@ -145,7 +152,7 @@ class Lane:
     def _furnish(self, here: Path, script: str) -> None:
         for tool in TOOLS:
             (here / tool).symlink_to(SCRIPTS / tool)
-        visitor = self.house.visitor(self.house.cluster.user(logins=(ME,)))
+        visitor = self.house.visitor(self.house.cluster.user(logins=(ME,), options=FORWARDING))
         # The key of the known_hosts that the scripts write: as a host without a certificate.
         # They use it as one of the user's keys, too, which the node does not take.
         (here / "ssh-ed25519").touch(mode=0o600)

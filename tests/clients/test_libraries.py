@@ -22,8 +22,8 @@ SIZE = (3 << 20) + 17
 # --- paramiko
 
 
-@pytest.fixture
-def para(house: House) -> Iterator[paramiko.SSHClient]:
+@contextlib.contextmanager
+def paramiko_client(house: House) -> Iterator[paramiko.SSHClient]:
     visitor = house.visitor()
     key = paramiko.Ed25519Key.from_private_key_file(str(visitor.key))
     key.load_certificate(f"{visitor.key}-cert.pub")
@@ -36,8 +36,16 @@ def para(house: House) -> Iterator[paramiko.SSHClient]:
     client.connect(
         "127.0.0.1", house.port, ME, pkey=key, allow_agent=False, look_for_keys=False, timeout=30
     )
-    yield client
-    client.close()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def para(house: House) -> Iterator[paramiko.SSHClient]:
+    with paramiko_client(house) as client:
+        yield client
 
 
 def test_paramiko_runs_commands(para: paramiko.SSHClient) -> None:
