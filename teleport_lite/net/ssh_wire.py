@@ -15,7 +15,7 @@ from struct import Struct
 from typing import Any, Protocol
 
 from paramiko import Message, SSHException
-from paramiko.common import MSG_IGNORE, MSG_NAMES, MSG_UNIMPLEMENTED
+from paramiko.common import MSG_DEBUG, MSG_IGNORE, MSG_NAMES, MSG_UNIMPLEMENTED
 from paramiko.packet import NeedRekeyException
 
 from teleport_lite.net import ssh_policy as policy
@@ -137,9 +137,15 @@ class Wire:
     def readline(self, timeout: float) -> str:  # noqa: ARG002  # the monitor has the clock
         while True:
             line = self._in.line()
-            if line is not None:
-                return line.decode("ascii", "replace")
-            self._turn()
+            if line is None:
+                self._turn()
+                continue
+            if not line.startswith(b"SSH-"):
+                # Only servers may say more before it (RFC 4253 §4.2). sshd has the same words.
+                with suppress(OSError):
+                    self._sock.send(b"Invalid SSH identification string.\r\n")
+                raise SSHException("client does not speak SSH")
+            return line.decode("ascii", "replace")
 
     def read_message(self) -> tuple[int, Message]:
         """The next one that is for paramiko. Raises EOFError at the end, and SSHException."""
@@ -156,6 +162,10 @@ class Wire:
                 continue
             message = Message(bytes(payload[1:]))
             message.seqno = (self._in.number - 1) & 0xFFFF_FFFF
+            if kind == MSG_DEBUG:
+                # Paramiko would write it out for a log, in a time that is quadratic in the length
+                # that it names; both kinds are to be passed over (RFC 4253 §11.2, §11.3).
+                return MSG_IGNORE, Message()
             if kind in MSG_NAMES:
                 return kind, message
             # RFC 4253 §11.4. Paramiko's loop would stumble over a name it does not have; but with
