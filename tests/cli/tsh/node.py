@@ -31,14 +31,19 @@ Subsystem sftp internal-sftp
 
 @contextmanager
 def node(
-    cluster: PaperCluster, directory: Path, name: str = "web-1", *, more: str = ""
+    cluster: PaperCluster,
+    directory: Path,
+    name: str = "web-1",
+    *,
+    host_id: str = "",
+    more: str = "",
 ) -> Iterator[int]:
     """Yields its port. `more` is added to its configuration."""
     assert BINARY
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it
     directory.mkdir(exist_ok=True)
-    papers, port = cluster.host(name), free_port()
+    papers, port = cluster.host(name, host_id=host_id), free_port()
     key = directory / "host_key"
     key.write_text(papers.ssh_private.reveal())
     key.chmod(0o600)
