@@ -88,10 +88,17 @@ def talk() -> Iterator[Talk]:
 
 
 def test_messages_come_one_by_one(talk: Talk) -> None:
-    talk.say(b"\x02one", b"\x04two")
+    talk.say(b"\x02one", b"\x05two")
     heard = [talk.wire.read_message() for _ in range(2)]
-    assert [(kind, message.asbytes()) for kind, message in heard] == [(2, b"one"), (4, b"two")]
+    assert [(kind, message.asbytes()) for kind, message in heard] == [(2, b"one"), (5, b"two")]
     assert [message.seqno for _, message in heard] == [0, 1]
+
+
+def test_debug_messages_are_passed_over_unread(talk: Talk) -> None:
+    """Paramiko would take seconds for one that names a long text."""
+    talk.say(b"\x04\x00\x00\x04\x00\x00")
+    kind, message = talk.wire.read_message()
+    assert (kind, message.asbytes()) == (MSG_IGNORE, b"")
 
 
 def test_services_go_to_the_attendant(talk: Talk) -> None:
