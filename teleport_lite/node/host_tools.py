@@ -121,6 +121,8 @@ def remove_account(login: str) -> None:
         raise Denied(f"{login} is root")  # whatever group somebody has put it into
     # 12: the home could not be removed, for example as it belongs to somebody else.
     _run("userdel", "--remove", login, fine=(0, 12))
+    if group_exists(login):  # where login.defs(5) says USERGROUPS_ENAB no
+        _run("groupdel", login)
 
 
 def sudoers_file(login: str) -> Path:

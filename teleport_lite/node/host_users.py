@@ -31,13 +31,22 @@ DROP_GROUP, KEEP_GROUP = "teleport-system", "teleport-keep"
 _MARKS = (DROP_GROUP, KEEP_GROUP)
 _LOCK_TIME = 15.0
 _LOCK_STEP = 0.05
+# The user's own systemd goes ten seconds after its last session (logind.conf(5), UserStopDelaySec).
+_LEAVE_TIME = 15.0
+_LEAVE_STEP = 0.5
 
 
 class HostUsers:
     """For one connection at most: `enter` once, then `leave`. Only root gets anywhere."""
 
-    def __init__(self, *, note: Callable[[str], None], locks: Path = LOCKS) -> None:
-        self._note, self._locks = note, locks
+    def __init__(
+        self,
+        *,
+        note: Callable[[str], None],
+        locks: Path = LOCKS,
+        patience: float = _LEAVE_TIME,
+    ) -> None:
+        self._note, self._locks, self._patience = note, locks, patience
         self._login, self._held = "", -1
 
     def enter(self, login: str, plan: HostUser | None) -> None:
@@ -69,15 +78,29 @@ class HostUsers:
         be done now is left to the next sweep."""
         if self._held < 0:
             return
+        deadline = time.monotonic() + self._patience
         try:
-            with self._alone():
-                if _try_lock(self._held):
-                    self._tidy(self._login)
+            while not self._leave(last_try=time.monotonic() >= deadline):
+                time.sleep(_LEAVE_STEP)
         except Error as why:
             self._note(f"account {self._login} stays for now: {why.message}")
         finally:
             os.close(self._held)
             self._held = -1
+
+    def _leave(self, *, last_try: bool) -> bool:
+        """Done? Not while there are processes that are about to end."""
+        with self._alone():
+            if not _try_lock(self._held):
+                return True  # of somebody else who is still there
+            if not last_try and self._is_busy(self._login):
+                fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+            self._tidy(self._login)
+            return True
+
+    def _is_busy(self, login: str) -> bool:
+        return _mark(login) == DROP_GROUP and somebody_runs_as(pwd.getpwnam(login).pw_uid)
 
     def sweep(self) -> None:
         """Take away what nobody uses and a crash has left. Raises Denied or Unavailable."""
@@ -103,7 +126,7 @@ class HostUsers:
         with suppress(OSError):
             tools.sudoers_file(login).unlink(missing_ok=True)
         if _mark(login) == DROP_GROUP:
-            if somebody_runs_as(pwd.getpwnam(login).pw_uid):
+            if self._is_busy(login):
                 self._note(f"account {login} stays for now: it has processes")
                 return
             tools.remove_account(login)
@@ -173,6 +196,8 @@ class HostUsers:
                     raise Unavailable("another login is making accounts for too long")
                 time.sleep(_LOCK_STEP)
             yield
+        except (OSError, KeyError) as why:  # an account that somebody else has removed meanwhile
+            raise Unavailable(f"accounts can not be managed: {why}") from why
         finally:
             os.close(fd)
 

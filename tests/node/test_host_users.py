@@ -255,3 +255,20 @@ def test_an_account_of_ours_is_not_taken_from_under_a_session_without_a_plan(
     assert login in system.users()
     second.communicate(timeout=30)
     eventually(lambda: login not in system.users(), what="the account to go")
+
+
+def test_an_account_that_somebody_else_uses_stays_until_they_are_gone(
+    house: House, system: System
+) -> None:
+    login = "tl-test-busy"
+    roles(house, role(DROP))
+    client = open_session(house, login)
+    uid = int(system.run("id", "-u", login).stdout)
+    with subprocess.Popen(["sleep", "1000"], user=uid, group=uid, extra_groups=[]) as other:
+        client.communicate(timeout=30)
+        eventually(lambda: not house.named("tl-ssh-broker"), what="the session to end")
+        assert login in system.users()
+        other.kill()
+        other.wait()
+        eventually(lambda: login not in system.users(), what="the account to go")
+    ended(house)

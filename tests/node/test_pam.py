@@ -188,6 +188,17 @@ def test_a_module_that_hangs_ends_that_login_only(house: House, system: System) 
     assert "98765.4" not in _all_words()
 
 
+def test_a_module_that_hangs_at_the_end_is_not_waited_for(house: House, system: System) -> None:
+    script = system.path("/etc/tl-test-5.sh")
+    script.write_text("#!/bin/sh\n[ $PAM_TYPE = open_session ] || exec sleep 98766.5\n")
+    script.chmod(0o755)
+    system.pam(SERVICE, OPEN + "session required pam_exec.so /etc/tl-test-5.sh\n")
+    assert shown(house, "echo in")[:2] == (0, "in\n")
+    eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
+    assert not house.named("tl-ssh-pam")
+    assert "98766.5" not in _all_words()
+
+
 def test_a_module_that_crashes_ends_that_login_only(house: House, system: System) -> None:
     script = system.path("/etc/tl-test-4.sh")
     script.write_text("#!/bin/sh\nkill -SEGV $PPID\nsleep 5\n")

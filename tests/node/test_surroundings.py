@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from teleport_lite.node import surroundings as module
 from teleport_lite.node.account import Account
@@ -216,6 +218,19 @@ def test_only_what_the_config_accepts_arrives(house: House) -> None:
     assert found["MY_OWN"] == "1"
     assert not {"COLORTERM", "PAGER"} & set(found)
     assert found["TELEPORT_SESSION"] == found["SSH_SESSION_ID"]
+
+
+def test_where_the_proxy_is_stands_in_the_environment(house: House) -> None:
+    house.save_knowledge(proxies=[{"name": "a"}, {"name": "b", "public": ["p.example:3080"]}])
+    said = house.ssh("echo $SSH_SESSION_WEBPROXY_ADDR", login=LOGIN).stdout
+    assert said == b"p.example:3080\n"
+
+
+@given(st.text(st.characters(max_codepoint=300), max_size=300))
+def test_any_text_is_a_file_of_variables(text: str) -> None:
+    for name, value in parse_environment(text).items():
+        assert re.fullmatch("[A-Za-z0-9_]+", name)
+        assert "\0" not in value
 
 
 def test_the_banner_comes_before_the_login(house: House) -> None:
