@@ -98,11 +98,22 @@ def test_no_tokens_are_no_tokens(desk):
 def test_auth_keeps_its_name_addresses_and_retention(desk):
     auth = desk.read(
         "auth_service: {cluster_name: tele.example.com, public_addr: [auth.example.com, 'b:1'],"
-        " presence_retention: 2d}"
+        " presence_retention: 2d, recording_retention: 30d, recording_quota: 2GiB}"
     ).auth
     assert auth.cluster_name == "tele.example.com"
     assert auth.public_addrs == ("auth.example.com:3025", "b:1")
     assert auth.presence_retention == timedelta(days=2)
+    assert (auth.recording_retention, auth.recording_quota) == (timedelta(days=30), 2 << 30)
+
+
+def test_recordings_are_kept_for_ninety_days_unless_told_otherwise(desk):
+    auth = desk.read("auth_service: {enabled: yes}").auth
+    assert (auth.recording_retention, auth.recording_quota) == (timedelta(days=90), 10 << 30)
+    auth = desk.read("auth_service: {recording_retention: 0s, recording_quota: 0}").auth
+    assert (auth.recording_retention, auth.recording_quota) == (timedelta(), 0)
+    said = desk.refusal("auth_service:\n  recording_quota: much\n")
+    assert said.startswith("f.yaml:2: auth_service.recording_quota: ")
+    assert "is not an amount of bytes, like 512MiB or 10GiB" in said
 
 
 @pytest.mark.parametrize("name", ["a b", "$(id)", "a*", "-a", "a;b", "x" * 200, "a/b"])
