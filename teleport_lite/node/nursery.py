@@ -14,6 +14,7 @@ from contextlib import suppress
 from teleport_lite.ambient import SystemClock
 from teleport_lite.errors import Denied, Error
 from teleport_lite.net.ssh_line import FromMonitor
+from teleport_lite.node import party
 from teleport_lite.node.confine import errors_only, keep_only, name, secretive
 from teleport_lite.node.host_users import HostUsers
 from teleport_lite.node.jump import JumpMonitor
@@ -43,6 +44,7 @@ def live(control: socket.socket, settings: Settings) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors end; nobody asks how
     signers = _Signers(settings)
     _sweep_accounts(settings)
+    party.sweep(settings.data_dir)
     gc.collect()
     gc.freeze()  # what is here is shared with every child, as long as nobody writes to it
     while True:
