@@ -1,0 +1,129 @@
+"""The auth service as hosts, people and strangers speak to it: every route, and the agent stream.
+
+Nothing behind it is faked but time, chance and the disk (`tests/auth/bench.py`), so an answer may
+be an error that we mean, and nothing else.
+"""
+
+import json
+from collections.abc import Sequence
+
+from teleport_lite.auth.api import ROUTES, answer
+from teleport_lite.auth.caller import Caller, Kind
+from teleport_lite.errors import Error
+from teleport_lite.model.host import Host
+from teleport_lite.proto.codec import write
+from tests.auth.bench import PROXY_ID, Bench, stranger, the_host
+from tests.auth.test_api import WORDS
+from tests.fuzz.target import Finding, Pieces, any_of, framed, target
+
+PATHS = sorted(ROUTES)
+NODE_ID = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+_PERSON = Caller(kind=Kind.USER, name="alice", address="192.0.2.7", roles=("editor", "access"))
+# As good as it gets for each route.
+CALLERS: Sequence[Caller] = (
+    stranger(),
+    Caller(kind=Kind.ADMIN, name="root", address="local"),
+    the_host(NODE_ID, "Node", "App"),
+    the_host(PROXY_ID, "Proxy"),
+    _PERSON,
+)
+
+
+def _asked(caller: int, path: str) -> bytes:
+    return framed(bytes([caller, PATHS.index(path)]) + json.dumps(WORDS[path]).encode())
+
+
+def _who(path: str) -> int:
+    if path.startswith("/v1/recordings/") and path.rpartition("/")[2] in ("begin", "part", "end"):
+        return 2
+    if path.startswith("/v1/invite/"):
+        return 3
+    return 4 if path.startswith("/v1/me") else 0 if "login" in path or "join" in path else 1
+
+
+def _bench() -> Bench:
+    bench = Bench()
+    for host_id, role in ((NODE_ID, "Node"), (PROXY_ID, "Proxy")):
+        host = Host(
+            id=host_id,
+            name=role.lower(),
+            roles=(role,),
+            joined_at=bench.clock.now(),
+            token_id="t",
+            ssh_key=f"key of {role}",
+            tls_key="PEM",
+        )
+        bench.store.write(lambda tx, host=host: tx.put_host(host))
+    bench.ask("/v1/users/add", name="alice", roles=["editor", "access"])
+    return bench
+
+
+@target(
+    raises=(),
+    seeds=lambda: [_asked(_who(path), path) for path in PATHS],
+    parts=lambda: any_of([_asked(_who(path), path) for path in PATHS]),
+)
+def questions_to_auth(data: bytes) -> None:
+    """Some questions, one after the other."""
+    bench, pieces = _bench(), Pieces(data)
+    for _ in range(8):
+        words = pieces.text()
+        if len(words) < 2:
+            return
+        caller, path = CALLERS[words[0] % len(CALLERS)], PATHS[words[1] % len(PATHS)]
+        try:
+            write(answer(bench.desks, path, caller, words[2:]))
+        except Error as why:
+            if len(why.message) > 4000 or not why.message.isprintable():
+                raise Finding(f"{path}: {why.message[:200]!r}") from why
+
+
+_ANNOUNCED = {"kind": "app", "name": "wiki", "labels": {}, "spec": {"uri": "http://localhost"}}
+_PLACE = {"public": ["proxy.example.com:443"]}
+_SESSION = {
+    "sid": NODE_ID,
+    "user": "alice",
+    "login": "root",
+    "started": 1.0,
+    "addr": "192.0.2.9",
+    "command": "",
+    "recorded": True,
+}
+FRAMES = [
+    {"hello": {"boot_id": "b", "version": "1", "roles": ["Node"]}},
+    {"beat": {"time": 1.5, "address": "192.0.2.7:3022", "labels": {"env": "prod"}}},
+    {"beat": {"time": 1e300, "tunnels": [PROXY_ID], "resources": [_ANNOUNCED]}},
+    {"beat": {"time": 0, "proxy": _PLACE, "sessions": [_SESSION]}},
+    {
+        "events": [
+            {"kind": "session.start", "code": "T2000I", "at": 1.0, "outcome": "ok", "facts": {}}
+        ]
+    },
+    {
+        "events": [
+            {"kind": "auth", "code": "T", "at": 1e300, "outcome": "x" * 99, "facts": {"a": "b"}}
+        ]
+    },
+    {"goodbye": {}},
+    {"renew": {"hello": {"node_name": "w", "roles": ["node"], "ssh_key": "x", "tls_csr": "y"}}},
+]
+
+
+@target(
+    raises=(),
+    seeds=lambda: [
+        bytes([which]) + framed(*(json.dumps(each).encode() for each in FRAMES)) for which in (2, 3)
+    ],
+    parts=lambda: any_of([json.dumps(each).encode() for each in FRAMES]).map(framed),
+)
+def frames_of_agents(data: bytes) -> None:
+    """What a host says on its stream; auth says what is wrong with it, and ends."""
+    bench, pieces = _bench(), Pieces(data)
+    caller = CALLERS[2 + pieces.number() % 2]
+    said: list[bytes | None] = []
+    stream = bench.desks.streams.open(caller, said.append)
+    for _ in range(12):
+        stream.frame(pieces.text())
+    stream.closed()
+    if None in said and said[-1] is not None:
+        raise Finding("something was said after the end")
