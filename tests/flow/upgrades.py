@@ -88,9 +88,10 @@ class Installed:
 
     def stop(self) -> None:
         """Once: a second signal would end relayed sessions, too."""
-        for _, running in self.daemons.values():
+        live = [each for _, each in self.daemons.values() if each.process.poll() is None]
+        for running in live:
             running.process.send_signal(signal.SIGTERM)
-        for _, running in self.daemons.values():
+        for running in live:
             assert running.process.wait(60) == 0
 
     def start_all(self) -> None:
@@ -124,6 +125,6 @@ class Installed:
                     comm = (entry / "comm").read_text().strip()
                 except OSError:
                     continue
-                if comm == name and os.fsencode(self.trees) in words:
+                if comm == name and os.fsencode(self.cluster.root) in words:
                     found[int(entry.name)] = words.decode()
         return found
