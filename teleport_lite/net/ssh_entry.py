@@ -118,7 +118,7 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
         self._ended: list[Channel] = []
         self._alarms: list[tuple[float, int, Callable[[], None]]] = []
         self._alarm_numbers = count()
-        self._missed = 0
+        self._missed, self._asked_at = 0, 0.0
         self._may_send = False
         self._watched: tuple[int, ...] = ()
         self._wire.attendant = self
@@ -236,13 +236,15 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
     def _keep_alive(self) -> None:
         """As sshd's ClientAliveInterval: only who is silent is asked, and OpenSSH's clients answer
         a request that they do not know."""
-        silent = time.monotonic() - self._wire.last_heard
-        if silent < self.keepalive_seconds:
+        now, heard = time.monotonic(), self._wire.last_heard
+        if heard > self._asked_at:
             self._missed = 0
-            self.later(self.keepalive_seconds - silent, self._keep_alive)
+        if now - heard < self.keepalive_seconds:
+            self.later(heard + self.keepalive_seconds - now, self._keep_alive)
             return
         if self._missed == policy.KEEPALIVE_MISSED:
             raise paramiko.SSHException("client does not answer any more")
+        self._asked_at = now
         self._missed += 1
         self.send(bytes([MSG_GLOBAL_REQUEST]) + text(b"keepalive@openssh.com") + b"\1")
         self.later(self.keepalive_seconds, self._keep_alive)
