@@ -1,7 +1,16 @@
 """All fuzz targets, by name. docs/fuzzing.md says which reader is in which."""
 
-from tests.fuzz import of_auth, of_files, of_keys, of_messages, of_recordings, of_ssh, of_streams
+from tests.fuzz import (
+    of_auth,
+    of_files,
+    of_keys,
+    of_messages,
+    of_node,
+    of_recordings,
+    of_ssh,
+    of_streams,
+)
 from tests.fuzz.target import TARGETS, Target
 
-MODULES = (of_ssh, of_auth, of_keys, of_streams, of_messages, of_files, of_recordings)
+MODULES = (of_ssh, of_auth, of_keys, of_streams, of_messages, of_files, of_recordings, of_node)
 ALL: list[Target] = list(TARGETS.values())

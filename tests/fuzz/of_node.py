@@ -1,0 +1,266 @@
+"""Between the processes of a node: what workers and brokers may make a monitor do, which is root.
+
+The worker may be in the hands of a stranger, the broker belongs to the login user. Neither is
+believed (docs/ssh.md).
+"""
+
+import atexit
+import json
+import select
+import shutil
+import socket
+import tempfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from teleport_lite.agent import knowledge
+from teleport_lite.errors import Denied, Error, Malformed
+from teleport_lite.model.user import JoinMode
+from teleport_lite.net.ssh_line import MAX_SAID, FromMonitor
+from teleport_lite.node import monitor as monitors
+from teleport_lite.node.forward_wire import Happened
+from teleport_lite.node.gate import Admitted, Gate, Welcome, signed_login
+from teleport_lite.node.monitor import Connection, Monitor
+from teleport_lite.node.settings import Settings
+from teleport_lite.node.wire import (
+    FromBroker,
+    FromSigner,
+    FromWorker,
+    Link,
+    Login,
+    Reply,
+    SessionEnded,
+    SessionStarted,
+    Sign,
+    ToSigner,
+)
+from teleport_lite.proto.codec import read, write
+from teleport_lite.proto.stream import Knowledge
+from teleport_lite.testing.certs import options, ssh_signature
+from teleport_lite.testing.fakes import FakeClock
+from tests.fuzz.of_keys import CERT
+from tests.fuzz.of_keys import FORGERY as KEY_FORGERY
+from tests.fuzz.ssh_rig import ALGORITHM, CLUSTER, HOST
+from tests.fuzz.target import Finding, Pieces, any_of, framed, target
+
+SID = "c52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+_ROLE = {
+    "kind": "role",
+    "version": "v7",
+    "metadata": {"name": "access"},
+    "spec": {
+        "allow": {"logins": ["root"], "node_labels": {"*": "*"}},
+        "options": {"max_sessions": 2},
+    },
+}
+_KNOWN: dict[str, Any] = {
+    "cluster": CLUSTER.name,
+    "serial": 1,
+    "host_cas": CLUSTER.host_cas,
+    "ssh_host_cas": [CLUSTER.host_ca.public.ssh_key],
+    "ssh_user_cas": [CLUSTER.user_ca.public.ssh_key],
+    "user_cas": CLUSTER.user_cas,
+    "roles": [_ROLE],
+    "locks": [],
+}
+_LOCK = {
+    "kind": "lock",
+    "version": "v2",
+    "metadata": {"name": "l"},
+    "spec": {"target": {"user": "mallory"}},
+}
+
+
+@cache
+def _data_dir() -> Path:
+    """Kept for the whole run: a monitor only reads there."""
+    place = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    knowledge.save(place, Knowledge(**_KNOWN))
+    knowledge.save_labels(place, {"env": "prod"})
+    return place
+
+
+class _Line:
+    """To the daemon: it takes everything."""
+
+    def __init__(self) -> None:
+        self.said: list[FromMonitor] = []
+
+    def send(self, raw: bytes, *flags: int) -> int:
+        self.said.append(read(FromMonitor, raw, limit=MAX_SAID))
+        return len(raw)
+
+    def settimeout(self, seconds: float) -> None: ...
+
+    def fileno(self) -> int:
+        return -1
+
+
+class _Signer:
+    def set_timeout(self, seconds: float) -> None: ...
+
+    def send(self, asked: ToSigner) -> None: ...
+
+    def receive(self, kind: object) -> FromSigner:
+        return FromSigner(signature=b"signature")
+
+
+class _Watched(Monitor):
+    """Lets nobody in: what follows would be processes."""
+
+    def _let_in(self, link: Link, welcome: Admitted) -> None:
+        self._welcome = welcome
+        self._stay.begin(cast(Welcome, welcome))
+
+
+def _monitor(line: _Line) -> _Watched:
+    connection: Any = Connection(
+        tcp=cast(socket.socket, None),
+        line=cast(socket.socket, line),
+        signer=cast(Link, _Signer()),
+        peer=("192.0.2.7", 4000),
+        local=("192.0.2.1", 3022),
+    )
+    clock, family = FakeClock(CLUSTER.now), monitors.Family
+    monitors.Family = _Home  # type: ignore[misc,assignment]  # it would handle signals
+    try:
+        monitor = _Watched(connection, settings=Settings(data_dir=_data_dir()), clock=clock)
+    finally:
+        monitors.Family = family  # type: ignore[misc]
+    monitor._gate = Gate(data_dir=_data_dir(), host_id=HOST.id, peer_ip="192.0.2.7", clock=clock)
+    return monitor
+
+
+_HASH = bytes(32)
+
+
+def _login(certificate: bytes, signature: bytes | None = None) -> Login:
+    return Login(
+        login="root", algorithm=ALGORITHM.decode(), certificate=certificate, signature=signature
+    )
+
+
+def _good() -> Login:
+    asked = _login(FORGERY.blob())
+    signature = ssh_signature(FORGERY.key, signed_login(_HASH, asked))
+    return _login(FORGERY.blob(), signature)
+
+
+FORGERY = replace(
+    KEY_FORGERY,
+    extensions=options((b"teleport-roles", b'{"version":"v1","roles":["access"]}')),
+    valid_before=int(CLUSTER.now.timestamp()) + 3600,
+)
+WORKERS = [
+    FromWorker(sign=Sign(exchange_hash=_HASH)),
+    FromWorker(login=_login(FORGERY.blob())),
+    FromWorker(login=_login(CERT, b"signature")),
+    FromWorker(last_words="worker failed"),
+    FromWorker(idle=True),
+]
+
+
+@target(
+    seeds=lambda: [framed(*map(write, WORKERS)), framed(*map(write, WORKERS[:3]))],
+    parts=lambda: any_of(list(map(write, WORKERS))).map(framed),
+    most=8192,
+)
+def worker_to_monitor(data: bytes) -> None:
+    """Before the login: whatever it says, nobody is let in without a signature."""
+    line, pieces = _Line(), Pieces(data)
+    monitor = _monitor(line)
+    ours, theirs = Link.pair()
+    theirs.set_timeout(1.0)
+    try:
+        while pieces and (words := pieces.text()):
+            theirs._sock.send(words)
+            monitor._hear_worker(ours)
+            if monitor._welcome is not None:
+                raise Finding("let in")
+            while select.select([theirs], [], [], 0)[0]:
+                theirs.receive(Reply)
+    except Denied as why:
+        raise Malformed(why.message) from why
+    finally:
+        ours.close()
+        theirs.close()
+    _check_words(line)
+
+
+def _check_words(line: _Line) -> None:
+    for said in line.said:
+        if said.event is not None and any(len(each) > 4200 for each in said.event.facts.values()):
+            raise Finding(f"a long story: {said.event.kind}")
+
+
+class _Home:
+    """Family, recorder and lodging: their part is to open files, and to start processes."""
+
+    def __init__(self, *_args: object) -> None: ...
+
+    def is_recorded(self, sid: str) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_args, **_more: None
+
+
+BROKERS = [
+    FromBroker(started=SessionStarted(sid=SID, command=None, pty=True, tty="/dev/pts/3", pid=9)),
+    FromBroker(started=SessionStarted(sid=SID, command="ls", pty=False)),
+    FromBroker(ended=SessionEnded(sid=SID, code=0)),
+    FromBroker(ended=SessionEnded(sid=SID, code=None, signal="TERM")),
+    FromBroker(happened=Happened(what="port", facts={"addr": "localhost:80", "sent": "1"})),
+]
+
+
+@target(
+    seeds=lambda: [framed(*map(write, BROKERS)), framed(*map(write, BROKERS[1:]))],
+    parts=lambda: any_of(list(map(write, BROKERS))).map(framed),
+    most=8192,
+)
+def broker_to_monitor(data: bytes) -> None:
+    """After it: the user's own process tells the monitor what has happened."""
+    line, pieces = _Line(), Pieces(data)
+    monitor = _monitor(line)
+    monitor._recorder = monitor._lodging = cast(Any, _Home())
+    ours, theirs = Link.pair()
+    try:
+        while pieces and (words := pieces.text()):
+            theirs._sock.send(words)
+            monitor._hear_broker(ours)
+    finally:
+        ours.close()
+        theirs.close()
+    monitor._story.ended_all("over")
+    _check_words(line)
+
+
+class _Told(Gate):
+    """Whose knowledge is what was just read."""
+
+    told: Knowledge
+
+    def _known(self) -> Knowledge:
+        return self.told
+
+
+@target(
+    raises=(Error,),
+    seeds=lambda: [
+        json.dumps(_KNOWN).encode(),
+        json.dumps(_KNOWN | {"locks": [_LOCK], "roles": [_ROLE, {}]}).encode(),
+    ],
+    most=8192,
+)
+def what_a_gate_knows(data: bytes) -> None:
+    """Roles and locks as auth has sent them: a login, and another look at it, are decided."""
+    clock = FakeClock(CLUSTER.now)
+    gate = _Told(data_dir=_data_dir(), host_id=HOST.id, peer_ip="192.0.2.7", clock=clock)
+    gate.told = read(Knowledge, data, limit=1 << 20)
+    admitted = gate.admit(_good(), _HASH)
+    gate.decide_again(admitted.visitor)
+    gate.may_join("bob", ["access"], mode=JoinMode.PEER, owner=admitted.visitor)
