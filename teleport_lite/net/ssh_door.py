@@ -23,6 +23,8 @@ from teleport_lite.net.ssh_pump import Streams as Streams
 from teleport_lite.net.ssh_visit import SUBSYSTEM, Seat, Visit
 from teleport_lite.pki.wire import Reader, text
 
+# Exit status of a session whose shell or command is refused.
+_REFUSED = 1
 # RFC 4253 §11.1, §12.
 _MSG_DISCONNECT, _BY_APPLICATION = 1, 11
 # In the time that a connection may be idle, so often it is looked at.
@@ -248,7 +250,12 @@ class _Transport(EntryTransport):
             channel.note(_NOTE + note)
         streams = self._desk.start(channel.number, command, subsystem)
         if isinstance(streams, Answer):
-            return self._told(channel, streams)
+            # OpenSSH's client ends at once when it hears of a failure, and shows nothing that
+            # came before. A channel that is closed instead is no success to anybody either.
+            self._told(channel, streams)
+            channel.send_exit_status(_REFUSED)
+            channel.close()
+            return False
         if isinstance(streams, Seat):
             self.attach(channel, Visit(channel, streams))
             return True
