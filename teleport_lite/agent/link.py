@@ -34,6 +34,8 @@ log = logging.getLogger("teleport_lite.agent")
 BEAT = (5.0, 15.0)  # seconds, drawn anew for each beat so that a fleet does not march in step
 # Auth answers every beat; nothing in twice the longest pause means that nobody is there.
 SILENCE = 30.0
+# For what changes often: a beat so long after the change, and so long after the last beat.
+SOON, SOON_AGAIN = 0.2, 1.0
 BACKOFF = (0.5, 30.0)
 PROBE_TIMEOUT = 5.0
 SKEW_WARNING = 30.0
@@ -144,7 +146,7 @@ class Link:
         self._client: StreamClient | None = None
         self._pending: Keys | None = None
         self._taught = False  # auth has taken us on this connection
-        self._beat_at = self._heard_at = 0.0
+        self._beat_at = self._heard_at = self._beaten_at = 0.0
 
     def run(self, stopping: Stopping) -> None:
         failures = turn = 0
@@ -184,6 +186,12 @@ class Link:
         self._beat_at = 0.0
         self.wake()
 
+    def soon(self) -> None:
+        """The same for what may change many times a second. From any thread."""
+        soon = max(self._clock.monotonic() + SOON, self._beaten_at + SOON_AGAIN)
+        self._beat_at = min(self._beat_at, soon)
+        self.wake()
+
     def wake(self) -> None:
         """Look at the outbox, or at whether to stop, now. From any thread."""
         client = self._client
@@ -214,6 +222,7 @@ class Link:
             if now >= self._beat_at:
                 # In this order: a nudge from now on is for what the report may have missed.
                 self._beat_at = now + self._chance.uniform(*BEAT)
+                self._beaten_at = now
                 self._say(FromAgent(beat=self._report()))
             self._send_events()
             if self._renew_due() and self._pending is None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teleport_lite.errors import Malformed, NotFound, Unavailable
+from teleport_lite.errors import Denied, Malformed, NotFound, Unavailable
 from teleport_lite.model.names import UUID
 from teleport_lite.pki.keyfile import read_secret, write_secret
 from teleport_lite.proto.cast import MAX_WRITTEN_LINE, read_facts
@@ -146,7 +146,7 @@ class RecordSpool:
         try:
             raw = read_secret(path.with_suffix(FACTS), limit=MAX_FACTS)
             found = read_any(raw, limit=MAX_FACTS)
-        except (NotFound, Malformed):
+        except (NotFound, Malformed, Denied):
             found = None
         if not isinstance(found, dict):
             found = read_facts(first) | {"complete": False}

@@ -30,6 +30,8 @@ from teleport_lite.proto.stream import (
 
 log = logging.getLogger("teleport_lite.agent")
 
+# After these a beat tells of other sessions than the last one did.
+SESSION_CHANGES = frozenset({"session.start", "session.end", "session.join", "session.leave"})
 # How often the labels thread looks when nothing is due, so that it notices the end.
 LABEL_TICK = 0.5
 
@@ -124,6 +126,8 @@ class AgentRole:
     def event(self, event: AgentEvent) -> None:
         """Send an audit event to auth, now or when it is back. From any thread."""
         self.link.outbox.put(event)
+        if event.kind in SESSION_CHANGES:
+            self.link.soon()
         self.link.wake()
 
     def nudge(self) -> None:

@@ -367,7 +367,19 @@ def test_events_of_a_host_are_recorded_under_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["instance.join", "user.create", "join_token.create", "cert.create", "", "auth\n", "x"]
+    "kind",
+    [
+        "instance.join",
+        "user.create",
+        "join_token.create",
+        "cert.create",
+        "",
+        "auth\n",
+        "x",
+        "session.upload",
+        "recording.access",
+        "recording.delete",
+    ],
 )
 def test_a_host_cannot_tell_what_auth_alone_knows(kind: str) -> None:
     bench = Bench()

@@ -11,14 +11,19 @@ import pytest
 from teleport_lite.agent import identity as identities
 from teleport_lite.agent import knowledge
 from teleport_lite.agent.join import join
+from teleport_lite.agent.link import SOON_AGAIN
+from teleport_lite.agent.record_spool import PLACE
+from teleport_lite.auth.desks import Keeping
 from teleport_lite.config.model import LabelCommand
 from teleport_lite.daemon.agent_role import AgentRole
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.errors import Unavailable
 from teleport_lite.model.host import Resource, presence
-from teleport_lite.proto.stream import AgentEvent
+from teleport_lite.proto.stream import AgentEvent, LiveSession
 from teleport_lite.testing.fakes import FakeChance
 from tests.agent.rig import Auth
+from tests.auth.tapes import SID, a_tape, sid
+from tests.auth.test_sessions import a_session
 from tests.daemon.configs import a_config
 from tests.support import eventually, free_port
 
@@ -35,6 +40,8 @@ class Running:
         self.me, self.health = me, Health()
         self.changes, self.identities = [], []  # type: ignore[var-annotated]
         self.lessons, self.tunnels = [], []  # type: ignore[var-annotated]
+        self.sessions: list[LiveSession] = []
+        self.told = 0  # so often
         self.role = AgentRole(
             replace(config, node=replace(config.node, **node)),
             me,
@@ -48,7 +55,12 @@ class Running:
             on_identity=self.identities.append,
             on_knowledge=self.lessons.append,
             tunnels=lambda: list(self.tunnels),
+            sessions=self._live,
         )
+
+    def _live(self) -> list[LiveSession]:
+        self.told += 1
+        return self.sessions
 
     def __enter__(self) -> "Running":
         self.role.start()
@@ -97,6 +109,50 @@ def test_a_tunnel_is_told_as_soon_as_somebody_says_so(auth: Auth, tmp_path: Path
         running.tunnels.append(proxy)
         running.role.nudge()
         eventually(lambda: report(auth, running).tunnels == (proxy,))
+
+
+def test_a_session_is_told_of_soon_and_not_ever_so_often(auth: Auth, tmp_path: Path) -> None:
+    desks, clock = auth.bench.desks, auth.bench.clock
+    begun = AgentEvent(kind="session.start", code="T2000I", at=0, outcome="ok")
+
+    def trail() -> int:
+        return sum(event.kind == "session.start" for _, event in auth.bench.store.events())
+
+    with Running(auth, tmp_path, labels={"env": "prod"}) as running:
+        eventually(lambda: report(auth, running).labels)
+        told = running.told
+        running.sessions = [a_session(), *(a_session(sid=sid(n)) for n in range(300))]
+        for number in range(1, 21):
+            running.role.event(begun)
+            eventually(lambda number=number: trail() == number)
+        assert running.told == told
+        clock.tick(seconds=SOON_AGAIN)
+        running.role.link.wake()
+        eventually(lambda: desks.sessions.live(SID))
+        assert running.told == told + 1
+        assert desks.sessions.live(sid(299)) is None  # a beat has room for so many
+
+
+def test_recordings_are_sent(tmp_path: Path) -> None:
+    keeping = Keeping(directory=tmp_path / "kept", quota=0, retention=timedelta())
+    with Auth(keeping=keeping) as auth, Running(auth, tmp_path) as running:
+        place = running.home / PLACE
+        place.mkdir(parents=True)
+        (place / f"{SID}.json").write_text("{}")
+        (place / f"{SID}.cast").write_bytes(a_tape())
+        eventually(lambda: auth.bench.store.recording(SID))
+        eventually(lambda: not list(place.iterdir()))
+
+
+def test_recordings_that_wait_are_shown_and_no_illness(auth: Auth, tmp_path: Path) -> None:
+    with Running(auth, tmp_path) as running:
+        place = running.home / PLACE
+        place.mkdir(parents=True)
+        (place / f"{SID}.json").write_text("{}")
+        (place / f"{SID}.cast").write_bytes(a_tape())
+        said = eventually(lambda: running.health.overall()[1].get("recordings"))
+        assert said == "wait on this host: this auth service keeps no recordings"
+        eventually(lambda: running.health.overall()[0] is State.OK)
 
 
 def test_labels_of_commands_are_told_when_they_change(

@@ -111,7 +111,7 @@ def test_a_session_is_joined_recorded_sent_and_played(cluster: Proxied, tmp_path
             assert alice.ends() == 3
             friend.ends()
     eventually(lambda: sid in sids("recordings"), what="the recording has come")
-    assert sids("sessions") == []
+    eventually(lambda: sids("sessions") == [], what="the session is over")
     played = cluster.run("tsh", "play", sid, "--format=text")
     assert played.returncode == 0, played.stderr
     assert "hello\n" in played.stdout
