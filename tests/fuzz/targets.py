@@ -9,8 +9,19 @@ from tests.fuzz import (
     of_recordings,
     of_ssh,
     of_streams,
+    of_web,
 )
 from tests.fuzz.target import TARGETS, Target
 
-MODULES = (of_ssh, of_auth, of_keys, of_streams, of_messages, of_files, of_recordings, of_node)
+MODULES = (
+    of_ssh,
+    of_auth,
+    of_keys,
+    of_streams,
+    of_messages,
+    of_files,
+    of_recordings,
+    of_node,
+    of_web,
+)
 ALL: list[Target] = list(TARGETS.values())

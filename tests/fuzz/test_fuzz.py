@@ -37,6 +37,7 @@ def test_any_bytes_are_a_value_or_a_declared_error(target: Target) -> None:
 
 @pytest.mark.parametrize("target", ALL, ids=lambda target: target.name)
 def test_what_once_was_a_finding_is_none_any_more(target: Target) -> None:
+    target.seeds()
     for path in target.regressions():
         target.check(path.read_bytes())
 
