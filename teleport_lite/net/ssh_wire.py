@@ -136,16 +136,14 @@ class Wire:
 
     def readline(self, timeout: float) -> str:  # noqa: ARG002  # the monitor has the clock
         while True:
-            line = self._in.line()
-            if line is None:
-                self._turn()
-                continue
-            if not line.startswith(b"SSH-"):
-                # Only servers may say more before it (RFC 4253 §4.2). sshd has the same words.
-                with suppress(OSError):
-                    self._sock.send(b"Invalid SSH identification string.\r\n")
-                raise SSHException("client does not speak SSH")
-            return line.decode("ascii", "replace")
+            try:
+                line = self._in.line()
+            except SSHException:
+                self.write_all(b"Invalid SSH identification string.\r\n")  # sshd's words
+                raise
+            if line is not None:
+                return line.decode("ascii", "replace")
+            self._turn()
 
     def read_message(self) -> tuple[int, Message]:
         """The next one that is for paramiko. Raises EOFError at the end, and SSHException."""
