@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 import threading
 from base64 import b64decode
@@ -137,7 +138,7 @@ async def connected(house: House) -> AsyncIterator[asyncssh.SSHClientConnection]
 
 def talk(house: House, tell: Callable[[asyncssh.SSHClientConnection], Awaitable[None]]) -> None:
     async def whole() -> None:
-        async with asyncio.timeout(60), connected(house) as connection:
+        async with asyncio.timeout(30), connected(house) as connection:
             await tell(connection)
 
     asyncio.run(whole())
@@ -184,21 +185,33 @@ def test_a_signal_that_is_sent_arrives_and_is_told(house: House, name: str) -> N
 def test_asyncssh_sits_at_a_terminal(house: House) -> None:
     async def tell(connection: asyncssh.SSHClientConnection) -> None:
         process = await connection.create_process(term_type="xterm-256color", term_size=(101, 33))
-        process.stdin.write("PS1=; stty size; echo $TERM\n")
-        await process.stdout.readuntil("33 101\r\n")
-        await process.stdout.readuntil("xterm-256color\r\n")
-        process.change_terminal_size(99, 44)
-        process.stdin.write("stty size\n")
-        await process.stdout.readuntil("44 99\r\n")
-        process.stdin.write("echo rea''dy; cat\n")
-        await process.stdout.readuntil("ready\r\n")
-        process.stdin.write("\x03")  # the terminal makes SIGINT of it
-        await process.stdout.readuntil("^C")
-        process.stdin.write("echo st''ill\n")
-        await process.stdout.readuntil("still\r\n")
-        process.stdin.write("exit 5\n")
-        await process.wait()
-        assert process.exit_status == 5
+        said = ""
+
+        async def heard(what: str) -> None:
+            nonlocal said
+            said = ""
+            while what not in said:
+                said += await process.stdout.read(4096)
+                assert not process.stdout.at_eof(), said
+
+        try:
+            process.stdin.write("PS1=pro''mpt; stty size; echo $TERM\n")
+            await heard("33 101\r\nxterm-256color\r\n")
+            process.change_terminal_size(99, 44)
+            process.stdin.write("stty size\n")
+            await heard("44 99\r\n")
+            process.stdin.write("echo rea''dy; cat\n")
+            await heard("ready\r\n")
+            process.stdin.write("\x03")  # the terminal makes SIGINT of it
+            # What is typed before the shell is back is thrown away with the line.
+            await heard("prompt")
+            process.stdin.write("echo st''ill\n")
+            await heard("still\r\n")
+            process.stdin.write("exit 5\n")
+            await process.wait()
+            assert process.exit_status == 5
+        except asyncio.CancelledError:
+            raise AssertionError(f"last heard: {said!r}") from None
 
     talk(house, tell)
 
@@ -243,3 +256,12 @@ def test_dropbear_is_turned_away_before_anything_is_asked_of_it(house: House) ->
     assert done.returncode == 1
     assert b"No matching algo" in done.stderr
     assert house.ssh("true").returncode == 0
+
+
+def test_who_does_not_speak_ssh_hears_so_at_once(house: House) -> None:
+    """A browser, say. OpenSSH's own scripts look for these words."""
+    with socket.create_connection(("127.0.0.1", house.port), timeout=30) as line:
+        line.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with line.makefile("rb") as said:
+            assert said.readline().startswith(b"SSH-2.0-")
+            assert b"Invalid SSH identification string.\r\n" in said.read()
