@@ -288,6 +288,7 @@ def test_a_lock_cuts_sessions_of_earlier_daemons(running: World) -> None:
     running.cluster.tctl("lock", "--user=alice", "--ttl=1h")
     try:
         for client in clients:
+            assert client.wait(60) == 255
             ended(client, 255)
         eventually(lambda: not running.processes("tl-relay"), what="relays to end")
     finally:
@@ -305,5 +306,6 @@ def test_a_second_signal_ends_what_goes_on(running: World) -> None:
     [relay] = running.processes("tl-relay")
     assert f"session goes on in process {relay}" in front.said()
     os.kill(relay, signal.SIGTERM)
+    assert client.wait(60) == 255
     ended(client, 255)
     eventually(lambda: not running.processes("tl-relay"), what="the relay to end")

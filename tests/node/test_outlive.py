@@ -40,10 +40,17 @@ def kill_daemon(house: House) -> None:
 
 
 def session(house: House, command: str = "echo up; cat") -> "subprocess.Popen[bytes]":
+    """One that the daemon has heard of: its first words may be here before the news of it."""
+    before = started(house)
     client = house.visitor().start(command)
     assert client.stdout
     assert client.stdout.readline() == b"up\n"
+    eventually(lambda: started(house) > before and open_sessions(house), what="news of a session")
     return client
+
+
+def started(house: House) -> int:
+    return [event["code"] for event in house.events()].count("T2000I")
 
 
 def end(client: "subprocess.Popen[bytes]") -> None:
