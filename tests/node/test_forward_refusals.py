@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,8 +34,8 @@ def said(house: House) -> Iterator[House]:
     house.save_knowledge()
 
 
-def allow(house: House, **options: object) -> None:
-    house.roles = [replace(ROLE, options=Options(**options))]  # type: ignore[arg-type]  # by name
+def allow(house: House, **options: Any) -> None:
+    house.roles = [replace(ROLE, options=Options(**options))]
     house.save_knowledge()
 
 
@@ -57,8 +58,8 @@ def test_ports_and_sockets_of_the_host(
     said: House,
     echo: Echo,
     tmp_path: Path,
-    role: dict[str, bool],
-    certificate: dict[str, bool],
+    role: dict[str, Any],
+    certificate: dict[str, Any],
     reason: str,
     unix: bool,
 ) -> None:
@@ -83,8 +84,8 @@ def test_ports_and_sockets_of_the_host(
 def test_listening_on_the_host(
     said: House,
     tmp_path: Path,
-    role: dict[str, bool],
-    certificate: dict[str, bool],
+    role: dict[str, Any],
+    certificate: dict[str, Any],
     reason: str,
     unix: bool,
 ) -> None:

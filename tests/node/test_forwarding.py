@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,8 +48,8 @@ class Master:
     def tell(self, word: str, *options: str) -> subprocess.CompletedProcess[bytes]:
         return self._visitor.ssh(options=["-S", str(self._path), "-O", word, *options])
 
-    def ssh(self, *words: str, **more: object) -> subprocess.CompletedProcess[bytes]:
-        options = ["-S", str(self._path), *more.pop("options", [])]  # type: ignore[misc]  # a list
+    def ssh(self, *words: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+        options = ["-S", str(self._path), *more.pop("options", [])]
         return self._visitor.ssh(*words, options=options, **more)
 
     def close(self) -> None:
