@@ -21,8 +21,6 @@ MSG_WINDOW_ADJUST, MSG_DATA, MSG_EXTENDED_DATA, MSG_EOF, MSG_CLOSE, MSG_REQUEST 
 STDERR = 1
 
 _NUMBER, _HEAD, _EXTENDED_HEAD = Struct(">BI"), Struct(">BII"), Struct(">BIII")
-# Each adjustment is a packet; the window is large enough to wait for an eighth of it.
-_WORTH_TELLING = WINDOW // 8
 # os.writev takes up to 1024 pieces (IOV_MAX).
 _PIECES = 64
 _MOST_NOTES = 64 * 1024
@@ -50,10 +48,12 @@ class Channel:
     the data both ways, for those who watch for idleness or keep accounts.
     """
 
-    def __init__(self, number: int, kind: str, line: Line) -> None:
+    def __init__(self, number: int, kind: str, line: Line, window: int = WINDOW) -> None:
         self.number, self.kind, self._line = number, kind, line
         self.remote = self.out_window = self.largest = 0
-        self.in_window = WINDOW
+        self.in_window = window
+        # Each adjustment is a packet; a window is large enough to wait for an eighth of it.
+        self._worth_telling = window // 8
         self.waiting = self.heard = self.said = 0
         self.eof_received = self.eof_sent = self.close_received = self.close_sent = False
         # The client knows OpenSSH's extensions of this protocol.
@@ -178,7 +178,7 @@ class Channel:
 
     def _eat(self, count: int) -> None:
         self._eaten += count
-        if self._eaten >= _WORTH_TELLING and not self.closed and not self.eof_received:
+        if self._eaten >= self._worth_telling and not self.closed and not self.eof_received:
             self._line.send(_HEAD.pack(MSG_WINDOW_ADJUST, self.remote, self._eaten))
             self.in_window += self._eaten
             self._eaten = 0

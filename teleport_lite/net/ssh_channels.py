@@ -58,7 +58,7 @@ class Channels:
         self._next = 0
         # Numbers of channels to whom something has happened, and those with views to keep.
         self._stirred: set[int] = set()
-        self._fed: list[Channel] = []
+        self._fed: set[Channel] = set()
         self._readers: dict[int, Callable[[Reader], None]] = {
             MSG_GLOBAL_REQUEST: self._heard_global_request,
             # Answers to ours, of which none asks for more than an answer.
@@ -116,7 +116,7 @@ class Channels:
         channel = self._new(asked.kind)
         channel.opened(asked.remote, asked.window, asked.largest)
         self._table[channel.number] = channel
-        numbers = (asked.remote, channel.number, policy.WINDOW, policy.DATA)
+        numbers = (asked.remote, channel.number, channel.in_window, policy.DATA)
         self.send(bytes([MSG_OPEN_CONFIRMATION]) + _numbers(*numbers) + extra)
         return channel
 
@@ -133,7 +133,7 @@ class Channels:
             return
         channel = self._new(kind)
         self._opening[channel.number] = channel, done
-        numbers = _numbers(channel.number, policy.WINDOW, policy.DATA)
+        numbers = _numbers(channel.number, channel.in_window, policy.DATA)
         self.send(bytes([MSG_OPEN]) + text(kind.encode()) + numbers + extra)
 
     def live(self, kind: str = "") -> int:
@@ -148,7 +148,9 @@ class Channels:
 
     def _new(self, kind: str) -> Channel:
         # Numbers are not used again: what others still say about the old one can not mean the new.
-        channel = Channel(self._next, kind, self)
+        few = self._count() < policy.FEW_CHANNELS
+        window = policy.WINDOW if few else policy.SMALL_WINDOW
+        channel = Channel(self._next, kind, self, window)
         channel.openssh = self.openssh
         self._next += 1
         return channel
@@ -240,7 +242,7 @@ class Channels:
         channel = self._open(number)
         if channel is not None:
             channel.hear(body[_DATA_HEAD.size :])
-            self._fed.append(channel)
+            self._fed.add(channel)
 
     def _heard_extended(self, reader: Reader) -> None:
         channel = self._channel(reader)

@@ -193,7 +193,9 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
         mover = None if owner is None else self._movers.get(owner)
         if owner is not None and mover is not None and mover.has(fd):
             self._stirred.add(owner)
-            mover.ready(fd)
+            # Many may be ready in one turn: what they would read has to fit in our memory.
+            if not self._wire.crowded:
+                mover.ready(fd)
 
     def attach(self, channel: Channel, mover: Mover) -> None:
         """From now on `mover` sees to what the channel carries; it is closed with the channel."""

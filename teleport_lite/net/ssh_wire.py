@@ -27,6 +27,8 @@ from teleport_lite.net.ssh_watch import Watch
 SOCKET = -1
 # The client is not read while that much waits for it: it may ask without reading the answers.
 _TOO_MUCH = 2 << 20
+# Descriptors are not read for it while that much does, not even in the same turn.
+_ENOUGH = 1 << 20
 # Buffers are given back when nothing has moved for so many seconds.
 _IDLE = 1.0
 _U32 = Struct(">I")
@@ -180,6 +182,11 @@ class Wire:
             raise NeedRekeyException
         if self._in.bytes - self._asked_at > policy.REKEY_GRACE:
             raise SSHException("client does not take part in a key exchange")
+
+    @property
+    def crowded(self) -> bool:
+        """More waits than should be added to."""
+        return self._out.waiting > _ENOUGH
 
     @property
     def largest(self) -> int:

@@ -127,6 +127,18 @@ def test_channels_that_the_client_does_not_close_count(paper: Paper) -> None:
     assert paper.hear(90, packed(b"session"), THEIRS, 100, 32768)[0][0] == 91
 
 
+def test_many_channels_have_little_windows(paper: Paper) -> None:
+    """All windows together are what a client can have us keep."""
+    windows = [paper.open().in_window for _ in range(policy.FEW + 1)]
+    assert windows == [policy.WINDOW] * policy.FEW + [policy.WINDOW_OF_MANY]
+    number = policy.FEW
+    paper.hear(DATA, number, packed(b"x" * (policy.WINDOW_OF_MANY // 8)))
+    paper.opened[number].discard()
+    assert paper.said == [bytes([ADJUST]) + numbers(THEIRS, policy.WINDOW_OF_MANY // 8)]
+    with pytest.raises(Malformed, match="more than its window"):
+        paper.hear(DATA, number, packed(b"x" * (policy.WINDOW_OF_MANY + policy.WINDOW_SLACK + 1)))
+
+
 @pytest.mark.parametrize("largest", [0, 1, 255])
 def test_packets_too_small_to_be_meant_are_refused(paper: Paper, largest: int) -> None:
     assert paper.hear(90, packed(b"session"), THEIRS, 100, largest)[0][0] == 92

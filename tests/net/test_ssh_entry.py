@@ -1,5 +1,7 @@
 """What a connection has of its own, whatever is behind the door."""
 
+import os
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -221,6 +223,42 @@ def test_only_those_are_asked_to_whom_something_has_happened(transport: EntryTra
     assert [mover.closed for mover in movers] == [False, False, True]
     transport.leave()
     assert all(mover.closed for mover in movers)
+
+
+class Chatty(Still):
+    """Has something to say whenever it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_end, self.write_end = os.pipe()
+        os.write(self.write_end, b"x")
+        self.ready_for: list[int] = []
+
+    def wants(self, *, may_send: bool) -> Iterator[tuple[int, int]]:
+        yield from super().wants(may_send=may_send)
+        yield self.read_end, select.POLLIN
+
+    def ready(self, fd: int) -> None:
+        self.ready_for.append(fd)
+
+    def has(self, fd: int) -> bool:
+        return fd == self.read_end
+
+    def close(self) -> None:
+        os.close(self.read_end)
+        os.close(self.write_end)
+
+
+def test_nothing_is_read_on_top_of_what_already_waits(transport: EntryTransport) -> None:
+    mover = Chatty()
+    transport.attach(Channel(0, "session", transport), mover)
+    transport.before_wait(may_send=True)
+    transport.ready(mover.read_end)
+    assert mover.ready_for == [mover.read_end]
+    transport.packetizer.write_all(b"x" * (1 << 20) + b"x")
+    transport.ready(mover.read_end)
+    assert mover.ready_for == [mover.read_end]
+    transport.leave()
 
 
 def test_a_word_for_those_who_look_closely(
