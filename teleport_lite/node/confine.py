@@ -1,6 +1,7 @@
 """Taking things away from a process: descriptors, privileges, room to grow. All for good."""
 
 import ctypes
+import errno
 import os
 import pwd
 import resource
@@ -25,6 +26,10 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # A socket, two lines, three descriptors for each of ten sessions, some to spare, and those of
 # everything that is forwarded.
 _WORKER_FILES = 64 + MAX_FORWARDS
+
+# UIDs that nobody gives out: systemd's list (UIDS-GIDS.md) has them as unused, and PIDs stay
+# below 4 million.
+_FIRST_WORKER = 0x70000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -110,7 +115,8 @@ def worker_account(candidates: Iterable[str], data_dir: Path) -> pwd.struct_pass
 def confine_worker(
     account: pwd.struct_passwd | None, *, memory: int, file: int = 0, outlive: bool = False
 ) -> None:
-    """Become `account` (None: stay who we are, the daemon has no privileges) and give up the rest.
+    """Become a user of one's own in the group of `account` (None: stay who we are, the daemon has
+    no privileges), and give up the rest.
 
     `memory` is how many bytes the address space may still grow, `file` how large a file that is
     open may get. There will be no other process, no thread, no file, no new privilege, and no
@@ -120,8 +126,7 @@ def confine_worker(
     if account is not None:
         os.setgroups([])
         os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
-        os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
-        check_gone(account.pw_uid, account.pw_gid)
+        check_gone(_become_one_of_a_kind(account), account.pw_gid)
     _no_capabilities()
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     secretive()
@@ -137,6 +142,22 @@ def confine_worker(
     # After setresuid, which clears it: without its monitor a worker has no business.
     if not outlive:
         die_with_parent()
+
+
+def _become_one_of_a_kind(account: pwd.struct_passwd) -> int:
+    """The UID: nobody else's, or where there are no such, as in some containers, the account's.
+
+    Processes of one account may signal, slow down and limit each other.
+    """
+    for uid in (_FIRST_WORKER + os.getpid(), account.pw_uid):
+        try:
+            os.setresuid(uid, uid, uid)
+        except OSError as why:
+            if why.errno != errno.EINVAL:
+                raise
+            continue
+        return uid
+    raise Denied(f"{account.pw_name} is not known to this user namespace")
 
 
 def _no_capabilities() -> None:
