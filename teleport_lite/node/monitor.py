@@ -234,7 +234,6 @@ class Monitor:
         try:
             self._let_in(link, welcome)
         except Error as why:
-            self._lodging = None
             self._refuse(link, login, why, shown=why.message)
 
     def _refuse(self, link: Link, login: Login, why: Error, shown: str = "") -> None:

@@ -1,6 +1,7 @@
 """utmp, wtmp and lastlog: what the system's own tools read from the files we write."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,20 @@ FORM = layout()
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0 or FORM is None, reason="needs root and a utmp that we know"
 )
+
+
+def has(tool: str) -> bool:
+    """Newer systems have left some of them out, with the files."""
+    return shutil.which(tool) is not None
+
+
+def test_the_records_are_as_long_as_glibc_has_them() -> None:
+    sizes = {name: layout(name) for name in ("x86_64", "aarch64", "vax")}
+    assert [(form.utmp.size, form.lastlog.size) for form in sizes.values() if form] == [
+        (384, 292),
+        (400, 296),
+    ]
+    assert sizes["vax"] is None
 
 
 @pytest.fixture
@@ -60,6 +75,8 @@ def test_a_session_comes_and_goes(files: Files) -> None:
 
 def test_the_system_s_dump_understands_it(files: Files) -> None:
     records(files, address="2001:db8::7").started("sid", "/dev/pts/12", 4321)
+    if not has("utmpdump"):
+        pytest.skip("there is no utmpdump")
     said = subprocess.run(["utmpdump", files.utmp], capture_output=True, text=True).stdout
     for word in ("[7]", "[04321]", "[s/12]", "[alice ", "[pts/12 ", "[2001:db8::7 "):
         assert word in said, said
@@ -232,13 +249,15 @@ def test_who_w_last_and_lastlog_show_a_session(house: House, system: System) -> 
     assert line.split()[:2] == [LOGIN, tty]
     assert line.endswith("(127.0.0.1)")
     assert LOGIN[:8] in system.run("w", "-h").stdout
-    assert "still logged in" in system.run("last", LOGIN).stdout
-    assert "127.0.0.1" in system.run("lastlog", "-u", LOGIN).stdout
+    if has("last"):
+        assert "still logged in" in system.run("last", LOGIN).stdout
+    if has("lastlog"):
+        assert "127.0.0.1" in system.run("lastlog", "-u", LOGIN).stdout
     os.write(master, b"exit\n")
     client.wait(30)
     os.close(master)
     eventually(lambda: not system.run("who").stdout, what="the entry to go")
-    eventually(lambda: "still" not in system.run("last", LOGIN).stdout, what="the end")
+    eventually(lambda: [row[0] for row in read(system.path("/var/log/wtmp"))] == [7, 8])
 
 
 def test_the_next_login_is_told_of_the_last_one(house: House, system: System) -> None:
@@ -248,10 +267,11 @@ def test_the_next_login_is_told_of_the_last_one(house: House, system: System) ->
 
 
 def test_a_session_that_ends_at_once_is_remembered(house: House, system: System) -> None:
-    before = system.run("last", LOGIN).stdout.count(LOGIN[:8])
+    before = len(read(system.path("/var/log/wtmp")))
     house.ssh("true", login=LOGIN, options=["-tt"])
     eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
-    assert system.run("last", LOGIN).stdout.count(LOGIN[:8]) == before + 1
+    added = read(system.path("/var/log/wtmp"))[before:]
+    assert [(kind, user) for kind, _, _, user, _ in added] == [(7, LOGIN), (8, "")]
     assert not system.run("who").stdout
 
 
