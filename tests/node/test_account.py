@@ -111,3 +111,31 @@ def test_without_root_only_our_own_user_comes_in(
     monkeypatch.setattr(module.os, "geteuid", lambda: 1234)
     assert find_account("me", NOW).uid == 1234
     assert why("alice") == "this node does not run as root and can not become alice"
+
+
+def test_the_login_uid_is_said_once(tmp_path: Path) -> None:
+    file = tmp_path / "loginuid"
+    file.write_text("4294967295")
+    module.set_login_uid(1000, file)
+    assert file.read_text() == "1000"
+    module.set_login_uid(1001, file)
+    assert file.read_text() == "1000"
+    module.set_login_uid(1000, tmp_path / "none")  # a kernel without audit
+
+
+def test_a_home_that_cannot_be_entered_is_told_in_sshd_s_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went: list[str] = []
+    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+
+    def chdir(place: str) -> None:
+        went.append(place)
+        if place != "/":
+            raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(module.os, "chdir", chdir)
+    account = module.Account(name="a", uid=1000, gid=1000, home="/gone", shell="/bin/sh")
+    said = module.become(account)
+    assert said == "Could not chdir to home directory /gone: No such file or directory"
+    assert went == ["/gone", "/"]
