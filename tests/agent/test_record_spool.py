@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from teleport_lite.agent.record_spool import PLACE, SETTLED, RecordSpool
+from teleport_lite.agent.record_spool import PLACE, SETTLED, USUAL_PART, RecordSpool
 from teleport_lite.errors import Malformed, NotFound, Unavailable
 from teleport_lite.proto.recording import MAX_PART
 from tests.auth.tapes import SID, a_tape, sid
@@ -53,7 +53,7 @@ def test_a_finished_recording_is_read_with_its_facts(spool: RecordSpool) -> None
 
 
 def test_parts_are_whole_lines_of_a_bounded_size(spool: RecordSpool) -> None:
-    tape = a_tape(*["x" * 300_000] * 7)
+    tape = a_tape(*["x" * 300_000] * 4, *["y" * 100] * 5000)
     put(spool, f"{SID}.cast", tape)
     found = spool.open(SID)
     parts = list(found.parts(0))
@@ -63,6 +63,7 @@ def test_parts_are_whole_lines_of_a_bounded_size(spool: RecordSpool) -> None:
         assert each.data.endswith(b"\n")
         assert len(each.data) <= MAX_PART
         assert hashlib.sha256(each.data).hexdigest() == each.digest
+    assert len(parts[-2].data) <= USUAL_PART + 300  # short lines make short parts
     rest = list(found.parts(parts[1].at))
     assert rest[0] == parts[1]
 
@@ -159,7 +160,7 @@ def test_facts_of_the_dead_are_removed(spool: RecordSpool) -> None:
 def test_a_line_that_no_part_holds_is_named(spool: RecordSpool) -> None:
     put(spool, f"{SID}.cast", a_tape() + b"x" * (MAX_PART + 1) + b"\n")
     found = spool.open(SID)
-    with pytest.raises(Malformed, match="has a line longer than"):
+    with pytest.raises(Malformed, match="has a line longer than a part may be"):
         list(found.parts(0))
 
 
@@ -207,3 +208,14 @@ def test_a_host_without_recordings_has_no_place_for_them(tmp_path: Path) -> None
     with RecordSpool(tmp_path).taken() as ours:
         assert not ours
     assert not (tmp_path / PLACE).exists()
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_named(spool: RecordSpool) -> None:
+    path = put(spool, f"{SID}.cast", a_tape(*["x" * 200_000] * 3))
+    found = spool.open(SID)
+    parts = found.parts(0)
+    next(parts)
+    with path.open("r+b") as file:
+        file.truncate(10)
+    with pytest.raises(Malformed):
+        list(parts)
