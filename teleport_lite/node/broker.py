@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from teleport_lite.ambient import SystemChance
@@ -17,12 +18,14 @@ from teleport_lite.net.ssh_policy import MAX_SESSIONS
 from teleport_lite.node.account import Account
 from teleport_lite.node.children import Children
 from teleport_lite.node.commands import Run, to_run
+from teleport_lite.node.files import FLAGS, FileLogs
 from teleport_lite.node.forwards import Forwards, reason_of
 from teleport_lite.node.permit import Refusal, Rights, demand
 from teleport_lite.node.processes import signal_session
 from teleport_lite.node.shell import (
     SIGNALS,
     Preparation,
+    Running,
     spawn,
 )
 from teleport_lite.node.story import MAX_SHOWN_COMMAND
@@ -93,6 +96,7 @@ class Broker:
             displays=guest.displays,
             xauth_env={"HOME": account.home, "USER": account.name, "PATH": "/usr/bin:/bin"},
         )
+        self._files = FileLogs(lambda op: monitor.send(FromBroker(file=op)))
         # By channel, the ids of sessions on terminals; by process, when who was stopped is killed.
         self._expected: dict[int, str] = {}
         self._doomed: dict[int, float] = {}
@@ -112,7 +116,7 @@ class Broker:
         poll = select.poll()
         for end in (self._worker, self._monitor, self._children):
             poll.register(end, select.POLLIN)
-        for fd, events in self._forwards.wants():
+        for fd, events in (*self._forwards.wants(), *self._files.wants()):
             poll.register(fd, events)
         self._kill_doomed()
         patience = self._patience()
@@ -122,6 +126,7 @@ class Broker:
         self._reap()
         # Before anything is asked: a new descriptor must not be taken for one that was ready.
         self._forwards.turn(ready)
+        self._files.turn(ready)
         if self._monitor.fileno() in ready:
             self._obey(self._monitor.receive(ToBroker))
         elif self._worker.fileno() in ready:
@@ -149,7 +154,7 @@ class Broker:
     def _patience(self) -> float | None:
         """Seconds to wait for something to happen."""
         doomed = (max(0.0, until - time.monotonic()) for until in self._doomed.values())
-        waits = [self._forwards.patience(), *doomed]
+        waits = [self._forwards.patience(), self._files.patience(), *doomed]
         return min((each for each in waits if each is not None), default=None)
 
     def _serve(self, asked: ToBroker) -> None:
@@ -240,7 +245,7 @@ class Broker:
         greeting = around.greeting(
             login_shell=command is None, terminal=preparation.pty is not None
         )
-        shell = spawn(self._account, command, preparation, env, greeting)
+        shell = self._spawn(run, preparation, env, greeting, sid)
         del self._preparations[asked.channel]
         self._sessions[shell.pid] = _Session(sid=sid, channel=asked.channel, pid=shell.pid)
         if shell.pty:
@@ -261,6 +266,28 @@ class Broker:
             )
         )
         return shell.fds
+
+    def _spawn(
+        self,
+        run: Run,
+        preparation: Preparation,
+        env: dict[bytes, bytes],
+        greeting: bytes,
+        sid: str,
+    ) -> Running:
+        if not run.files or run.command is None or preparation.pty is not None:
+            return spawn(self._account, run.command, preparation, env, greeting)
+        ours, theirs = FileLogs.pipe()
+        try:
+            logging = run.command + FLAGS
+            shell = spawn(self._account, logging, preparation, env, greeting, log=theirs)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        self._files.add(sid, ours, shell.relay)
+        return shell
 
     def _to_run(self, asked: Start) -> Run:
         facts = {"name": asked.subsystem[:_SHOWN]}
@@ -318,6 +345,8 @@ class Broker:
                 continue  # it has gone; `run` will notice
 
     def _report(self, session: _Session, ended: Ended | None) -> None:
+        with suppress(EOFError):
+            self._files.end(session.sid)
         code = None if ended is None or ended.signal else ended.code
         told = SessionEnded(sid=session.sid, code=code, signal=ended.signal if ended else "")
         try:

@@ -31,6 +31,7 @@ class Run:
     command: bytes | None
     original: bytes | None = None
     forced: bool = False
+    files: bool = False  # it is the system's sftp-server, which can be asked for a log
 
 
 def to_run(asked: Start, force_command: str | None, rights: Rights) -> Run:
@@ -40,10 +41,12 @@ def to_run(asked: Start, force_command: str | None, rights: Rights) -> Run:
     subsystems, too.
     """
     if force_command is not None:
-        return Run(_forced(force_command, rights), _original(asked), forced=True)
+        forced = _forced(force_command, rights)
+        files = force_command.split()[:1] == [_INTERNAL_SFTP]
+        return Run(forced, _original(asked), forced=True, files=files)
     if asked.subsystem:
         demand(f"request subsystem {asked.subsystem}", rights)
-        return Run(sftp_server())
+        return Run(sftp_server(), files=True)
     demand("request shell" if asked.command is None else "request exec", rights)
     if asked.command is not None and _COPIES.match(asked.command):
         demand("request subsystem sftp", rights)

@@ -6,6 +6,7 @@ The end of a shell and that of its channel are told by two processes, in any ord
 import time
 from dataclasses import dataclass
 
+from teleport_lite.node.file_story import tell_scp
 from teleport_lite.node.story import Story
 from teleport_lite.node.wire import Moved, SessionEnded, SessionStarted
 
@@ -29,11 +30,14 @@ class Counts:
         self._sids: dict[int, str] = {}  # by channel
         self._late: dict[str, _Late] = {}
         self._known: dict[str, Moved] = {}
+        self._commands: dict[str, str] = {}
         self._up = self._down = 0
 
     def started(self, session: SessionStarted) -> None:
         """As the broker tells it."""
         self._sids[session.channel] = session.sid
+        if session.command is not None:
+            self._commands[session.sid] = session.command
 
     def moved(self, moved: Moved) -> None:
         """As the worker tells it, which belongs to the visitor: it is about their own session."""
@@ -46,7 +50,7 @@ class Counts:
         if late is None:
             self._known[sid] = moved
         else:
-            self._story.ended(late.ended, late.reason, moved=moved)
+            self._over(late.ended, late.reason, moved)
 
     def ended(self, ended: SessionEnded, reason: str) -> None:
         """As the broker tells it."""
@@ -54,7 +58,7 @@ class Counts:
         if moved is None and ended.sid in self._sids.values():
             self._late[ended.sid] = _Late(ended, reason, time.monotonic() + _PATIENCE)
         else:
-            self._story.ended(ended, reason, moved=moved)
+            self._over(ended, reason, moved)
 
     def patience(self) -> float | None:
         """Seconds until `tick` has something to do."""
@@ -65,13 +69,18 @@ class Counts:
         for sid, late in list(self._late.items()):
             if time.monotonic() >= late.until:
                 del self._late[sid]
-                self._story.ended(late.ended, late.reason)
+                self._over(late.ended, late.reason, None)
 
     def close(self) -> None:
         """The connection is over."""
         for late in self._late.values():
-            self._story.ended(late.ended, late.reason)
+            self._over(late.ended, late.reason, None)
         self._late.clear()
         if self._up or self._down:
             sums = {"bytes_up": str(self._up), "bytes_down": str(self._down)}
             self._story.tell("session.data", DATA, "ok", **sums)
+
+    def _over(self, ended: SessionEnded, reason: str, moved: Moved | None) -> None:
+        command = self._commands.pop(ended.sid, "")
+        tell_scp(self._story, sid=ended.sid, command=command, worked=ended.code == 0, moved=moved)
+        self._story.ended(ended, reason, moved=moved)

@@ -214,6 +214,8 @@ class Monitor:
             self._story.started(said.started, recorded=recorded)
             home.started(said.started)
             self._recorder.started(said.started)
+        elif said.file is not None:
+            self._recorder.files.tell(said.file)
         elif said.ended is not None:
             home.ended(said.ended)
             self._recorder.ended(said.ended, self._why())
@@ -359,7 +361,7 @@ class Monitor:
             self._family.sweep()
             self._story.note(f"cut off: {self._cut_reason}")
         if self._lodging is not None:
-            self._lodging.close()
+            self._lodging.close(self._family)
         self._story.ended_all(self._why() or "the connection was lost")
         self._told.close(self._why() if self._welcome is not None else "")
         self._stay.close()

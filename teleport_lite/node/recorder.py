@@ -22,6 +22,7 @@ from teleport_lite.net.ssh_tap import MAX_WORD, FromTap, ToTap
 from teleport_lite.node.confine import confine_worker, no_terminal
 from teleport_lite.node.counts import Counts
 from teleport_lite.node.family import Family
+from teleport_lite.node.file_story import FileStory
 from teleport_lite.node.gate import Gate, Welcome
 from teleport_lite.node.party import Parlour
 from teleport_lite.node.records import Records
@@ -91,6 +92,7 @@ class Recorder:
         self._to_broker: Callable[[ToBroker], None] = lambda _said: None
         self._parlour = Parlour(settings.data_dir, story)
         self._counts = Counts(story)
+        self.files = FileStory(story)
 
     def moved_in(self, house: House, to_broker: Callable[[ToBroker], None]) -> None:
         self._house, self._to_broker = house, to_broker
@@ -120,12 +122,13 @@ class Recorder:
 
     def patience(self) -> float | None:
         """Seconds until `tick` has something to do."""
-        waits = (self._parlour.patience(), self._counts.patience())
+        waits = (self._parlour.patience(), self._counts.patience(), self.files.patience())
         return min((each for each in waits if each is not None), default=None)
 
     def tick(self) -> None:
         self._parlour.tick()
         self._counts.tick()
+        self.files.tick()
 
     def look_again(self) -> None:
         """What is known of roles has changed."""
@@ -230,6 +233,7 @@ class Recorder:
         """The connection is over: finish what is open."""
         deadline = time.monotonic() + _LAST_WORDS
         self._parlour.close_all()
+        self.files.sum()
         self._counts.close()
         for take in list(self._takes.values()):
             while take.scribe is not None and take.started is not None:

@@ -79,6 +79,7 @@ class Running:
     pid: int
     fds: tuple[int, ...]
     tty: str = ""  # where the pty is, like /dev/pts/3
+    relay: int = -1  # with a log: where to write what the client is to read in standard error
 
     @property
     def pty(self) -> bool:
@@ -91,9 +92,11 @@ def spawn(
     preparation: Preparation,
     env: dict[bytes, bytes],
     greeting: bytes = b"",
+    log: int | None = None,
 ) -> Running:
     """Start `command`, or a login shell for None, in a session of its own. The client reads
-    `greeting` first, on the terminal or in standard error.
+    `greeting` first, on the terminal or in standard error. With a `log`, that is where standard
+    error goes, if there is no terminal.
 
     Raises Malformed for a command that cannot be one, OSError if the system refuses.
     """
@@ -105,7 +108,7 @@ def spawn(
     if preparation.pty is not None:
         return _on_a_terminal(account.shell, argv, env, preparation.pty, greeting)
     env.pop(b"TERM", None)
-    return _on_pipes(account.shell, argv, env, greeting)
+    return _on_pipes(account.shell, argv, env, greeting, log)
 
 
 def _on_a_terminal(
@@ -138,7 +141,11 @@ def _on_a_terminal(
 
 
 def _on_pipes(
-    shell: str, argv: list[str | bytes], env: dict[bytes, bytes], greeting: bytes
+    shell: str,
+    argv: list[str | bytes],
+    env: dict[bytes, bytes],
+    greeting: bytes,
+    log: int | None,
 ) -> Running:
     pipes = [os.pipe(), os.pipe(), os.pipe()]
     (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = pipes
@@ -148,8 +155,9 @@ def _on_pipes(
     actions: list[tuple[Any, ...]] = [
         (os.POSIX_SPAWN_DUP2, stdin, 0),
         (os.POSIX_SPAWN_DUP2, stdout, 1),
-        (os.POSIX_SPAWN_DUP2, stderr, 2),
+        (os.POSIX_SPAWN_DUP2, stderr if log is None else log, 2),
     ]
+    pid = 0
     try:
         pid = _posix_spawn(shell, argv, env, actions)
     except BaseException:
@@ -157,9 +165,12 @@ def _on_pipes(
             os.close(fd)
         raise
     finally:
-        for fd in (stdin, stdout, stderr):
+        for fd in (stdin, stdout):
             os.close(fd)
-    return Running(pid=pid, fds=(to_stdin, from_stdout, from_stderr))
+        if log is None or not pid:
+            os.close(stderr)
+    fds = (to_stdin, from_stdout, from_stderr)
+    return Running(pid=pid, fds=fds, relay=-1 if log is None else stderr)
 
 
 def _posix_spawn(

@@ -37,6 +37,8 @@ _PATIENCE = 1.0
 MAX_SHOWN_COMMAND = 4096
 # Longer than any login or reason of ours; what strangers choose may be longer.
 _SHOWN = 256
+# Names of files may be longer.
+_LONG = {"path": 1024, "target": 1024}
 # Seconds between looks for another daemon: a restart takes one or two, an absence hours.
 _SOON, _LATE = 0.5, 5.0
 
@@ -141,7 +143,8 @@ class Story:
 
     def tell(self, kind: str, code: str, outcome: str, **facts: str) -> None:
         """An event about this connection. `facts` may say otherwise than what is known of it."""
-        self._event(kind, code, outcome, **{key: text[:_SHOWN] for key, text in facts.items()})
+        cut = {key: text[: _LONG.get(key, _SHOWN)] for key, text in facts.items()}
+        self._event(kind, code, outcome, **cut)
 
     def started(self, session: SessionStarted, *, recorded: bool = False) -> None:
         """As the broker tells it, which belongs to the user: nothing here may be odd or long."""

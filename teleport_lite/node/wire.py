@@ -231,6 +231,7 @@ class FileOp(Message, frozen=True):
     action: str
     path: str
     target: str = ""  # of a rename or a link
+    flags: str = ""  # it was opened with, like READ or WRITE,CREATE
     read: int = 0
     written: int = 0
     error: str = ""
