@@ -59,7 +59,7 @@ class Lodging:
             self._last_login = self._records.last_login()
             return self._move_in(account, family)
         except BaseException:
-            self.close()
+            self._let_go()
             raise
 
     def started(self, session: SessionStarted) -> None:
@@ -79,11 +79,14 @@ class Lodging:
         else:
             self._keeper.close()
             self._end_keeper(family, self._settings.pam_time)
+
+    def close(self, family: Family) -> None:
+        """The connection is over, and so is everybody in the family who has something to do."""
         if self._host_users.drops():
             family.sweep()  # an account that goes leaves nothing running
+        self._let_go()
 
-    def close(self) -> None:
-        """The connection is over and the broker has ended."""
+    def _let_go(self) -> None:
         if self._records is not None:
             self._records.close()
         self._host_users.leave()

@@ -1,5 +1,6 @@
 """Accounts that a node makes: by the real useradd, on copies of /etc."""
 
+import json
 import os
 import subprocess
 import sys
@@ -272,3 +273,29 @@ def test_an_account_that_somebody_else_uses_stays_until_they_are_gone(
         other.wait()
         eventually(lambda: login not in system.users(), what="the account to go")
     ended(house)
+
+
+def test_an_account_in_use_survives_another_start(house: House, system: System) -> None:
+    login = "tl-test-restart"
+    roles(house, role(DROP))
+    client = open_session(house, login)
+    code = "from teleport_lite.node.host_users import HostUsers; HostUsers(note=print).sweep()"
+    swept = system.run(sys.executable, "-c", code)
+    assert (swept.returncode, swept.stdout) == (0, ""), swept.stderr
+    assert login in system.users()
+    assert house.ssh("echo in", login=login).stdout == b"in\n"
+    client.communicate(timeout=30)
+    eventually(lambda: login not in system.users(), what="the account to go")
+
+
+def test_a_recording_is_whole_when_the_account_goes(house: House, system: System) -> None:
+    login = "tl-test-cast"
+    roles(house, role(DROP))
+    done = house.ssh("echo re''corded", login=login, options=["-tt"])
+    assert b"recorded" in done.stdout
+    eventually(lambda: login not in system.users(), what="the account to go")
+    ended(house)
+    records = house.data_dir / "log" / "records"
+    facts = [json.loads(path.read_text()) for path in records.glob("*.json")]
+    [ours] = [each for each in facts if each["login"] == login]
+    assert ours["complete"]
