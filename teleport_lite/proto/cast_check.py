@@ -15,6 +15,10 @@ from teleport_lite.proto.cast import (
     write_header,
 )
 
+# [0,"o",""], an event without anything in it. What is shorter is none, and is not read to find out:
+# a host that sends nothing but line feeds must not keep auth busy for seconds.
+_SHORTEST = 10
+
 
 class CastCheck:
     """Fed with parts of whole lines, the first of which begins with the header."""
@@ -41,8 +45,9 @@ class CastCheck:
         return b"".join(kept)
 
     def _line(self, line: bytes) -> bytes:
+        may_be_one = _SHORTEST <= len(line) <= MAX_LINE and line.startswith(b"[")
         try:
-            event = read_event(line) if len(line) <= MAX_LINE else None
+            event = read_event(line) if may_be_one else None
         except Malformed:
             event = None
         if event is None:

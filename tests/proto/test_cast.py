@@ -142,6 +142,14 @@ def test_without_a_header_the_rest_is_kept() -> None:
     assert len(kept.splitlines()) == 2
 
 
+def test_a_line_that_is_too_short_for_an_event_is_left_out() -> None:
+    check = CastCheck({})
+    header = b'{"version": 2, "width": 80, "height": 24}\n'
+    kept = check.feed(header + b'\n[]\n[0,1]\n0\n[0,"o",""]\n')
+    assert (check.dropped, check.events) == (4, 1)
+    assert kept.endswith(b'[0.0, "o", ""]\n')
+
+
 def test_a_line_that_is_too_long_is_left_out() -> None:
     check, kept = checked(HEADER + b'\n[1, "o", "' + b"x" * MAX_LINE + b'"]\n')
     assert (check.events, check.dropped) == (0, 1)
