@@ -127,11 +127,12 @@ def _event_doc(seq: int, event: Event) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
     """Where recordings are kept, how many bytes of them (0: what the disk takes), how long (zero:
-    for ever)."""
+    for ever), and who makes them ("off": nobody)."""
 
     directory: Path
     quota: int
     retention: timedelta
+    made_by: str = "node"
 
 
 def build(
@@ -152,7 +153,13 @@ def build(
     tokens = TokenDesk(clock=clock, chance=chance, store=store, trail=trail, book=book)
     issuer = Issuer(clock=clock, chance=chance, store=store, cas=cas, book=book)
     presence = Presence(clock=clock, store=store)
-    teacher = Teacher(clock=clock, store=store, cas=cas, proxies=presence.proxies)
+    teacher = Teacher(
+        clock=clock,
+        store=store,
+        cas=cas,
+        proxies=presence.proxies,
+        session_recording="node" if keeping is None else keeping.made_by,
+    )
     board = Board(clock=clock, hosts=presence)
 
     def changed() -> None:

@@ -15,9 +15,16 @@ class Teacher:
     """Builds the lesson once per change and hands the same to everybody."""
 
     def __init__(
-        self, *, clock: Clock, store: Store, cas: Cas, proxies: Callable[[], list[ProxyPlace]]
+        self,
+        *,
+        clock: Clock,
+        store: Store,
+        cas: Cas,
+        proxies: Callable[[], list[ProxyPlace]],
+        session_recording: str = "node",
     ) -> None:
         self._clock, self._store, self._cas, self._proxies = clock, store, cas, proxies
+        self._session_recording = session_recording
         self._guard = Lock()  # guards the two below
         self._lesson: Knowledge | None = None
         self._noticed: list[ProxyPlace] = []
@@ -57,4 +64,5 @@ class Teacher:
             roles=[role_doc(role) for role in self._store.roles()],
             locks=[lock_doc(lock) for lock in self._store.locks() if lock.in_force(now)],
             proxies=self._proxies(),
+            session_recording=self._session_recording,
         )

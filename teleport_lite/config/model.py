@@ -18,6 +18,8 @@ PRESENCE_RETENTION = timedelta(days=7)
 # Time enough to find out that something has happened, and to look.
 RECORDING_RETENTION = timedelta(days=90)
 RECORDING_QUOTA = 10 * 1024**3
+# Of recordings that a host keeps while auth is away.
+RECORDING_SPOOL_QUOTA = 1024**3
 # Who renews a certificate rarely tells us; half a minute of the old one hurts nobody.
 KEYPAIRS_RELOAD = timedelta(seconds=30)
 
@@ -52,6 +54,7 @@ class AuthConfig:
     cluster_name: str  # cannot change after the first start: certificates carry it
     tokens: tuple[StaticToken, ...] = ()
     presence_retention: timedelta = PRESENCE_RETENTION
+    session_recording: str = "node"  # or off
     recording_retention: timedelta = RECORDING_RETENTION  # nothing: for ever
     recording_quota: int = RECORDING_QUOTA  # bytes; 0: as much as the disk takes
 
@@ -132,6 +135,7 @@ class NodeConfig:
     file_copy: bool = True
     x11: bool = False
     x11_displays: tuple[int, int] = (10, 1010)  # first and last
+    recording_spool_quota: int = RECORDING_SPOOL_QUOTA  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ def auth_config(
         cluster_name=name,
         tokens=_tokens(reader, tokens, book, weak_ok=values["allow_weak_static_tokens"]),
         presence_retention=retention,
+        session_recording=_session_recording(reader, values["session_recording"]),
         recording_retention=model.RECORDING_RETENTION if kept is None else kept,
         recording_quota=reader.checked("auth_service.recording_quota", parse_size, quota),
     )
@@ -70,7 +71,20 @@ def node_config(reader: Reader, values: Values) -> model.NodeConfig:
         commands=tuple(commands),
         **account_keys(reader, values),
         **forward_keys(reader, values),
+        recording_spool_quota=reader.checked(
+            "ssh_service.recording_spool_quota", parse_size, values["recording_spool_quota"]
+        ),
     )
+
+
+def _session_recording(reader: Reader, where: str) -> str:
+    """node or off. The others are taken for node: everything else would record less."""
+    if where in ("node", "off"):
+        return where
+    path = "auth_service.session_recording"
+    why = f"{where} is not built, nodes record and upload when a session is over"
+    reader.warnings.append(f"{reader.source}:{reader.lines[path]}: {path}: {why}")
+    return "node"
 
 
 def _tokens(

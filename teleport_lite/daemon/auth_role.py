@@ -152,6 +152,7 @@ class AuthRole:
                 directory=config.data_dir / RECORDS,
                 quota=config.auth.recording_quota,
                 retention=config.auth.recording_retention,
+                made_by=config.auth.session_recording,
             ),
         )
         self._own_uid = own_uid

@@ -155,3 +155,20 @@ ssh_service:
 def test_a_wrong_command_is_refused_by_line(desk, command, message):
     said = desk.refusal(f"ssh_service:\n  labels: {{env: a}}\n  commands:\n  - {command}\n")
     assert said.startswith(f"f.yaml:4: ssh_service.commands[0].{message}")
+
+
+def test_sessions_are_recorded_by_nodes_unless_they_are_not(desk):
+    assert desk.read("auth_service: {session_recording: off}").auth.session_recording == "off"
+    config = desk.read("auth_service: {}")
+    assert config.auth.session_recording == "node"
+    assert config.node.recording_spool_quota == 1 << 30
+    config = desk.read("auth_service:\n  session_recording: proxy-sync\n")
+    assert config.auth.session_recording == "node"
+    assert any(
+        "f.yaml:2: auth_service.session_recording: proxy-sync is not built" in each
+        for each in config.warnings
+    )
+    node = desk.read("ssh_service: {recording_spool_quota: 300MiB}").node
+    assert node.recording_spool_quota == 300 << 20
+    said = desk.refusal("ssh_service:\n  recording_spool_quota: much\n")
+    assert said.startswith("f.yaml:2: ssh_service.recording_spool_quota: ")

@@ -71,9 +71,9 @@ AUTH = (
     Field(
         name="session_recording",
         kind=Kind.TEXT,
-        help="where sessions are recorded",
+        help="sessions on terminals are recorded by nodes, or with off not at all",
         choices=("node", "node-sync", "proxy", "proxy-sync", "off"),
-        built=False,
+        default="node",
     ),
     Field(
         name="recording_retention",

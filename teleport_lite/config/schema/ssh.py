@@ -141,6 +141,13 @@ SSH = (
         fields=PAM,
     ),
     Field(
+        name="recording_spool_quota",
+        kind=Kind.TEXT,
+        help="how much recordings may take of this host's disk until auth has them",
+        default="1GiB",
+        example="1GiB",
+    ),
+    Field(
         name="enhanced_recording",
         kind=Kind.MAPPING,
         help="what programs did, from the kernel",
