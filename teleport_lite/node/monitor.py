@@ -211,9 +211,9 @@ class Monitor:
         assert home is not None  # it came with the broker
         if said.started is not None:
             recorded = self._recorder.is_recorded(said.started.sid)
-            self._story.started(said.started, recorded=recorded)
-            home.started(said.started)
-            self._recorder.started(said.started)
+            if self._story.started(said.started, recorded=recorded):
+                home.started(said.started)
+                self._recorder.started(said.started)
         elif said.file is not None:
             self._recorder.files.tell(said.file)
         elif said.ended is not None:
@@ -356,7 +356,7 @@ class Monitor:
             self._end_broker(self._broker)
         if self._lodging is not None:
             self._lodging.end(self._family)
-        self._recorder.close()
+        self._recorder.close(hurry=bool(self._cut_reason))
         if self._cut_reason:
             self._family.sweep()
             self._story.note(f"cut off: {self._cut_reason}")
@@ -389,4 +389,8 @@ class Monitor:
         deadline = time.monotonic() + 2 * self._settings.hang_up_time + _GOODBYE
         while self._broker is not None and (left := deadline - time.monotonic()) > 0:
             if select.select([link], [], [], left)[0]:
-                self._hear_broker(link)
+                try:
+                    self._hear_broker(link)
+                except Malformed:  # it belongs to the user, who must not stop what follows here
+                    link.close()
+                    self._broker = None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pwd import struct_passwd
 
 from teleport_lite.ambient import Clock, SystemChance
-from teleport_lite.errors import Error, Malformed
+from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.model.user import RecordMode
 from teleport_lite.net.ssh_policy import MAX_SESSIONS
 from teleport_lite.net.ssh_tap import MAX_WORD, FromTap, ToTap
@@ -47,7 +47,9 @@ REJECTED, BROKEN = "T1006W", "TSR01W"
 _OURS = "teleport-lite: "
 # For scribes to write what they have when the connection is over; then their files are finished
 # by who finds them.
-_LAST_WORDS = 5.0
+_LAST_WORDS, _HURRY = 5.0, 1.0
+# Of one connection: a worker that lies may ask as often as it likes.
+_MOST_SCRIBES = 100_000
 _SCRIBE_MEMORY = 64 << 20
 
 
@@ -158,7 +160,8 @@ class Recorder:
         for take in list(self._takes.values()):
             if take.asked.channel == asked.channel and take.started is None:
                 self._drop(take)  # it asks again: that shell did not start
-        if len(self._takes) >= MAX_SESSIONS:
+        # Those that are over and still being written count once more.
+        if len(self._takes) >= 2 * MAX_SESSIONS:
             return Reply(ok=False, reason=f"{_OURS}too many sessions"), ()
         sid = SystemChance().uuid()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -229,9 +232,9 @@ class Recorder:
         if take.scribe is None:
             self._drop(take)
 
-    def close(self) -> None:
-        """The connection is over: finish what is open."""
-        deadline = time.monotonic() + _LAST_WORDS
+    def close(self, *, hurry: bool) -> None:
+        """The connection is over: finish what is open. In a `hurry` there are processes to end."""
+        deadline = time.monotonic() + (_HURRY if hurry else _LAST_WORDS)
         self._parlour.close_all()
         self.files.sum()
         self._counts.close()
@@ -247,6 +250,8 @@ class Recorder:
 
     def _start_scribe(self, take: Take, house: House) -> socket.socket:
         """Returns the worker's end of its line. Raises Unavailable or OSError."""
+        if self._number >= _MOST_SCRIBES:
+            raise Unavailable("too many terminals on one connection")
         file = self._records.begin(take.sid)
         ours, theirs = Link.pair()
         line, for_worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -15,6 +15,8 @@ from teleport_lite.errors import Error, Unavailable
 from teleport_lite.pki.keyfile import make_private_dir
 
 PLACE = Path("log") / "records"
+# A session that begins with less room than this is as good as not recorded.
+_LEAST = 64 * 1024
 
 
 class Records:
@@ -33,7 +35,7 @@ class Records:
         try:
             make_private_dir(self.place.parent)
             make_private_dir(self.place)
-            self._check_room(0)
+            self._check_room(_LEAST)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             file = os.open(self._path(sid, "part"), flags, 0o600)
         except OSError as why:

@@ -42,6 +42,14 @@ FULL = "the disk for recordings is almost full"
 SID = "00000000-0000-4000-8000-000000000001"
 
 
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[House]:
+    with running(tmp_path) as house:
+        house.roles = [ROLE, STRICT]
+        house.save_knowledge()
+        yield house
+
+
 def recordings(house: House, *suffixes: str) -> list[Path]:
     place = house.data_dir / PLACE
     wanted = suffixes or (".cast",)
@@ -492,3 +500,35 @@ def test_while_it_is_written_nobody_else_may_finish_it(house: House) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     screen.type(b"\n")
     screen.end()
+
+
+@pytest.mark.parametrize("mode", ["strict", "best_effort"])
+def test_a_scribe_that_hangs(own: House, mode: str) -> None:
+    """As on a disk that does not answer: strictly the session waits, else it goes on without."""
+    size = 1_500_000
+    work = f": marker-hang; stty raw; read x; head -c {size} /dev/zero | tr '\\0' x; echo done"
+    client = (strict(own) if mode == "strict" else own.visitor()).start(work, options=["-tt"])
+    assert client.stdin
+    assert client.stdout
+    [scribe] = eventually(lambda: own.named("tl-ssh-scribe1"))
+    own.event("T2000I", command=work)
+    os.kill(scribe, signal.SIGSTOP)
+    client.stdin.write(b"\n")
+    client.stdin.flush()
+    seen = client.stdout.read(200_000)
+    if mode == "strict":
+        while select.select([client.stdout], [], [], 1.5)[0]:
+            seen += client.stdout.read1(1 << 20)  # type: ignore[attr-defined]
+        assert len(seen) < size
+    else:
+        while b"done" not in seen:
+            seen += client.stdout.read1(1 << 20)  # type: ignore[attr-defined]
+    os.kill(scribe, signal.SIGCONT)
+    seen += client.communicate(timeout=30)[0]
+    assert seen.count(b"x") == size
+    path = recording(own, "marker-hang")
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert facts["complete"] is (mode == "strict")
+    assert shown(path).count("x") + facts["gaps"] >= size
+    if mode == "strict":
+        assert shown(path).count("x") == size
