@@ -116,3 +116,15 @@ def test_algorithms_exist_in_this_paramiko() -> None:
     assert set(ssh_policy.KEX) <= set(ssh_entry.EntryTransport._kex_info)
     assert set(ssh_policy.CIPHERS) <= set(paramiko.Transport._cipher_info)
     assert set(ssh_policy.MACS) <= set(paramiko.Transport._mac_info)
+
+
+def test_ciphers_work_in_place() -> None:
+    """Older versions of cryptography have no such methods."""
+    maker = paramiko.Transport.__new__(paramiko.Transport)
+    engine = maker._get_engine("aes128-gcm@openssh.com", b"k" * 16, aead=True)
+    data = memoryview(bytearray(32))
+    data[:16] = b"sixteen letters."
+    engine.encrypt_into(b"n" * 12, data[:16], b"", data)
+    assert bytes(data[:16]) != b"sixteen letters."
+    engine.decrypt_into(b"n" * 12, data, b"", data[:16])
+    assert bytes(data[:16]) == b"sixteen letters."
