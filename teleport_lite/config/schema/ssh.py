@@ -101,8 +101,7 @@ SSH = (
     Field(
         name="accept_env",
         kind=Kind.TEXTS,
-        help="variables that clients may set, * and ? stand for letters",
-        default=ACCEPTED,
+        help=f"variables that clients may set, * and ? as in sshd; else {', '.join(ACCEPTED)}",
         example="[LANG, LC_*]",
     ),
     Field(
