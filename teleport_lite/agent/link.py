@@ -63,6 +63,7 @@ class Outbox:
         self._guard = Lock()  # guards all below
         self._events: deque[AgentEvent] = deque()
         self._sent: deque[AgentEvent] = deque()
+        self._alone = 0  # so many more are sent one at a time
         self.lost = 0
         self.put_ever = self.gone_ever = 0  # gone: auth has them, or they were dropped
 
@@ -82,6 +83,8 @@ class Outbox:
         """The next ones to send. `taken` is told when auth has them, or `send_again`."""
         with self._guard:
             count = min(EVENTS_A_FRAME, len(self._events))
+            if self._alone:
+                count = min(1 - len(self._sent), count)
             found = [self._events.popleft() for _ in range(count)]
             self._sent.extend(found)
             return found
@@ -91,6 +94,7 @@ class Outbox:
             for _ in range(min(count, len(self._sent))):
                 self._sent.popleft()
                 self.gone_ever += 1
+                self._alone = max(0, self._alone - 1)
 
     def count_lost(self) -> int:
         """How many were dropped since this was last asked."""
@@ -104,12 +108,16 @@ class Outbox:
             self._events.extendleft(reversed(self._sent))
             self._sent.clear()
 
-    def drop_sent(self) -> int:
+    def refused(self) -> AgentEvent | None:
+        """Auth can not read something of what was sent: all of it goes again, one at a time. The
+        one that is refused alone is dropped, and returned."""
         with self._guard:
-            count = len(self._sent)
-            self._sent.clear()
-            self.gone_ever += count
-            return count
+            if len(self._sent) == 1:
+                self.gone_ever += 1
+                self._alone = max(0, self._alone - 1)
+                return self._sent.popleft()
+            self._alone = len(self._sent)
+            return None
 
     def all(self) -> list[AgentEvent]:
         with self._guard:
@@ -283,10 +291,8 @@ class Link:
 
     def _drop_refused(self, code: str) -> None:
         """Events that auth can not read must not end every connection from here on."""
-        if code == Malformed.code:
-            count = self.outbox.drop_sent()
-            if count:
-                log.warning("%d audit events are not what auth can read, dropped", count)
+        if code == Malformed.code and (odd := self.outbox.refused()) is not None:
+            log.warning("an audit event %s is not what auth can read, dropped", odd.kind)
 
     def _say(self, message: FromAgent) -> None:
         assert self._client is not None

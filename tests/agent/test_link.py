@@ -24,7 +24,6 @@ from teleport_lite.proto.stream import (
     FromAgent,
     Knowledge,
     ProxyPlace,
-    Refusal,
     Routes,
     ToAgent,
 )
@@ -459,19 +458,20 @@ def test_what_auth_has_not_answered_for_is_sent_again() -> None:
     assert heard == ["only", "only"]
 
 
-def test_events_that_auth_can_not_read_do_not_come_again() -> None:
-    refusal = Refusal(code="malformed", message="no")
-
-    def script(speaker: Speaker) -> None:
-        while True:
-            said = read(FromAgent, heard_by(speaker), limit=MAX_FRAME)
-            if said.events is not None:
-                say(speaker, write(ToAgent(refusal=refusal)))
-                return
-
-    with playing(script) as running:
-        running.link.outbox.put(an_event())
-        eventually(lambda: running.link.wake() or len(running.link.outbox) == 0)
+def test_an_event_that_auth_can_not_read_takes_no_other_with_it(auth: Auth, me: Identity) -> None:
+    odd = AgentEvent(kind="token.create", code="T1", at=0.0, outcome="ok")
+    with agent(auth, me) as running:
+        for number in range(5):
+            running.link.outbox.put(an_event(str(number)))
+            if number in (1, 3):
+                running.link.outbox.put(odd)
+        running.link.wake()
+        eventually(lambda: len(running.link.outbox) == 0)
+        running.link.outbox.put(an_event("later"))
+        running.link.wake()
+        eventually(lambda: len(running.link.outbox) == 0)
+    names = [event.facts["name"] for event in auth.bench.events("session.start")]
+    assert names == ["0", "1", "2", "3", "4", "later"]
 
 
 def test_what_was_dropped_is_said(
