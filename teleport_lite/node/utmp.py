@@ -31,6 +31,8 @@ _MAX_UTMP = 1 << 20
 # Of one connection in all. A broker that makes them up must not fill the disk.
 _MAX_SESSIONS = 1000
 _PTS = re.compile(r"/dev/(pts/[0-9]{1,7})")
+# PID_MAX_LIMIT of the kernel. The field of a record has 32 bits.
+_MOST_PID = 1 << 22
 _PTS_MAJOR = 136  # Linux, Documentation/admin-guide/devices.txt; minors go on in later majors
 
 
@@ -161,7 +163,7 @@ class Records:
 def _is_over(tty: str, pid: int) -> bool:
     """A shell may end before we look. Then its terminal is history only, where a broker that
     lies about it hurts nobody: who logged in, when and from where is what we say."""
-    if not _PTS.fullmatch(tty) or pid <= 1:
+    if not _PTS.fullmatch(tty) or not 1 < pid <= _MOST_PID:
         return False
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -172,7 +174,7 @@ def _is_over(tty: str, pid: int) -> bool:
 
 def _is_theirs(tty: str, pid: int, uid: int) -> bool:
     """A terminal of that user's, and a process of theirs below us that has it."""
-    if not _PTS.fullmatch(tty) or pid <= 1 or not is_below_us(pid):
+    if not _PTS.fullmatch(tty) or not 1 < pid <= _MOST_PID or not is_below_us(pid):
         return False
     try:
         status = Path(tty).lstat()

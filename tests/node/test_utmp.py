@@ -185,6 +185,11 @@ def test_the_last_login_is_that_before_this_one(files: Files) -> None:
         ("/etc/passwd", 0),
         ("/dev/pts/999999", 0),
         ("/dev/pts/1", 1),
+        ("/dev/pts/1", -5),
+        ("/dev/pts/1", 1 << 40),
+        ("/dev/pts/1", -1),
+        ("/dev/pts/1", 1 << 31),  # no record has room for it
+        ("/dev/pts/1", 1 << 70),
         ("", 0),
     ],
 )
