@@ -34,7 +34,7 @@ MAX_EVENTS = 200
 # What a host may tell. Joins, tokens, users, locks and recordings that have come are told by auth
 # itself, and by nobody else.
 HOST_EVENTS = re.compile(
-    r"auth|exec|port|subsystem|(x11|agent)-forward|client\.disconnect|"
+    r"auth|exec|port|scp|sftp|subsystem|(x11|agent)-forward|client\.disconnect|"
     r"session\.(?!upload$)[a-z.]{1,40}"
 )
 
