@@ -270,7 +270,8 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
         if self.clear_to_send.is_set():
             return self._wire.pump(fd, channel.remote, most, channel.largest)
         data = os.read(fd, min(most, channel.largest))
-        self.send(channel.packet(data))
+        if data:
+            self.send(channel.packet(data))
         return len(data)
 
     def _send_message(self, data: paramiko.Message) -> None:

@@ -38,7 +38,8 @@ class Paper(Channels):
 
     def pump(self, channel: Channel, fd: int, most: int) -> int:
         data = os.read(fd, most)
-        self.send(channel.packet(data))
+        if data:
+            self.send(channel.packet(data))
         return len(data)
 
     def over(self, channel: Channel) -> None:
