@@ -29,7 +29,7 @@ from teleport_lite.pki.keyfile import make_private_dir
 from teleport_lite.proto.codec import Message, read
 
 PLACE = "sessions"
-JOINED, NOT_JOINED, LEFT = "T2001I", "T2001W", "T2003I"
+JOINED, NOT_JOINED, LEFT = "T2001I", "T2001E", "T2003I"
 _OURS = "teleport-lite: "
 # A monitor has little to do; one that is silent so long is stuck.
 _PATIENCE = 10.0

@@ -43,7 +43,7 @@ from teleport_lite.node.wire import (
 )
 from teleport_lite.proto.codec import read, write
 
-REJECTED, BROKEN = "T1006W", "TSR01W"
+REJECTED, BROKEN = "T1006W", "TSR02W"
 _OURS = "teleport-lite: "
 # For scribes to write what they have when the connection is over; then their files are finished
 # by who finds them.

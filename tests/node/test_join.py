@@ -136,7 +136,7 @@ def test_who_may_not_join_is_told_why(
     bob = talk.join(visitor(shared, "bob", *roles), mode)
     bob.until(reason.encode())
     assert bob.end() != 0
-    denied = shared.event("T2001W", sid=talk.sid, reason=reason)
+    denied = shared.event("T2001E", sid=talk.sid, reason=reason)
     assert (denied["outcome"], denied["facts"]["user"]) == ("denied", "bob")
     assert b"bob" not in talk.screen.seen
 

@@ -413,7 +413,7 @@ def test_strictly_a_full_disk_ends_the_session_and_says_so(small: House) -> None
     done = strict(small).ssh(flood, options=["-tt"])
     assert done.returncode != 0
     assert b"this session can not be recorded any more, and ends: the disk" in done.stderr
-    facts = small.event("TSR01W")["facts"]
+    facts = small.event("TSR02W")["facts"]
     assert (facts["mode"], facts["reason"]) == ("strict", FULL)
     small.event("T2004I", sid=facts["sid"])
     where = small.data_dir / PLACE
@@ -434,7 +434,7 @@ def test_at_best_effort_a_full_disk_does_not_end_it_and_the_gap_is_marked(small:
     screen.until(b"bye")
     assert screen.end() == 0
     assert screen.seen.count(b"not all of this session") == 1
-    facts = small.event("TSR01W")["facts"]
+    facts = small.event("TSR02W")["facts"]
     assert (facts["mode"], facts["reason"]) == ("best_effort", FULL)
     path = f"{small.data_dir / PLACE}/{facts['sid']}"
     told = eventually(lambda: seen_by(small, "sh", "-c", f"cat {path}.json 2>/dev/null; :"))
@@ -487,7 +487,7 @@ def test_a_scribe_that_is_killed_is_told(tmp_path: Path, mode: str) -> None:
             screen.type(b"\n")
             screen.until(b"still here")
         assert (screen.end() == 0) == (mode == "best_effort")
-        assert house.event("TSR01W")["facts"]["mode"] == mode
+        assert house.event("TSR02W")["facts"]["mode"] == mode
         [path] = recordings(house, ".part")
         assert path.read_bytes() == b"" or shown(path) in ("", "marker-scribe\r\n")
 
