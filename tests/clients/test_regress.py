@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.clients.regress import SCRIPTS, Lane, Running, network
+from tests.node.house import REPO
 
 QUICK = (
     "agent",
     "broken-pipe",
+    "brokenkeys",
+    "cipher-speed",
     "connect",
     "connect-uri",
     "dynamic-forward",
@@ -26,6 +29,8 @@ QUICK = (
     "kextype",
     "knownhosts",
     "localcommand",
+    "percent",
+    "portnum",
     "proto-version",
     "scp",
     "scp-uri",
@@ -132,3 +137,18 @@ def test_keys_are_exchanged_anew_whenever_the_client_wants_to(regress: Regress) 
     assert failed == [step for step in steps if step.startswith("server")]
     assert len(failed) == 6
     assert len(re.findall("fail|FAIL|corrupted|no rekeying", said.partition("\n--- ")[0])) == 7
+
+
+def test_the_page_names_every_script() -> None:
+    page = (REPO / "docs" / "ssh-clients.md").read_text()
+    passed, left_out = page.partition("## OpenSSH's own tests")[2].split("### Left out")
+    ours = {*QUICK, *SLOW}
+    theirs = {path.stem for path in SCRIPTS.glob("*.sh")}
+    assert set(names(passed)) == ours
+    assert set(names(left_out)) == theirs - ours
+    assert len(names(left_out)) == len(set(names(left_out)))
+
+
+def names(table: str) -> list[str]:
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    return [name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])]
