@@ -13,6 +13,8 @@ from teleport_lite.node.wire import Moved, SessionEnded, SessionStarted
 DATA = "T2006I"
 # A channel may outlive its shell, if something in the background holds it open.
 _PATIENCE = 10.0
+# Channels whose end the worker has not told.
+_MOST = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Counts:
 
     def started(self, session: SessionStarted) -> None:
         """As the broker tells it."""
+        if len(self._sids) >= _MOST:
+            return  # no more than ten can be open: it makes them up
         self._sids[session.channel] = session.sid
         if session.command is not None:
             self._commands[session.sid] = session.command

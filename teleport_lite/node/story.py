@@ -39,6 +39,8 @@ MAX_SHOWN_COMMAND = 4096
 _SHOWN = 256
 # Names of files may be longer.
 _LONG = {"path": 1024, "target": 1024}
+# Sessions of one connection. Shells may outlive their channels, of which there are ten.
+_MOST_OPEN = 1000
 # Seconds between looks for another daemon: a restart takes one or two, an absence hours.
 _SOON, _LATE = 0.5, 5.0
 
@@ -146,10 +148,13 @@ class Story:
         cut = {key: text[: _LONG.get(key, _SHOWN)] for key, text in facts.items()}
         self._event(kind, code, outcome, **cut)
 
-    def started(self, session: SessionStarted, *, recorded: bool = False) -> None:
-        """As the broker tells it, which belongs to the user: nothing here may be odd or long."""
+    def started(self, session: SessionStarted, *, recorded: bool = False) -> bool:
+        """As the broker tells it, which belongs to the user: nothing here may be odd or long, nor
+        more than there can be. False if it is; then it is not told."""
         if not UUID.fullmatch(session.sid) or len(session.command or "") > MAX_SHOWN_COMMAND:
-            return
+            return False
+        if session.sid in self._open or len(self._open) >= _MOST_OPEN:
+            return False
         self._open[session.sid] = session
         facts = _command(session) | {"recorded": "yes" if recorded else "no"}
         self._event("session.start", SESSION_START, "ok", sid=session.sid, **facts)
@@ -164,6 +169,7 @@ class Story:
                 recorded=recorded,
             )
         )
+        return True
 
     def changed(
         self, sid: str, *, recorded: bool | None = None, parties: list[str] | None = None

@@ -1,5 +1,6 @@
 """Bytes from strangers become a message, or Malformed. Nothing else can come out."""
 
+import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +13,10 @@ MAX_JOIN = 64 * 1024
 MAX_ADMIN = 1024 * 1024
 # A host with a thousand announced databases.
 MAX_FRAME = 1024 * 1024
+# No number of ours needs more than 64 bits. Python has integers of any size, but will not write
+# those of thousands of digits, nor pack them, and whoever counts must not stumble over a sum.
+_MOST_NUMBER = (1 << 64) - 1
+_LONG_NUMBER = re.compile(rb"[0-9]{20}")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +31,10 @@ def read(kind: type[M], raw: bytes, *, limit: int) -> M:
     if len(raw) > limit:
         raise Malformed(f"message is {len(raw)} bytes, the most we read is {limit}")
     try:
-        return msgspec.json.decode(raw or b"{}", type=kind)
+        said = msgspec.json.decode(raw or b"{}", type=kind)
+        if _LONG_NUMBER.search(raw):
+            _check_numbers(msgspec.to_builtins(said))
+        return said
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as why:
         raise Malformed(f"message is not a {kind.__name__}: {_plain(why)}") from why
 
@@ -36,13 +44,29 @@ def read_any(raw: bytes, *, limit: int) -> Any:
     if len(raw) > limit:
         raise Malformed(f"answer is {len(raw)} bytes, the most we read is {limit}")
     try:
-        return msgspec.json.decode(raw)
+        said = msgspec.json.decode(raw)
+        if _LONG_NUMBER.search(raw):
+            _check_numbers(said)
+        return said
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as why:
         raise Malformed("answer is not JSON") from why
 
 
 def write(message: Message | dict[str, Any]) -> bytes:
     return msgspec.json.encode(message)
+
+
+def _check_numbers(said: object) -> None:
+    """Raises ValueError."""
+    waiting = [said]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+        elif isinstance(each, int) and abs(each) > _MOST_NUMBER:
+            raise ValueError("a number has more than 64 bits")
 
 
 def _plain(why: Exception) -> str:

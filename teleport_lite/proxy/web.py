@@ -203,7 +203,10 @@ async def _form(request: web.Request) -> Mapping[str, str]:
     """The fields of a plain form, each at most once. Raises Malformed."""
     if request.content_type != "application/x-www-form-urlencoded":
         raise Malformed("a form is expected here")
-    raw = await request.read()  # HTTPRequestEntityTooLarge past MAX_BODY
+    try:
+        raw = await request.read()  # HTTPRequestEntityTooLarge past MAX_BODY
+    except ConnectionError:  # no bug of ours, and nothing for the log
+        raise Malformed("the form breaks off") from None
     try:
         pairs = parse_qsl(
             raw.decode("ascii"),

@@ -25,11 +25,13 @@ from teleport_lite.node.gate import Admitted, Gate, Welcome, signed_login
 from teleport_lite.node.monitor import Connection, Monitor
 from teleport_lite.node.settings import Settings
 from teleport_lite.node.wire import (
+    FileOp,
     FromBroker,
     FromSigner,
     FromWorker,
     Link,
     Login,
+    Moved,
     Reply,
     SessionEnded,
     SessionStarted,
@@ -83,7 +85,7 @@ def _data_dir() -> Path:
     return place
 
 
-class _Line:
+class Line:
     """To the daemon: it takes everything."""
 
     def __init__(self) -> None:
@@ -116,7 +118,7 @@ class _Watched(Monitor):
         self._stay.begin(cast(Welcome, welcome))
 
 
-def _monitor(line: _Line) -> _Watched:
+def a_monitor(line: Line) -> _Watched:
     connection: Any = Connection(
         tcp=cast(socket.socket, None),
         line=cast(socket.socket, line),
@@ -125,7 +127,7 @@ def _monitor(line: _Line) -> _Watched:
         local=("192.0.2.1", 3022),
     )
     clock, family = FakeClock(CLUSTER.now), monitors.Family
-    monitors.Family = _Home  # type: ignore[misc,assignment]  # it would handle signals
+    monitors.Family = Nobody  # type: ignore[misc,assignment]  # it would handle signals
     try:
         monitor = _Watched(connection, settings=Settings(data_dir=_data_dir()), clock=clock)
     finally:
@@ -170,8 +172,8 @@ WORKERS = [
 )
 def worker_to_monitor(data: bytes) -> None:
     """Before the login: whatever it says, nobody is let in without a signature."""
-    line, pieces = _Line(), Pieces(data)
-    monitor = _monitor(line)
+    line, pieces = Line(), Pieces(data)
+    monitor = a_monitor(line)
     ours, theirs = Link.pair()
     theirs.set_timeout(1.0)
     try:
@@ -190,13 +192,13 @@ def worker_to_monitor(data: bytes) -> None:
     _check_words(line)
 
 
-def _check_words(line: _Line) -> None:
+def _check_words(line: Line) -> None:
     for said in line.said:
         if said.event is not None and any(len(each) > 4200 for each in said.event.facts.values()):
             raise Finding(f"a long story: {said.event.kind}")
 
 
-class _Home:
+class Nobody:
     """Family, recorder and lodging: their part is to open files, and to start processes."""
 
     def __init__(self, *_args: object) -> None: ...
@@ -213,28 +215,38 @@ BROKERS = [
     FromBroker(started=SessionStarted(sid=SID, command="ls", pty=False)),
     FromBroker(ended=SessionEnded(sid=SID, code=0)),
     FromBroker(ended=SessionEnded(sid=SID, code=None, signal="TERM")),
+    FromBroker(file=FileOp(sid=SID, action="close", path="/a", read=1 << 62, written=1)),
+    FromBroker(file=FileOp(sid=SID, action="rename", path="/a", target="/b", error="Failure")),
     FromBroker(happened=Happened(what="port", facts={"addr": "localhost:80", "sent": "1"})),
 ]
 
+MOVED = FromWorker(moved=Moved(channel=-1, up=1 << 40, down=7))
+
 
 @target(
-    seeds=lambda: [framed(*map(write, BROKERS)), framed(*map(write, BROKERS[1:]))],
-    parts=lambda: any_of(list(map(write, BROKERS))).map(framed),
+    seeds=lambda: [framed(*map(write, [*BROKERS, MOVED])), framed(*map(write, BROKERS[1:]))],
+    parts=lambda: any_of(list(map(write, [*BROKERS, MOVED]))).map(framed),
     most=8192,
 )
 def broker_to_monitor(data: bytes) -> None:
-    """After it: the user's own process tells the monitor what has happened."""
-    line, pieces = _Line(), Pieces(data)
-    monitor = _monitor(line)
-    monitor._recorder = monitor._lodging = cast(Any, _Home())
+    """After it: the user's own process tells the monitor what has happened, and the worker how
+    much was moved."""
+    line, pieces = Line(), Pieces(data)
+    monitor = a_monitor(line)
+    monitor._lodging = cast(Any, Nobody())
     ours, theirs = Link.pair()
     try:
         while pieces and (words := pieces.text()):
             theirs._sock.send(words)
-            monitor._hear_broker(ours)
+            if words.startswith(b'{"sign"'):
+                monitor._recorder.hear(ours, FromWorker(moved=ours.receive(FromWorker).moved))
+            else:
+                monitor._hear_broker(ours)
     finally:
         ours.close()
         theirs.close()
+    monitor._recorder.files.sum()
+    monitor._recorder._counts.close()
     monitor._story.ended_all("over")
     _check_words(line)
 

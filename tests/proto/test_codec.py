@@ -154,3 +154,24 @@ def test_a_frame_that_says_two_things_is_malformed() -> None:
     raw = b'{"beat": {"time": 1}, "goodbye": {}}'
     with pytest.raises(Malformed, match="a frame has exactly one of hello, beat"):
         read(stream.FromAgent, raw, limit=MAX_JOIN)
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "-18446744073709551616", "9" * 4300])
+def test_numbers_past_64_bits_are_malformed(number: str) -> None:
+    """Python would take them, and stumble when it has to write a sum of two."""
+    with pytest.raises(Malformed):
+        read_any(f'{{"a": [{{"b": {number}}}]}}'.encode(), limit=MAX_JOIN)
+    with pytest.raises(Malformed, match="64 bits"):
+        read(stream.Knowledge, json.dumps(_knowledge(int(number))).encode(), limit=MAX_JOIN)
+
+
+def test_numbers_of_64_bits_and_digits_in_texts_are_none_of_that() -> None:
+    for number in (2**64 - 1, -(2**64) + 1):
+        assert read_any(b"[%d]" % number, limit=MAX_JOIN) == [number]
+    assert read_any(b'"99999999999999999999999"', limit=MAX_JOIN) == "9" * 23
+    assert read_any(b"1e300", limit=MAX_JOIN) == 1e300
+
+
+def _knowledge(serial: int) -> dict[str, Any]:
+    lists = ("host_cas", "ssh_host_cas", "ssh_user_cas", "user_cas", "roles", "locks")
+    return {"cluster": "c", "serial": serial, **{name: [] for name in lists}}
