@@ -78,6 +78,8 @@ exec ssh-agent "$@"
     + "# as much again\n" * 1300
 )
 SMALL = ("sftp",)
+# They are about learning keys of hosts, which nobody does who knows their CA.
+WITHOUT_CA = ("knownhosts", "knownhosts-command")
 TELNET = """\
 #!/bin/sh
 exec {here}/netcat -N "$@"
@@ -158,12 +160,11 @@ class Lane:
         (here / "ssh-ed25519").touch(mode=0o600)
         (here / "ssh-ed25519").write_text(self.house.host.ssh_private.reveal())
         (here / "ssh-ed25519.pub").write_text(self.house.host.ssh_public + "\n")
-        # One script is about learning keys of hosts, which nobody does who knows their CA.
         trust = f"-o GlobalKnownHostsFile={self.house.known_hosts}"
         facts = {
             "here": here,
             "key": visitor.key,
-            "trust": "" if script == "knownhosts" else trust,
+            "trust": "" if script in WITHOUT_CA else trust,
             "port": self.house.port,
             "python": sys.executable,
             "standin": Path(__file__).parent / "standin.py",

@@ -13,6 +13,7 @@ import pytest
 from tests.clients.test_openssh import noise, options
 from tests.node.house import ME, House
 
+pytestmark = pytest.mark.timeout(240)  # it forks a lot, and the machine may be busy
 ANSIBLE = Path(sys.executable).parent / "ansible"
 
 
@@ -43,7 +44,7 @@ def ansible(house: House, env: dict[str, str], module: str, *more: str) -> dict[
         "ansible_python_interpreter": sys.executable,
     }
     words = [ANSIBLE, "all", "-i", "127.0.0.1,", "-e", json.dumps(facts), "-m", module, *more]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout[done.stdout.index("{") :]))
 
