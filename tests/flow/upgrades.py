@@ -66,6 +66,7 @@ class Installed:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.file = cluster.root / "bin" / "teleport-lite"
+        self.first = self.file.with_name("first")  # of all that were installed
         self.file.parent.mkdir()
         self.trees = cluster.root / "trees"
         self.daemons: dict[str, tuple[tuple[str, ...], Running]] = {}
@@ -76,6 +77,8 @@ class Installed:
         }
 
     def upgrade(self, to: Path) -> None:
+        if not self.first.exists():
+            shutil.copy(to, self.first)
         shutil.copy(to, self.file.with_name("new"))
         self.file.with_name("new").rename(self.file)
 
