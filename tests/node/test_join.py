@@ -247,8 +247,12 @@ def test_the_daemon_knows_who_is_in(own: House) -> None:
     talk = Talk(own, "marker-known")
     bob = talk.join(visitor(own, "bob", "watcher"), "observer")
     bob.until(b"joined session")
-    own.tell("parties")
-    assert own.hear() == {talk.sid: {"parties": ["bob"], "recorded": True}}
+
+    def known() -> bool:
+        own.tell("parties")
+        return own.hear() == {talk.sid: {"parties": ["bob"], "recorded": True}}
+
+    eventually(known)
     bob.type(b"\x03")
     bob.end()
     talk.end()

@@ -462,6 +462,7 @@ def test_after_a_kill_what_was_written_can_be_read(tmp_path: Path) -> None:
     with running(tmp_path) as house:
         screen = Screen(house.visitor(), "echo marker-kill; read x; echo more")
         screen.until(b"marker-kill")
+        eventually(lambda: recordings(house, ".part")[0].stat().st_size, what="the header")
         [monitor] = house.named("tl-ssh-monitor")
         os.kill(monitor, signal.SIGKILL)
         eventually(lambda: not house.named("tl-ssh-scribe1"), what="the scribe to end")
