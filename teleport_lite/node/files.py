@@ -32,7 +32,7 @@ _STATUS = b"sent status "
 _CUT = re.compile(rb'(open|close|opendir|remove|mkdir|rmdir|rename|set)[a-z -]* "(.*)', re.DOTALL)
 _OPS = {
     "open": rb'open "(.*)" flags ([A-Z,]*) mode 0[0-7]*',
-    "close": rb'(?:forced )?close "(.*)" bytes read (\d{1,20}) written (\d{1,20})',
+    "close": rb'(?:forced )?close "(.*)" bytes read (\d{1,19}) written (\d{1,19})',
     "opendir": rb'opendir "(.*)"',
     "remove": rb'remove name "(.*)"',
     "mkdir": rb'mkdir name "(.*)" mode 0[0-7]*',

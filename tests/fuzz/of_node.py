@@ -19,12 +19,16 @@ from teleport_lite.agent import knowledge
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.user import JoinMode
 from teleport_lite.net.ssh_line import MAX_SAID, FromMonitor
+from teleport_lite.node import file_story
 from teleport_lite.node import monitor as monitors
+from teleport_lite.node.file_story import FileStory
+from teleport_lite.node.files import Messages
 from teleport_lite.node.forward_wire import Happened
 from teleport_lite.node.gate import Admitted, Gate, Welcome, signed_login
 from teleport_lite.node.monitor import Connection, Monitor
 from teleport_lite.node.settings import Settings
 from teleport_lite.node.wire import (
+    MAX_PACKET,
     FileOp,
     FromBroker,
     FromSigner,
@@ -276,3 +280,38 @@ def what_a_gate_knows(data: bytes) -> None:
     admitted = gate.admit(_good(), _HASH)
     gate.decide_again(admitted.visitor)
     gate.may_join("bob", ["access"], mode=JoinMode.PEER, owner=admitted.visitor)
+
+
+_SFTP = [
+    b'open "/home/a/x" flags READ mode 0666\r\n',
+    b'close "/home/a/x" bytes read 10 written 0\r\n',
+    b'forced close "/home/a/x" bytes read 0 written 18446744073709551616\r\n',
+    b"sent status No such file\r\n",
+    b'rename old "/a" new "/b\\302\\240\\\\"\r\n',
+    b'set "/a" mode 0644\r\n',
+    b'remove name "/a" new "\r\n',
+    b'process_write: write "/a": No space left on device\r\n',
+    b"a line of the shell's\n",
+]
+
+
+@target(
+    raises=(),
+    seeds=lambda: [framed(*_SFTP), framed(*_SFTP[:2])],
+    parts=lambda: any_of(_SFTP).map(framed),
+)
+def sftp_log(data: bytes) -> None:
+    """What sftp-server logs, with names that people choose; and commands that may be scp's."""
+    messages, pieces = Messages(SID), Pieces(data)
+    story = FileStory(cast(Any, Nobody()))
+    while pieces:
+        line = pieces.text()
+        done, ours = messages.feed(line)
+        if not ours and (done or line.endswith(b"\r\n")):
+            raise Finding("somebody else's words")
+        for op in done + messages.flush():
+            if not (op.path + op.target + op.error + op.flags).isprintable():
+                raise Finding(f"{op} does something to a terminal")
+            story.tell(read(FromBroker, write(FromBroker(file=op)), limit=MAX_PACKET).file or op)
+        file_story.scp(line.decode("utf-8", "backslashreplace"))
+    story.sum()
