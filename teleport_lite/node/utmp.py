@@ -26,6 +26,7 @@ _PROCESSES = range(5, 9)  # INIT, LOGIN, USER and DEAD: those that have an id
 # glibc waits ten seconds for a lock; a login must not.
 _LOCK_TIME = 1.0
 _LOCK_STEP = 0.02
+_LOOKS = 5
 # 2,700 terminals. Anything longer is no utmp.
 _MAX_UTMP = 1 << 20
 # Of one connection in all. A broker that makes them up must not fill the disk.
@@ -111,13 +112,13 @@ class Records:
         if form is None or sid in self._entries or self._left == 0:
             return
         self._left -= 1
-        over = _is_over(tty, pid)
-        if not over and not _is_theirs(tty, pid, self._uid):
+        alive = _is_alive(tty, pid, self._uid)
+        if alive is None:
             return
         entry = _Entry(tty.removeprefix("/dev/"), pid)
         self._entries[sid] = entry
         record = self._record(form, _USER_PROCESS, entry)
-        if not over:
+        if alive:
             _quietly(lambda: _put(self._files.utmp, form, record, entry.pid, new=True))
         _quietly(lambda: _append(self._files.wtmp, record))
         _quietly(lambda: self._note_last(form, entry))
@@ -158,6 +159,18 @@ class Records:
         raw = form.lastlog.pack(now, entry.line.encode(), self._address.encode())
         with _locked(self._files.lastlog) as fd:
             os.pwrite(fd, raw, self._uid * form.lastlog.size)
+
+
+def _is_alive(tty: str, pid: int, uid: int) -> bool | None:
+    """None: it is not to be believed. A process that is just ending has no terminal any more and
+    is not over yet, so it is looked at more than once."""
+    for _ in range(_LOOKS):
+        if _is_theirs(tty, pid, uid):
+            return True
+        if _is_over(tty, pid):
+            return False
+        time.sleep(_LOCK_STEP)
+    return None
 
 
 def _is_over(tty: str, pid: int) -> bool:

@@ -105,7 +105,9 @@ def test_what_is_open_at_the_end_is_closed(files: Files) -> None:
 def test_a_session_that_is_over_already_is_history_only(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_is_over", lambda *_: True)
+    monkeypatch.setattr(module, "_is_theirs", lambda *_: False)
+    looks = iter((False, False, True))  # it ends while we look
+    monkeypatch.setattr(module, "_is_over", lambda *_: next(looks))
     ours = records(files)
     ours.started("1", "/dev/pts/1", 10)
     ours.ended("1")
@@ -198,6 +200,14 @@ def test_a_terminal_that_is_none_is_not_believed(tty: str, pid: int) -> None:
     assert not module._is_over(tty, pid or os.getpid())
 
 
+def test_what_is_not_believed_is_not_written(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_is_theirs", lambda *_: False)
+    ours = records(files)
+    ours.started("1", "/dev/pts/1", 10)
+    ours.ended("1")
+    assert [path.stat().st_size for path in (files.utmp, files.wtmp, files.lastlog)] == [0, 0, 0]
+
+
 def test_only_a_process_below_us_that_has_the_terminal_is_believed() -> None:
     master, slave = os.openpty()
     tty = os.ttyname(slave)
@@ -272,6 +282,7 @@ def test_the_next_login_is_told_of_the_last_one(house: House, system: System) ->
 
 
 def test_a_session_that_ends_at_once_is_remembered(house: House, system: System) -> None:
+    eventually(lambda: not house.named("tl-ssh-monitor"), what="earlier ones to end")
     before = len(read(system.path("/var/log/wtmp")))
     house.ssh("true", login=LOGIN, options=["-tt"])
     eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
@@ -281,6 +292,7 @@ def test_a_session_that_ends_at_once_is_remembered(house: House, system: System)
 
 
 def test_a_command_without_a_terminal_is_no_login(house: House, system: System) -> None:
+    eventually(lambda: not house.named("tl-ssh-monitor"), what="earlier ones to end")
     before = system.path("/var/log/wtmp").stat().st_size
     house.ssh("true", login=LOGIN)
     eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
