@@ -11,6 +11,8 @@ from typing import Any
 
 import paramiko
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from paramiko import packet as their_packet
 from paramiko.packet import Packetizer
 
@@ -182,6 +184,18 @@ def test_part_of_a_packet_is_nothing_yet(cipher: str, mac: str) -> None:
     whole = pair.theirs.said
     for size in range(len(whole)):
         assert Pair(cipher, mac).read(Tape(whole[:size])) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(SEALS), st.integers(0, 80), st.binary(max_size=300))
+def test_any_bytes_are_packets_or_a_refusal(
+    seal: tuple[str, str], length: int, rest: bytes
+) -> None:
+    try:
+        heard = Pair(*seal).read(Tape(struct.pack(">I", length) + rest))
+    except paramiko.SSHException:
+        heard = []
+    assert all(0 < len(each) < 80 for each in heard)
 
 
 @every_seal
