@@ -44,6 +44,7 @@ from teleport_lite.node.wire import (
 from teleport_lite.proto.codec import read, write
 
 REJECTED, BROKEN = "T1006W", "TSR02W"
+_DEAD = "the scribe has ended"
 _OURS = "teleport-lite: "
 # For scribes to write what they have when the connection is over; then their files are finished
 # by who finds them.
@@ -63,6 +64,7 @@ class Take:
     strict: bool
     scribe: Link | None = None
     file: int | None = None  # ours keeps the lock while the scribe has ended and it is not finished
+    wanted: bool = False  # it was to be recorded
     facts: dict[str, object] = field(default_factory=dict)
     started: SessionStarted | None = None
     ended: float | None = None
@@ -91,6 +93,7 @@ class Recorder:
         self._takes: dict[str, Take] = {}
         self._number = 0
         self._house: House | None = None
+        self._birth: Callable[[], None] | None = None
         self._to_broker: Callable[[ToBroker], None] = lambda _said: None
         self._parlour = Parlour(settings.data_dir, story)
         self._counts = Counts(story)
@@ -143,6 +146,8 @@ class Recorder:
             link.send(reply, *(each.fileno() for each in sockets), wait=False)
             for each in sockets:
                 each.close()
+            with suppress(OSError):
+                self._give_birth()
         elif said.join is not None:
             self._parlour.visit(said.join, lambda reply, *fds: link.send(reply, *fds, wait=False))
         elif said.moved is not None:
@@ -172,10 +177,13 @@ class Recorder:
         reason = ""
         try:
             if self._house.gate.records_sessions():
-                sockets = (theirs, self._start_scribe(take, self._house))
+                sockets = (theirs, self._prepare_scribe(take, self._house))
+                if strict:
+                    self._give_birth()
         except (Error, OSError) as why:
             reason = why.message if isinstance(why, Error) else "no scribe starts"
             if strict:
+                self._close_scribe(take)
                 return self._reject(take, theirs, reason)
         self._takes[sid] = take
         self._to_broker(ToBroker(expect=Expect(channel=asked.channel, sid=sid)))
@@ -207,6 +215,8 @@ class Recorder:
             "started": now,
         }
         self._parlour.open(take.sid, lambda said, *fds: self._tell(take, said, *fds))
+        if take.wanted and take.scribe is None:
+            self._trouble(take, _DEAD)
         if take.scribe is not None:
             account = house.welcome.account
             begin = Begin(
@@ -248,8 +258,9 @@ class Recorder:
 
     # --- helpers
 
-    def _start_scribe(self, take: Take, house: House) -> socket.socket:
-        """Returns the worker's end of its line. Raises Unavailable or OSError."""
+    def _prepare_scribe(self, take: Take, house: House) -> socket.socket:
+        """Returns the worker's end of its line; it is born by the next `_give_birth`. Raises
+        Unavailable or OSError."""
         if self._number >= _MOST_SCRIBES:
             raise Unavailable("too many terminals on one connection")
         file = self._records.begin(take.sid)
@@ -263,20 +274,25 @@ class Recorder:
             Scribe(line=line, monitor=theirs, file=file, strict=take.strict).run()
 
         self._number += 1
-        keep = (line.fileno(), theirs.fileno(), file)
-        try:
-            self._family.start(f"scribe{self._number}", body, keep)
-        except OSError:
-            os.close(file)
-            self._records.discard(take.sid)
-            for end in (ours, for_worker):
-                end.close()
-            raise
-        finally:
-            line.close()
-            theirs.close()
-        take.scribe, take.file = ours, file
+        name, keep = f"scribe{self._number}", (line.fileno(), theirs.fileno(), file)
+
+        def birth() -> None:
+            try:
+                self._family.start(name, body, keep)
+            finally:
+                line.close()
+                theirs.close()
+
+        take.scribe, take.file, take.wanted = ours, file, True
+        self._birth = birth
         return for_worker
+
+    def _give_birth(self) -> None:
+        """After the worker has its answer, where that may be: a fork takes its time. Where it
+        fails the line just ends, which is heard. Raises OSError."""
+        birth, self._birth = self._birth, None
+        if birth is not None:
+            birth()
 
     def _reject(
         self, take: Take, theirs: socket.socket, reason: str
@@ -321,7 +337,7 @@ class Recorder:
         running = take.started is not None
         self._close_scribe(take)
         if running:
-            self._trouble(take, "the scribe has ended")
+            self._trouble(take, _DEAD)
 
     def _trouble(self, take: Take, reason: str) -> None:
         mode = RecordMode.STRICT if take.strict else RecordMode.BEST_EFFORT
