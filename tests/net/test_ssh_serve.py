@@ -37,6 +37,7 @@ class PaperDesk:
     running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     idle_seconds: float = 0.0
     goodbye: str = ""
+    moves: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def forwards(self) -> "PaperForwards":
@@ -49,7 +50,7 @@ class PaperDesk:
         return NO
 
     def moved(self, channel: int, up: int, down: int) -> None:
-        self.asked.append(f"moved {up} {down}")
+        self.moves.append((up, down))
 
     def sign(self, exchange_hash: bytes) -> bytes:
         self.signed.append(exchange_hash)
