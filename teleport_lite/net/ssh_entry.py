@@ -285,8 +285,10 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
         return bytes([MSG_EXT_INFO]) + (2).to_bytes(4, "big") + told
 
     def goodbye(self) -> bytes:
-        """RFC 4253 §11.1: a client that has gone against the protocol is told what is wrong."""
-        if not isinstance(self.saved_exception, paramiko.SSHException | Malformed):
+        """RFC 4253 §11.1: a client that has gone against the protocol is told what is wrong; who
+        has not even begun with it gets no packets."""
+        known = isinstance(self.saved_exception, paramiko.SSHException | Malformed)
+        if not known or not self.remote_version:
             return b""
         code = _PROTOCOL_ERROR.to_bytes(4, "big")
         return bytes([MSG_DISCONNECT]) + code + text(self.why().encode()) + text(b"en")

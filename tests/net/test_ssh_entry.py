@@ -117,6 +117,13 @@ def test_channels_come_after_the_login(kind: int) -> None:
     assert talk.end() == "client wants a channel before its login"
 
 
+def test_who_does_not_speak_ssh_gets_a_line_and_no_packets(transport: EntryTransport) -> None:
+    transport.saved_exception = paramiko.SSHException("client does not speak SSH")
+    assert transport.goodbye() == b""
+    transport.remote_version = "SSH-2.0-old"
+    assert transport.goodbye()[0] == DISCONNECT
+
+
 # --- new keys
 
 
