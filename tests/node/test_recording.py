@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from teleport_lite.agent.record_spool import RecordSpool
 from teleport_lite.audit.cast import read_events, read_header
 from teleport_lite.model.user import Options, RecordMode, Role
 from teleport_lite.node.account import Account
@@ -154,6 +155,17 @@ def test_a_session_on_a_terminal_is_recorded(house: House) -> None:
     assert (
         path.stem == house.event("T2000I", command="echo marker-plain; tty; exit 3")["facts"]["sid"]
     )
+
+
+def test_the_spool_finds_what_was_recorded(house: House) -> None:
+    house.ssh("echo marker-spool", options=["-tt"])
+    path = recording(house, "marker-spool")
+    spool = RecordSpool(house.data_dir)
+    assert path.stem in spool.waiting(time.time())
+    begin = spool.open(path.stem).begin
+    assert (begin.facts.user, begin.facts.command) == ("alice", "echo marker-spool")
+    assert begin.facts.complete
+    assert begin.size == path.stat().st_size
 
 
 def test_only_root_reads_recordings(house: House) -> None:
