@@ -20,7 +20,7 @@ CROWDS = (0, 50, 200)
 AT_ONCE = 5  # logins at once; servers turn away more of them from one address
 SETTLE, WATCH = 2.0, 10.0  # seconds
 SHELLS = ("cat", "sh")
-CLOCK_FLOOR = 0.001  # ms a second; what is less than this is nothing, and nothing divides nothing
+FLOOR = 1.0  # ms a second: a thousandth of a processor is nothing, and nothing divides nothing
 
 
 def rows(world: World, figure: Callable[..., Any]) -> list[Any]:
@@ -35,7 +35,7 @@ def rows(world: World, figure: Callable[..., Any]) -> list[Any]:
     figures = []
     for size in CROWDS:
         memory = {where: [pss[where][size]] for where in ssh_peer.SERVERS}
-        busy = {where: [max(cpu[where][size], CLOCK_FLOOR)] for where in ssh_peer.SERVERS}
+        busy = {where: [max(cpu[where][size], FLOOR)] for where in ssh_peer.SERVERS}
         each = f"each of {size} idle connections" if size else "without connections"
         limit = ("2", "") if size else ("", "")
         figures += ssh_peer.compared(f"PSS, {each}", memory, figure, unit="MiB", budgets=limit)
