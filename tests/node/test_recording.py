@@ -18,6 +18,7 @@ import pytest
 
 from teleport_lite.agent.record_spool import RecordSpool
 from teleport_lite.audit.cast import read_events, read_header
+from teleport_lite.model.lock import Target
 from teleport_lite.model.user import Options, RecordMode, Role
 from teleport_lite.node.account import Account
 from teleport_lite.node.broker import Broker, Guest
@@ -545,3 +546,33 @@ def test_a_scribe_that_hangs(own: House, mode: str) -> None:
     assert shown(path).count("x") + facts["gaps"] >= size
     if mode == "strict":
         assert shown(path).count("x") == size
+
+
+def test_a_session_that_is_cut_is_recorded_up_to_there(own: House) -> None:
+    screen = Screen(own.visitor(), "echo marker-cut; sleep 600")
+    screen.until(b"marker-cut")
+    own.event("T2000I", command="echo marker-cut; sleep 600")
+    own.lock(Target.USER, "alice")
+    own.tell("recheck")
+    screen.end()
+    path = recording(own, "marker-cut")
+    assert shown(path).startswith("marker-cut")
+    eventually(lambda: not recordings(own, ".part"))
+
+
+def test_two_sessions_of_one_connection_are_two_recordings(own: House) -> None:
+    visitor, control = own.visitor(), f"-oControlPath={own.directory}/control"
+    master = visitor.start("-N", options=["-oControlMaster=yes", control])
+    eventually((own.directory / "control").exists)
+    screens = [
+        Screen(visitor, f"echo marker-{each}; read x; echo ${{x}}{each}", options=("-tt", control))
+        for each in ("one", "two")
+    ]
+    for screen, each in zip(screens, ("one", "two"), strict=True):
+        screen.until(f"marker-{each}".encode())
+    for screen in reversed(screens):
+        screen.type(b"by-\n")
+        screen.end()
+    assert "by-one" in shown(recording(own, "marker-one"))
+    assert "by-two" in shown(recording(own, "marker-two"))
+    master.kill()
