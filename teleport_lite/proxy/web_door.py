@@ -168,4 +168,7 @@ def _log_of_aiohttp() -> logging.Logger:
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    """UnicodeEncodeError: aiohttp repeats an Expect that it does not know, and can not if that is
+    no text."""
+    strange = (HttpProcessingError, UnicodeEncodeError)
+    return not (record.exc_info and isinstance(record.exc_info[1], strange))
