@@ -15,18 +15,17 @@ from teleport_lite.net import ssh_policy as policy
 from teleport_lite.net.ssh_channel import Channel
 from teleport_lite.net.ssh_channels import PROHIBITED, RESOURCE_SHORTAGE, UNKNOWN_TYPE, Asked
 from teleport_lite.net.ssh_entry import Answer as Answer
-from teleport_lite.net.ssh_entry import Clerk, EntryTransport, shown_name
+from teleport_lite.net.ssh_entry import Clerk, shown_name
 from teleport_lite.net.ssh_forwards import ForwardDesk, Forwards
+from teleport_lite.net.ssh_parting import PartingTransport
 from teleport_lite.net.ssh_pump import Exit as Exit
 from teleport_lite.net.ssh_pump import Pump
 from teleport_lite.net.ssh_pump import Streams as Streams
 from teleport_lite.net.ssh_visit import SUBSYSTEM, Seat, Visit
-from teleport_lite.pki.wire import Reader, text
+from teleport_lite.pki.wire import Reader
 
 # Exit status of a session whose shell or command is refused.
 _REFUSED = 1
-# RFC 4253 §11.1, §12.
-_MSG_DISCONNECT, _BY_APPLICATION = 1, 11
 # In the time that a connection may be idle, so often it is looked at.
 _LOOKS = 20
 # What is ours in the standard error of a session.
@@ -90,12 +89,11 @@ def serve(
     return ssh_entry.serve(transport, host_public=host_public, host_cert=host_cert, banner=banner)
 
 
-class _Transport(EntryTransport):
+class _Transport(PartingTransport):
     def __init__(self, sock: socket.socket, desk: Desk) -> None:
         super().__init__(sock, desk)
         self._desk = desk
         self._no_more_sessions = False
-        self._parting = ""
         self._moved_at, self._moved = 0.0, (0, 0)
         self._forwards = Forwards(self, desk.forwards)
         self._requests: dict[bytes, Callable[[Channel, Reader], bool]] = {
@@ -118,20 +116,9 @@ class _Transport(EntryTransport):
                 cast(Pump, pump).exited(how)
         self._forwards.news()
         if self._desk.goodbye:
-            self._part(self._desk.goodbye)
+            self.part(self._desk.goodbye)
 
     # --- the end, if it is our idea
-
-    def _part(self, reason: str) -> None:
-        self._parting = reason
-        raise EOFError(reason)
-
-    def goodbye(self) -> bytes:
-        """RFC 4253 §11.1. OpenSSH's client shows it."""
-        if not self._parting:
-            return super().goodbye()
-        code = _BY_APPLICATION.to_bytes(4, "big")
-        return bytes([_MSG_DISCONNECT]) + code + text(self._parting.encode()) + text(b"en")
 
     def _auth_trigger(self) -> None:
         super()._auth_trigger()
@@ -148,7 +135,7 @@ class _Transport(EntryTransport):
         left = self._moved_at + limit - now
         if left <= 0:
             self._desk.was_idle()
-            self._part(f"nothing has moved for {limit:.0f} s, and the role does not allow more")
+            self.part(f"nothing has moved for {limit:.0f} s, and the role does not allow more")
         # Looking more often finds sooner when something moved last.
         self.later(min(left, limit / _LOOKS), self._watch_idleness)
 

@@ -12,8 +12,9 @@ from teleport_lite.net import ssh_entry
 from teleport_lite.net import ssh_policy as policy
 from teleport_lite.net.ssh_channel import Channel
 from teleport_lite.net.ssh_channels import CONNECT_FAILED, PROHIBITED, RESOURCE_SHORTAGE, Asked
-from teleport_lite.net.ssh_entry import Clerk, EntryTransport
+from teleport_lite.net.ssh_entry import Clerk
 from teleport_lite.net.ssh_forward import SocketPump
+from teleport_lite.net.ssh_parting import PartingTransport
 from teleport_lite.pki.wire import Reader
 
 KIND = "direct-tcpip"
@@ -31,6 +32,9 @@ class Opened:
 
 
 class JumpClerk(Clerk, Protocol):
+    # Why it is over now, for the client; "" as long as it is not.
+    goodbye: str
+
     def open(self, number: int, host: str, port: int) -> None:
         """Ask for a way to `host`; the answer comes from `opened`, in its own time."""
 
@@ -45,7 +49,7 @@ def serve(
     return ssh_entry.serve(transport, host_public=host_public, host_cert=host_cert, banner=banner)
 
 
-class _Transport(EntryTransport):
+class _Transport(PartingTransport):
     def __init__(self, sock: socket.socket, clerk: JumpClerk) -> None:
         super().__init__(sock, clerk)
         self._jump = clerk
@@ -63,6 +67,8 @@ class _Transport(EntryTransport):
             else:
                 channel = self.confirm_open(asked)
                 self.attach(channel, SocketPump(channel, opened.sock, self))
+        if self._jump.goodbye:
+            self.part(self._jump.goodbye)
 
     def _open_asked(self, asked: Asked) -> None:
         if asked.kind != KIND:

@@ -36,6 +36,7 @@ class _Desk:
     def __init__(self, monitor: Link) -> None:
         self._monitor = monitor
         self._opened: list[Opened] = []
+        self.goodbye = ""
 
     def sign(self, exchange_hash: bytes) -> bytes:
         self._monitor.send(FromWorker(sign=Sign(exchange_hash=exchange_hash)))
@@ -82,6 +83,9 @@ class _Desk:
 
     def _hear(self) -> Reply | None:
         reply, fds = self._monitor.receive_with_fds(Reply, 1)
+        if reply.goodbye:
+            self.goodbye = reply.goodbye
+            return None
         if not reply.number:
             return reply
         sock = socket.socket(fileno=fds[0]) if fds else None

@@ -14,6 +14,7 @@ from typing import Any
 import paramiko
 import pytest
 
+from teleport_lite.model.lock import Target
 from teleport_lite.model.user import Options
 from teleport_lite.node.commands import sftp_server
 from teleport_lite.testing.certs import Papers, options
@@ -94,6 +95,19 @@ def test_the_end_of_the_certificate_is_the_end(house: House) -> None:
 def test_or_not_if_no_role_says_so(house: House) -> None:
     client = house.visitor(short(house, 2)).start("sleep 3; echo still here")
     assert client.communicate(timeout=60)[0] == b"still here\n"
+
+
+def test_whoever_is_cut_is_told_why(house: House) -> None:
+    client = house.visitor().start("echo in; sleep 300")
+    assert client.stdout
+    assert client.stdout.readline() == b"in\n"
+    house.lock(Target.USER, "alice")
+    house.tell("recheck")
+    try:
+        assert b": user alice is locked" in heard(client)
+        house.event("T3006I", reason="user alice is locked")
+    finally:
+        house.unlock_all()
 
 
 # --- how many

@@ -364,7 +364,7 @@ theirs.close()
 line, daemon = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 tcp, client = socket.socketpair()
 
-import teleport_lite.node.monitor as module
+import teleport_lite.node.family as module
 module.fork_child = lambda title, body, keep: fork_child(title, body, [*keep, told.fileno()])
 monitor = Planted(
     Connection(tcp=tcp, line=line, signer=ours, peer=("127.0.0.1", 1), local=("127.0.0.1", 2)),
