@@ -52,7 +52,8 @@ def test_the_worker_has_nothing(jump: JumpHouse) -> None:
     facts = status(session.worker)
     settings = Settings(data_dir=jump.data_dir)
     nobody = worker_account(settings.worker_accounts, jump.data_dir)
-    assert facts["Uid"].split() == [str(nobody.pw_uid)] * 4
+    own = str(0x70000000 + session.worker)  # not even other workers are the same user
+    assert facts["Uid"].split() == [own] * 4
     assert facts["Gid"].split() == [str(nobody.pw_gid)] * 4
     assert facts["Groups"] == ""
     assert facts["NoNewPrivs"] == "1"
