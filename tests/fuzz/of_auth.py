@@ -6,13 +6,24 @@ be an error that we mean, and nothing else.
 
 import json
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from teleport_lite.auth.api import ROUTES, answer
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.errors import Error
 from teleport_lite.model.host import Host
 from teleport_lite.proto.codec import write
-from tests.auth.bench import PROXY_ID, Bench, stranger, the_host
+from tests.auth.bench import (
+    PROXY_ID,
+    SSH_KEY,
+    TLS_CSR,
+    Applicant,
+    Bench,
+    Visitor,
+    stranger,
+    the_host,
+)
 from tests.auth.test_api import WORDS
 from tests.fuzz.target import Finding, Pieces, any_of, framed, target
 
@@ -130,3 +141,46 @@ def frames_of_agents(data: bytes) -> None:
         write(bench.ask(path))
     if None in said and said[-1] is not None:
         raise Finding("something was said after the end")
+
+
+@cache
+def _house() -> Bench:
+    """With a token and a user who has a password: those are slow to make."""
+    bench = _bench()
+    bench.token()
+    bench.user("bob")
+    return bench
+
+
+def _proofs() -> list[bytes]:
+    now = _house().clock.now().timestamp()
+    final = b"c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAAAA,r=NONCE,p=" + b"A" * 43 + b"="
+    join, login = Applicant().first(now).client_first, Visitor(name="bob").first(now).client_first
+    return [b"\0" + framed(join.encode(), final), b"\1" + framed(login.encode(), final)]
+
+
+@target(raises=(), seeds=_proofs, most=1024)
+def proofs(data: bytes) -> None:
+    """SCRAM, of tokens and of passwords: nobody gets in without one."""
+    bench, pieces = _house(), Pieces(data)
+    bench.clock.tick(minutes=5)  # so that nobody is locked out
+    way, caller = "login" if pieces.number() % 2 else "join", stranger()
+    first, final = (pieces.text().decode("utf-8", "replace") for _ in range(2))
+    start: dict[str, object] = {"client_first": first, "time": bench.clock.now().timestamp()}
+    keys: dict[str, object] = {"ssh_key": SSH_KEY, "tls_csr": TLS_CSR}
+    if way == "join":
+        start["node_name"] = "w"
+        keys = {"hello": keys | {"node_name": "w", "roles": ["node"]}}
+    try:
+        challenge: Any = answer(bench.desks, f"/v1/{way}/start", caller, _json(start))
+        nonce = challenge.server_first.partition(",")[0].removeprefix("r=")
+        proof = final.replace("NONCE", nonce)
+        last = {"session": challenge.session, "client_final": proof, **keys}
+        found = answer(bench.desks, f"/v1/{way}/finish", caller, _json(last))
+    except Error:
+        return
+    raise Finding(f"{way} without a proof: {found}")
+
+
+def _json(words: dict[str, object]) -> bytes:
+    return json.dumps(words).encode()

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.fuzz.target import CORPUS, Target, file_name
 
 # What coverage is measured of. Message types are read by C code; ours is what is around it.
-INSTRUMENTED = ["teleport_lite", "paramiko"]
+INSTRUMENTED = ["teleport_lite", "paramiko", "wsproto", "h11", "scramp"]
 # A single input that takes longer, while other programs use the processor too.
 _HANG = 60
 

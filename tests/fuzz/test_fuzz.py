@@ -1,10 +1,15 @@
 """Every reader of bytes, for a moment. `python -m tests.fuzz.run` does it for longer."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.fuzz.target import CORPUS, Target, file_name
 from tests.fuzz.targets import ALL
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "fuzzing.md"
 
 # The same inputs in every run: new ones are for tests.fuzz.run to find.
 SHORT = settings(
@@ -48,3 +53,8 @@ def test_the_corpus_holds_inputs_of_targets_that_exist_and_nothing_else() -> Non
         assert path.parent.name in names, path
         assert path.name == file_name(path.read_bytes()), path
         assert path.stat().st_size <= 16 << 10, path
+
+
+def test_the_docs_name_every_target_and_no_other() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(target.name for target in ALL)
