@@ -65,9 +65,6 @@ WINDOW = 4 << 20
 # of a worker, even if nobody takes a byte of what the client sends.
 FEW_CHANNELS = 16
 SMALL_WINDOW = 256 << 10
-# So that many channels can not fill the worker's memory: more than so many get less of it each.
-FEW = 16
-WINDOW_OF_MANY = 256 * 1024
 # Data in one packet, as OpenSSH has it (RFC 4253 §6.1 wants 32 KiB at least).
 DATA = 32 * 1024
 # A client that takes less in one packet is only out to make us work.

@@ -130,14 +130,14 @@ def test_channels_that_the_client_does_not_close_count(paper: Paper) -> None:
 
 def test_many_channels_have_little_windows(paper: Paper) -> None:
     """All windows together are what a client can have us keep."""
-    windows = [paper.open().in_window for _ in range(policy.FEW + 1)]
-    assert windows == [policy.WINDOW] * policy.FEW + [policy.WINDOW_OF_MANY]
-    number = policy.FEW
-    paper.hear(DATA, number, packed(b"x" * (policy.WINDOW_OF_MANY // 8)))
+    windows = [paper.open().in_window for _ in range(policy.FEW_CHANNELS + 1)]
+    assert windows == [policy.WINDOW] * policy.FEW_CHANNELS + [policy.SMALL_WINDOW]
+    number = policy.FEW_CHANNELS
+    paper.hear(DATA, number, packed(b"x" * (policy.SMALL_WINDOW // 8)))
     paper.opened[number].discard()
-    assert paper.said == [bytes([ADJUST]) + numbers(THEIRS, policy.WINDOW_OF_MANY // 8)]
+    assert paper.said == [bytes([ADJUST]) + numbers(THEIRS, policy.SMALL_WINDOW // 8)]
     with pytest.raises(Malformed, match="more than its window"):
-        paper.hear(DATA, number, packed(b"x" * (policy.WINDOW_OF_MANY + policy.WINDOW_SLACK + 1)))
+        paper.hear(DATA, number, packed(b"x" * (policy.SMALL_WINDOW + policy.WINDOW_SLACK + 1)))
 
 
 @pytest.mark.parametrize("largest", [0, 1, 255])
