@@ -230,6 +230,7 @@ class Parlour:
             try:
                 party.line.send(Room(ok=True, words=words), theirs.fileno(), wait=False)
             except EOFError:
+                room.to_tap(ToTap(leave=party.number))
                 return "gone again"
         party.knock = knock
         room.to_tap(ToTap(say=f"{_OURS}{knock.user} has joined as {knock.mode}"))
