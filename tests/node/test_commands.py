@@ -20,7 +20,7 @@ def command(text: bytes) -> Start:
 def test_without_force_it_is_what_was_asked_for() -> None:
     assert to_run(SHELL, None, ALL) == Run(None)
     assert to_run(command(b"ls"), None, ALL) == Run(b"ls")
-    assert to_run(SFTP, None, ALL) == Run(sftp_server())
+    assert to_run(SFTP, None, ALL) == Run(sftp_server(), files=True)
 
 
 def test_a_forced_command_takes_the_place_of_everything() -> None:
@@ -31,7 +31,8 @@ def test_a_forced_command_takes_the_place_of_everything() -> None:
 
 def test_internal_sftp_is_the_system_s() -> None:
     for asked in (SHELL, command(b"rm -rf /"), SFTP):
-        assert to_run(asked, "internal-sftp", ALL).command == sftp_server()
+        run = to_run(asked, "internal-sftp", ALL)
+        assert (run.command, run.files) == (sftp_server(), True)
     with_flags = to_run(SFTP, " internal-sftp  -R -l INFO ", ALL)
     assert with_flags.command == sftp_server() + b" -R -l INFO"
     with pytest.raises(Refusal, match="the role forbids copying files"):
