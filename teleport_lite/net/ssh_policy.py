@@ -71,8 +71,9 @@ DATA = 32 * 1024
 LEAST_DATA = 256
 # What a client may have us keep beyond its window before it is clearly not playing by it.
 WINDOW_SLACK = 256 * 1024
-# A client that is silent that long is asked for a sign of life (ClientAliveInterval) ...
-KEEPALIVE_SECONDS = 30.0
+# A client that is silent that long is asked for a sign of life (ClientAliveInterval) ... The kernel
+# looks after dead lines much sooner (`ssh_listen.KEEPALIVE`), and costs nothing while all is well.
+KEEPALIVE_SECONDS = 120.0
 # ... and has gone if it does not answer so many times.
 KEEPALIVE_MISSED = 3
 # What may wait for the end of a key exchange: a client that never ends it must not pile it up.
