@@ -162,6 +162,7 @@ class Monitor:
             asked |= self._story.look_for_daemon()
         if self._welcome is not None:
             self._look_again(asked=asked)
+        self._cut_reason = self._cut_reason or self._recorder.overdue()
         return not self._cut_reason and not self._stay.look()
 
     def _wait(self) -> set[int]:
@@ -304,7 +305,6 @@ class Monitor:
             return
         if isinstance(verdict, Refused):
             self._cut_reason = verdict.reason
-
         else:
             self._recorder.look_again()
 

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pwd import struct_passwd
 
 from teleport_lite.ambient import Clock, SystemChance
@@ -29,6 +29,7 @@ from teleport_lite.node.records import Records
 from teleport_lite.node.scribe import Begin, FromScribe, Scribe, ToScribe, Written
 from teleport_lite.node.settings import Settings
 from teleport_lite.node.story import Story
+from teleport_lite.node.take import Take
 from teleport_lite.node.wire import (
     Expect,
     FromWorker,
@@ -49,25 +50,11 @@ _OURS = "teleport-lite: "
 # For scribes to write what they have when the connection is over; then their files are finished
 # by who finds them.
 _LAST_WORDS, _HURRY = 5.0, 1.0
+# Beyond what a broker takes to end a session by force.
+_GRACE = 1.0
 # Of one connection: a worker that lies may ask as often as it likes.
 _MOST_SCRIBES = 100_000
 _SCRIBE_MEMORY = 64 << 20
-
-
-@dataclass(slots=True, kw_only=True)
-class Take:
-    """A session on a terminal."""
-
-    sid: str
-    asked: Session
-    control: socket.socket | None  # to the worker's tap
-    strict: bool
-    scribe: Link | None = None
-    file: int | None = None  # ours keeps the lock while the scribe has ended and it is not finished
-    wanted: bool = False  # it was to be recorded
-    facts: dict[str, object] = field(default_factory=dict)
-    started: SessionStarted | None = None
-    ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +114,20 @@ class Recorder:
 
     def patience(self) -> float | None:
         """Seconds until `tick` has something to do."""
-        waits = (self._parlour.patience(), self._counts.patience(), self.files.patience())
+        waits = [self._parlour.patience(), self._counts.patience(), self.files.patience()]
+        waits += [take.patience() for take in self._takes.values()]
         return min((each for each in waits if each is not None), default=None)
 
     def tick(self) -> None:
         self._parlour.tick()
         self._counts.tick()
         self.files.tick()
+
+    def overdue(self) -> str:
+        """Why the connection has to be cut, if it has: the broker, which belongs to the user, was
+        to end a session that can not be recorded any more, and the worker still has it."""
+        late = any(take.patience() == 0 for take in self._takes.values())
+        return "a session that can not be recorded does not end" if late else ""
 
     def look_again(self) -> None:
         """What is known of roles has changed."""
@@ -239,7 +233,7 @@ class Recorder:
             return
         take.ended = self._clock.now().timestamp()
         self._parlour.close(take.sid)
-        if take.scribe is None:
+        if take.scribe is None and take.until is None:
             self._drop(take)
 
     def close(self, *, hurry: bool) -> None:
@@ -329,7 +323,7 @@ class Recorder:
         except OSError as why:
             self._story.note(f"recording {take.sid} is left as it is: {why.strerror}")
         self._close_scribe(take)
-        if take.ended is not None:
+        if take.ended is not None and take.until is None:
             self._drop(take)
 
     def _lost(self, take: Take) -> None:
@@ -354,6 +348,8 @@ class Recorder:
             self._tell(take, ToTap(broken=True))
         if take.strict:
             self._to_broker(ToBroker(stop=Stop(sid=take.sid)))
+        if take.strict and take.control is not None:
+            take.until = time.monotonic() + 2 * self._settings.hang_up_time + _GRACE
 
     def _hear_tap(self, take: Take) -> None:
         """A tap that closes its line has no more to say; the session may still be written."""
@@ -368,7 +364,7 @@ class Recorder:
             self._parlour.left(take.sid, read(FromTap, raw, limit=MAX_WORD).left)
         else:
             take.control.close()
-            take.control = None
+            take.control = take.until = None
             self._parlour.close(take.sid)
             if take.scribe is None or take.started is None:
                 self._drop(take)

@@ -438,6 +438,17 @@ def test_strictly_a_full_disk_ends_the_session_and_says_so(small: House) -> None
     assert done.stdout.decode().startswith("".join(texts))
 
 
+def test_strictly_nobody_goes_on_by_stopping_the_broker(small: House) -> None:
+    """It belongs to the user, and can not be what a strict recording relies on."""
+    flood = "kill -STOP $PPID; while :; do head -c 100000 /dev/urandom | base64; done"
+    done = strict(small).ssh(flood, options=["-tt"])
+    assert done.returncode != 0
+    assert b"this session can not be recorded any more, and ends: the disk" in done.stderr
+    sid = small.event("TSR02W")["facts"]["sid"]
+    small.event("T2004I", sid=sid)
+    eventually(lambda: not small.named("tl-ssh-broker"))
+
+
 def test_at_best_effort_a_full_disk_does_not_end_it_and_the_gap_is_marked(small: House) -> None:
     work = "echo begin; head -c 400000 /dev/zero | tr '\\0' x; echo; echo end; read x; echo bye"
     screen = Screen(small.visitor(), work)
