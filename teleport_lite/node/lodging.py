@@ -98,7 +98,9 @@ class Lodging:
         visitor = self.welcome.visitor
         if os.geteuid() == 0 and self._settings.create_host_users:
             self._host_users.enter(visitor.login, self.welcome.host_user)
-        return self.welcome.account or find_account(visitor.login, self._clock.now())
+        # The gate has seen it before it was held: another one may have its name by now, and
+        # somebody else its uid.
+        return find_account(visitor.login, self._clock.now())
 
     def _look_at_nologin(self, account: Account) -> None:
         """As sshd: with PAM it is for a module to say, which an administrator may take out."""
