@@ -87,7 +87,7 @@ class Monitor:
         self._worker: Link | None = None
         self._broker: Link | None = None
         self._failures = 0
-        self._no_account = self._late = self._lied = False
+        self._no_account = self._late = self._lied = self._was_last = False
         self._welcome: Admitted | None = None
         self._seen: tuple[int, ...] = ()
         self._last_words = self._cut_reason = ""
@@ -226,7 +226,10 @@ class Monitor:
     # --- logins
 
     def _answer_login(self, link: Link, login: Login) -> None:
+        if self._was_last:
+            raise Malformed("the worker tries to log in after the last try")
         try:
+            self._seen = self._gate.mark()  # what comes while they move in is looked at after it
             welcome = self._gate.admit(login, self._signatures.session_id)
         except Error as why:
             self._refuse(link, login, why)
@@ -250,7 +253,7 @@ class Monitor:
         # The account is the same whichever key comes next.
         last = bool(shown) or self._failures >= self._settings.tries
         if last:
-            self._deadline = time.monotonic() + _GOODBYE
+            self._was_last, self._deadline = True, time.monotonic() + _GOODBYE
         link.send(Reply(ok=False, last=last, reason=shown), wait=False)
 
     def _is_somebody(self, login: str) -> bool:
@@ -260,6 +263,7 @@ class Monitor:
         assert isinstance(welcome, Welcome)
         if not self._stay.begin(welcome):  # they have proved who they are, and may hear why
             self._story.logged_in(welcome)
+            self._was_last = True
             self._told.rejected(self._stay.reason)
             link.send(Reply(ok=False, last=True, reason=self._stay.reason), wait=False)
             return
@@ -288,7 +292,6 @@ class Monitor:
 
     def _is_in(self, welcome: Admitted) -> None:
         self._welcome, self._deadline = welcome, None
-        self._seen = self._gate.mark()
         self._story.logged_in(welcome)
 
     def _look_again(self, *, asked: bool) -> None:
