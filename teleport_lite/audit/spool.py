@@ -169,11 +169,11 @@ def _segments(there: int) -> list[str]:
 
 def _number(name: str) -> int:
     digits = name.partition(".")[0]
-    return int(digits) if digits.isdigit() else 0
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _count(text: bytes) -> int:
-    return int(text) if text.isdigit() else 0
+    return int(text[:20]) if text.isdigit() else 0
 
 
 def _events(content: bytes) -> tuple[list[AgentEvent], int]:

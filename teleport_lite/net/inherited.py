@@ -21,7 +21,7 @@ class Inherited:
         self._sockets: dict[str, list[tuple[str, socket.socket]]] = {}
         pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
         names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
-        if pid != str(os.getpid()) or not count.isdigit():
+        if pid != str(os.getpid()) or not count.isdecimal():
             return
         for at in range(min(int(count), 64)):
             self._take(_FIRST + at, names[at] if at < len(names) else "")

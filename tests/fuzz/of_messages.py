@@ -14,6 +14,7 @@ import msgspec
 import teleport_lite
 from teleport_lite.audit import cast as player
 from teleport_lite.audit import spool
+from teleport_lite.cli.tsh import quick
 from teleport_lite.errors import Malformed
 from teleport_lite.model import chain, labels
 from teleport_lite.model.duration import parse_duration
@@ -268,10 +269,12 @@ def spooled_events(data: bytes) -> None:
         b"\x0210GiB",
         b"\x03^db-[0-9]+$",
         b"\x042030-01-31T12:00:00Z",
+        b"\x06root@[::1]:22",
+        "\x06web-1.example.com:\u00b2\u00b2".encode(),
     ],
 )
 def words(data: bytes) -> None:
-    """Labels, durations, sizes, patterns and times that people write."""
+    """Labels, durations, sizes, patterns, times and targets that people write."""
     readers: list[Any] = [
         labels.parse_labels,
         parse_duration,
@@ -279,6 +282,7 @@ def words(data: bytes) -> None:
         labels.check_pattern,
         lambda text: resource.read_moment(text, "time"),
         lambda text: labels.value_matches(text.replace("^", ""), "some value"),
+        lambda text: quick.asked_of(text, "example.com"),
     ]
     pieces = Pieces(data)
     reader = readers[pieces.number() % len(readers)]

@@ -41,7 +41,7 @@ def asked_of(target: str, cluster: str) -> dict[str, object]:
     """A `ReachRequest` (proto/reach.py) for `[login@]host[:port]`."""
     login, _, rest = target.rpartition("@")
     host, colon, port = rest.rpartition(":")
-    if not colon or not port.isdigit() or len(port) > 5:
+    if not colon or not port.isdecimal() or len(port) > 5:
         host, port = rest, "0"
     host = host.removeprefix("[").removesuffix("]")
     ending = f".{cluster}".lower()
@@ -58,7 +58,7 @@ def _read(words: list[str]) -> tuple[str, str, str, int] | None:
     host, _, port = _value(words, "--proxy").rpartition(":")
     user, cluster = _value(words, "--user"), _value(words, "--cluster")
     host = host.removeprefix("[").removesuffix("]")
-    if not port.isdigit() or not (host and user and cluster) or "/" in host + user + cluster:
+    if not port.isdecimal() or not (host and user and cluster) or "/" in host + user + cluster:
         return None
     home = os.environ.get("TELEPORT_HOME") or os.path.expanduser("~/.tsh")  # noqa: PTH111  # pathlib takes 6 ms
     keys = f"{home}/keys/{host}"
