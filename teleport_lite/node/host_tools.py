@@ -137,6 +137,8 @@ def write_sudoers(login: str, lines: Sequence[str]) -> None:
     path.unlink(missing_ok=True)
     if not lines:
         return
+    if login[:1].isupper():  # ALL, aliases and keywords (sudoers(5)): they mean others, too
+        raise Denied(f"sudo may take {login} for more than a user")
     if len(lines) > _MAX_LINES:
         raise Denied(f"roles give {login} more than {_MAX_LINES} lines for sudoers")
     for line in lines:

@@ -186,6 +186,18 @@ def test_a_line_for_sudoers_that_is_none_gives_nothing(
     client.communicate(timeout=30)
 
 
+@pytest.mark.parametrize("login", ["ALL", "ADMINS", "Defaults", "User_Alias"])
+def test_a_name_that_sudo_takes_for_something_else_gets_no_sudo(
+    house: House, system: System, login: str
+) -> None:
+    """A line for ALL would be one for everybody, with an alias' name one for all it stands for."""
+    roles(house, role(DROP, host_sudoers=(SUDO,)))
+    client = open_session(house, login)
+    assert list(system.path("/etc/sudoers.d").glob("*teleport*")) == []
+    client.communicate(timeout=30)
+    ended(house)
+
+
 def test_an_account_that_was_there_before_is_left_alone(house: House, system: System) -> None:
     login = "tl-test-old"
     system.add_user(login)
