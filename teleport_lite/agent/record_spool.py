@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from teleport_lite.errors import Denied, Malformed, NotFound, Unavailable
+from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.names import UUID
 from teleport_lite.pki.keyfile import read_secret, write_secret
 from teleport_lite.proto.cast import MAX_WRITTEN_LINE, read_facts
@@ -64,6 +65,8 @@ class RecordSpool:
 
     def __init__(self, data_dir: Path) -> None:
         self.place = data_dir / PLACE
+        self._guard = Lock()  # guards the next one
+        self._held = -1  # the directory, while it is ours
 
     @contextmanager
     def taken(self) -> Iterator[bool]:
@@ -74,16 +77,31 @@ class RecordSpool:
             yield False
             return
         try:
-            yield _locked(directory)
+            ours = _locked(directory)
+            with self._guard:
+                self._held = directory if ours else -1
+            yield ours
         finally:
-            os.close(directory)
+            with self._guard:
+                self._held = -1
+                os.close(directory)
+
+    def let_go(self) -> None:
+        """From another thread, when the process ends: a child of ours may live on, and would keep
+        the next daemon out for as long."""
+        with self._guard, suppress(OSError):
+            if self._held >= 0:
+                fcntl.flock(self._held, fcntl.LOCK_UN)
 
     def finish_orphans(self, now: float) -> int:
-        """Finish what crashed writers have left; how many. `now` is in Unix seconds."""
+        """Finish what crashed writers have left; how many. `now` is in Unix seconds.
+
+        One that can not be finished now waits: on a full disk the others must go, to make room.
+        """
         done = 0
         for path in self._named(PART):
-            if now - _changed(path) >= SETTLED and self._finish(path):
-                done += 1
+            with suppress(Error, OSError):
+                done += now - _changed(path) >= SETTLED and self._finish(path)
         return done
 
     def waiting(self, now: float) -> list[str]:

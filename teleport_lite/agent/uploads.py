@@ -52,10 +52,18 @@ class Uploads:
         self._on_state, self._state = on_state, ""
         self._turn = self._failures = 0
         self._refused: dict[str, float] = {}  # sid: when it may be offered again
+        self._wire: Connection | None = None
 
     def run(self, stopping: Stopping) -> None:
         while not stopping.is_set():
             stopping.wait(self.once(stopping))
+
+    def give_up(self) -> None:
+        """From another thread, after `stopping` was set: do not wait for an answer any more. What
+        auth has not called durable is sent by the next daemon."""
+        self._spool.let_go()
+        if (wire := self._wire) is not None:
+            wire.cut()
 
     def once(self, stopping: Stopping) -> float:
         """Send what there is. Returns after how many seconds to look again."""
@@ -89,22 +97,34 @@ class Uploads:
         if not offered:
             return
         with self._connected() as wire:
-            for sid in offered:
-                if stopping.is_set():
-                    return
-                self._offer(wire, sid, stopping)
+            self._wire = wire
+            try:
+                for sid in offered:
+                    if stopping.is_set():
+                        return
+                    self._offer(wire, sid, stopping)
+            finally:
+                self._wire = None
 
     def _offer(self, wire: Connection, sid: str, stopping: Stopping) -> None:
-        """Refusals concern this recording alone. Raises Unavailable."""
+        """Refusals concern this recording alone, as do files that can not be read. Raises
+        Unavailable."""
         try:
             recording = self._spool.open(sid)
+        except Error as why:
+            self._put_off(sid, why)
+            return
+        try:
             if self._send(wire, recording, stopping):
                 self._spool.remove(sid)
                 self._refused.pop(sid, None)
         except _REFUSALS as why:
-            if sid not in self._refused:
-                log.warning("recording %s stays on this host: %s", sid, why.message)
-            self._refused[sid] = self._clock.monotonic() + REFUSED_FOR
+            self._put_off(sid, why)
+
+    def _put_off(self, sid: str, why: Error) -> None:
+        if sid not in self._refused:
+            log.warning("recording %s stays on this host: %s", sid, why.message)
+        self._refused[sid] = self._clock.monotonic() + REFUSED_FOR
 
     def _send(self, wire: Connection, recording: Waiting, stopping: Stopping) -> bool:
         """True when auth has it for good; False if we are to stop."""

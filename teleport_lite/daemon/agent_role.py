@@ -140,6 +140,9 @@ class AgentRole:
         self.link.wake()
         for thread in self._threads:
             thread.join(timeout=3)
+        self._uploads.give_up()
+        for thread in self._threads:
+            thread.join(timeout=1)
 
     def _talk(self) -> None:
         self.link.run(self._stopping)

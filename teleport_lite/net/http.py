@@ -7,6 +7,7 @@ the memory, and an agent speaks to auth twice a day.
 import http.client
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -83,6 +84,12 @@ class Connection:
         if status == 200:
             raise Unavailable(f"{self._name} answered with something that is not JSON")
         raise as_error(status, body, self._name)
+
+    def cut(self) -> None:
+        """From another thread: whoever waits for an answer hears at once that there is none."""
+        with suppress(OSError):
+            # The plain one: that of TLS is not for a thread beside the one that reads.
+            socket.socket.shutdown(self._wire, socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._http.close()

@@ -1,5 +1,6 @@
 """Recordings of a host that wait for auth, and those that a crash has left."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -219,3 +220,46 @@ def test_a_file_that_shrinks_while_it_is_sent_is_named(spool: RecordSpool) -> No
         file.truncate(10)
     with pytest.raises(Malformed):
         list(parts)
+
+
+def test_the_lock_does_not_outlive_us_in_a_child(spool: RecordSpool, tmp_path: Path) -> None:
+    with spool.taken() as ours:
+        assert ours
+        kept = [os.dup(int(each)) for each in _open_on(spool.place)]  # as a fork would
+    try:
+        with RecordSpool(tmp_path).taken() as next_one:
+            assert not next_one
+        with spool.taken() as again:
+            assert not again
+        spool.let_go()  # of nothing: harmless
+    finally:
+        for each in kept:
+            os.close(each)
+    with spool.taken() as ours:
+        assert ours
+        kept = [os.dup(int(each)) for each in _open_on(spool.place)]
+        spool.let_go()
+    try:
+        with RecordSpool(tmp_path).taken() as next_one:
+            assert next_one
+    finally:
+        for each in kept:
+            os.close(each)
+
+
+def _open_on(path: Path) -> list[str]:
+    found = []
+    for each in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(f"/proc/self/fd/{each}", path):
+                found.append(each)
+    return found
+
+
+def test_one_orphan_that_can_not_be_finished_holds_up_no_other(spool: RecordSpool) -> None:
+    one, other = put(spool, f"{sid(1)}.part", a_tape()), put(spool, f"{sid(2)}.part", a_tape())
+    (spool.place / f"{sid(1)}.json").mkdir()  # no facts can be written there
+    assert spool.finish_orphans(NOW) == 1
+    assert one.exists()
+    assert not other.exists()
+    assert spool.waiting(NOW) == [sid(2)]

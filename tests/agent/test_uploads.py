@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,9 +14,10 @@ import pytest
 from teleport_lite.agent import uploads
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import join
-from teleport_lite.agent.record_spool import PLACE
+from teleport_lite.agent.record_spool import PLACE, RecordSpool, Waiting
 from teleport_lite.agent.uploads import LOOK, REFUSED_FOR, Uploads
 from teleport_lite.auth.desks import Keeping
+from teleport_lite.errors import Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.testing.fakes import FakeChance
 from tests.agent.rig import Auth
@@ -227,3 +229,40 @@ def test_it_runs_until_it_is_told_to_stop(node: Node) -> None:
         stopping.set()
         thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_file_that_can_not_be_read_holds_up_no_other(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        node.record(sid(number), a_tape(f"session {number}"))
+    opened = RecordSpool.open
+
+    def broken(self: RecordSpool, session: str) -> Waiting:
+        if session == sid(1):
+            raise Unavailable("input/output error")
+        return opened(self, session)
+
+    monkeypatch.setattr(RecordSpool, "open", broken)
+    assert node.uploads.once(Still()) == LOOK
+    assert node.kept(sid(2)) is not None
+    assert f"{sid(1)}.cast" in node.waiting()
+
+
+def test_who_gives_up_waits_for_no_answer_and_keeps_nobody_out(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.record()
+    stopping, silent = threading.Event(), node.made(tmp_path / "data", node.auth.address)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        monkeypatch.setattr(silent, "_connected", lambda: Connection(ours, "auth", timeout=300))
+        thread = threading.Thread(target=silent.run, args=(stopping,))
+        thread.start()
+        theirs.recv(1)  # it has asked, and hears nothing
+        stopping.set()
+        silent.give_up()
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    node.uploads.once(Still())
+    assert node.kept() is not None
