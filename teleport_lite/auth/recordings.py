@@ -20,6 +20,8 @@ from teleport_lite.proto.resource import moment, read_moment
 from teleport_lite.store.protocols import Store, Tx
 
 MAX_LIST = 1000
+# Each word is looked for in each recording.
+MAX_SEARCH = 1024
 _PAGE = 500
 # A person who plays a recording reads it in pieces; that is one access, not a hundred.
 ONE_ACCESS = 3600.0
@@ -58,6 +60,8 @@ class RecordingDesk:
         Malformed, NotFound for an `after` that is gone."""
         if not 1 <= asked.limit <= MAX_LIST:
             raise Malformed(f"limit must be between 1 and {MAX_LIST}")
+        if len(asked.search) > MAX_SEARCH:
+            raise Malformed(f"a search has at most {MAX_SEARCH} characters")
         user = asked.user if everything else caller.name
         if not everything and asked.user not in ("", caller.name):
             return {"recordings": []}

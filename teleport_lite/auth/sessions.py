@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +23,9 @@ from teleport_lite.store.protocols import Store
 
 # Beats come every 5 to 15 s; a host that is silent for longer may have lost its sessions.
 SILENCE = 60.0
-# Of sessions that are over we know the host for a while: nobody else may send their recordings.
-MAX_OVER = 16_384
+# Of the last sessions of a host that are over we know whose they are: no other host may send
+# their recordings, or say that they go on there.
+MAX_OVER = MAX_SESSIONS
 MAX_PARTIES = 32
 EXAMPLE = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 
@@ -44,37 +45,48 @@ class SessionDesk:
 
     def __init__(self, *, clock: Clock, store: Store, trail: Trail) -> None:
         self._clock, self._store, self._trail = clock, store, trail
-        self._guard = threading.Lock()  # guards the two below
+        self._guard = threading.Lock()  # guards the three below
         self._live: dict[str, tuple[float, dict[str, Seen]]] = {}  # by host: when told, by sid
-        self._over: OrderedDict[str, Seen] = OrderedDict()  # by sid
+        self._over: dict[str, OrderedDict[str, None]] = {}  # by host: ids
+        self._hosts: dict[str, str] = {}  # of all sessions in the two above, by sid
 
     def beat(self, host_id: str, said: Sequence[LiveSession]) -> None:
-        """What a host tells now. What it says of itself that can not be is cut or left out."""
+        """What a host tells now. What it says of itself that can not be is cut or left out, and
+        so are sessions that another host has told of before: nobody is led to the wrong one."""
         now = self._clock.now()
-        read = (_read(each, now) for each in said[:MAX_SESSIONS])
-        fresh = {each.sid: Seen(host_id, each) for each in read if each is not None}
+        read = [_read(each, now) for each in said[:MAX_SESSIONS]]
         with self._guard:
+            fresh = {
+                each.sid: Seen(host_id, each)
+                for each in read
+                if each is not None and self._hosts.get(each.sid, host_id) == host_id
+            }
             _, before = self._live.get(host_id, (0.0, {}))
-            for sid in before.keys() - fresh.keys():
-                self._over[sid] = before[sid]
-                self._over.move_to_end(sid)
-            while len(self._over) > MAX_OVER:
-                self._over.popitem(last=False)
+            self._end(host_id, [sid for sid in before if sid not in fresh], fresh)
+            self._hosts.update(dict.fromkeys(fresh, host_id))
             if fresh:
                 self._live[host_id] = self._clock.monotonic(), fresh
             else:
                 self._live.pop(host_id, None)
 
+    def _end(self, host_id: str, ended: Sequence[str], fresh: Iterable[str]) -> None:
+        """A host that makes up sessions pushes out its own, and those of no other host."""
+        over = self._over.setdefault(host_id, OrderedDict())
+        over.update(dict.fromkeys(ended))
+        for sid in fresh:  # what was over may have been left out by mistake
+            over.pop(sid, None)
+        while len(over) > MAX_OVER:
+            del self._hosts[over.popitem(last=False)[0]]
+        if not over:
+            del self._over[host_id]
+
     def live(self, sid: str) -> Seen | None:
         return next((each for each in self._all() if each.session.sid == sid), None)
 
-    def known(self, sid: str) -> Seen | None:
-        """One that is open, or was not long ago."""
+    def known(self, sid: str) -> str | None:
+        """The host of one that is open, or was not long ago."""
         with self._guard:
-            for _, sessions in self._live.values():
-                if sid in sessions:
-                    return sessions[sid]
-            return self._over.get(sid)
+            return self._hosts.get(sid)
 
     def listing(self, caller: Caller, roles: Sequence[Role], *, everything: bool) -> Doc:
         """The latest first: all of them, or those that are the caller's own or may be joined.

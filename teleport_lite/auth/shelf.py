@@ -118,10 +118,15 @@ class Draft:
             raise _told(why) from why
         self.stored += len(packed)
 
-    def finish(self) -> None:
-        """Durable under its own name when this returns. Raises Unavailable."""
+    def sync(self) -> None:
+        """What was added is on the disk. Raises Unavailable."""
         with _explained():
             os.fsync(self._file)
+
+    def finish(self) -> None:
+        """Durable under its own name when this returns. Raises Unavailable."""
+        self.sync()
+        with _explained():
             self._path.rename(self._final)
             directory = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

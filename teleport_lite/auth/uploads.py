@@ -7,13 +7,14 @@ the host begins again: it has everything until auth says that the recording is d
 import hashlib
 import logging
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from teleport_lite.ambient import Clock
-from teleport_lite.audit.trail import Trail
+from teleport_lite.audit.trail import Entry, Trail
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.sessions import EXAMPLE, SessionDesk
 from teleport_lite.auth.shelf import NO_ROOM, Draft, Shelf, no_room, packed
@@ -99,7 +100,7 @@ class UploadDesk:
         with self._guard:
             going_on = self._uploads.get(caller.name)
         if going_on is not None and _same(going_on.begun, asked):
-            with going_on.turn:
+            with _turn(going_on):
                 if not going_on.over:
                     going_on.touched = self._clock.monotonic()
                     return UploadState(received=going_on.received)
@@ -115,13 +116,14 @@ class UploadDesk:
         return UploadState(received=0)
 
     def part(self, caller: Caller, asked: UploadPart) -> UploadState:
-        """Raises NotFound if no upload has begun, Malformed, Unavailable if there is no room."""
+        """Raises NotFound if no upload has begun, Malformed, Unavailable if there is no room, or
+        another call is at work on it."""
         upload = self._upload(caller, asked.sid)
         if not 0 < len(asked.data) <= MAX_PART:
             raise Malformed(f"a part of a recording has 1 to {MAX_PART} bytes")
         if hashlib.sha256(asked.data).hexdigest() != asked.digest:
             raise Malformed("a part of a recording has changed on its way")
-        with upload.turn:
+        with _turn(upload):
             if upload.over:
                 raise _not_begun(asked.sid)
             upload.touched = self._clock.monotonic()
@@ -139,11 +141,11 @@ class UploadDesk:
         Unavailable."""
         kept = self._store.recording(checked(UUID, asked.sid, "session id", example=EXAMPLE))
         if kept is not None and kept.host_id == caller.name:  # the answer was lost
-            with suppress(NotFound):
+            with suppress(NotFound, Unavailable):
                 self._drop(self._upload(caller, asked.sid))
             return UploadState(received=kept.size, durable=True)
         upload = self._upload(caller, asked.sid)
-        with upload.turn:
+        with _turn(upload):
             if upload.over:
                 raise _not_begun(asked.sid)
             if upload.received != upload.begun.size or not upload.received:
@@ -162,7 +164,8 @@ class UploadDesk:
     def tidy(self) -> None:
         """Drop uploads that do not go on. Called now and then."""
         for upload in self._idle():
-            self._drop(upload)
+            with suppress(Unavailable):
+                self._drop(upload)
 
     def _add(self, caller: Caller, upload: _Upload, data: bytes) -> None:
         if upload.received + len(data) > upload.begun.size:
@@ -186,24 +189,29 @@ class UploadDesk:
             "complete": str(recording.complete).lower(),
         }
         trail = self._trail.attempt("session.upload", ok="T2005I", refused="T2005E", **facts)
-        with self._ending, trail as entry:
+        with trail as entry:
             if upload.digest.hexdigest() != upload.begun.digest:
                 raise Malformed(f"recording {sid} is not the one that was announced")
-            self._kept(caller, upload.begun)
-            upload.draft.finish()
-
-            def put(tx: Tx) -> None:
-                if not tx.add_recording(recording):
-                    raise Conflict(f"there is a recording of session {sid} already")
-                entry.commit(tx)
-
-            try:
-                self._store.write(put)
-            except Error:
-                self._take_back(sid)
-                raise
+            upload.draft.sync()  # the slow part, which others need not wait for
+            with self._ending:
+                self._keep(caller, upload, recording, entry)
         with self._guard:
             self._used += recording.stored
+
+    def _keep(self, caller: Caller, upload: _Upload, recording: Recording, entry: Entry) -> None:
+        self._kept(caller, upload.begun)
+        upload.draft.finish()
+
+        def put(tx: Tx) -> None:
+            if not tx.add_recording(recording):
+                raise Conflict(f"there is a recording of session {recording.sid} already")
+            entry.commit(tx)
+
+        try:
+            self._store.write(put)
+        except Error:
+            self._take_back(recording.sid)
+            raise
 
     def _take_back(self, sid: str) -> None:
         """A file that no row knows; what this leaves, the next start removes."""
@@ -260,7 +268,7 @@ class UploadDesk:
     def _kept(self, caller: Caller, asked: UploadBegin) -> bool:
         """Is it here already? Raises Denied or Conflict for what may not be sent."""
         seen, kept = self._sessions.known(asked.sid), self._store.recording(asked.sid)
-        owner = kept.host_id if kept else seen.host_id if seen else caller.name
+        owner = kept.host_id if kept else seen or caller.name
         if owner != caller.name:
             raise Denied(f"session {asked.sid} is of another host")
         if kept is not None and kept.digest != asked.digest:
@@ -315,11 +323,15 @@ class UploadDesk:
         return upload
 
     def _drop(self, upload: _Upload) -> None:
-        with upload.turn:
+        """Raises Unavailable if another call is at work on it."""
+        with _turn(upload):
             self._forget(upload)
 
     def _forget(self, upload: _Upload) -> None:
-        """Whoever calls holds its turn. After `finish` there is no draft left to drop."""
+        """Whoever calls holds its turn. After `finish` there is no draft left to drop, and after
+        the first time its name may be that of the next one."""
+        if upload.over:
+            return
         upload.over = True
         upload.draft.drop()
         with self._guard:
@@ -329,6 +341,18 @@ class UploadDesk:
     def _host_name(self, host_id: str) -> str:
         known = self._store.host(host_id)
         return known[0].name if known else ""
+
+
+@contextmanager
+def _turn(upload: _Upload) -> Iterator[None]:
+    """Hosts send one part after the other. Nobody waits: one that sends many at once must not keep
+    all threads of auth. Raises Unavailable."""
+    if not upload.turn.acquire(blocking=False):
+        raise Unavailable(f"another call is at work on recording {upload.begun.sid}")
+    try:
+        yield
+    finally:
+        upload.turn.release()
 
 
 def _same(one: UploadBegin, other: UploadBegin) -> bool:

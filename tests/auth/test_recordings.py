@@ -93,8 +93,11 @@ def test_a_search_looks_at_all_pages(archive: Archive, monkeypatch: pytest.Monke
         {"since": "yesterday"},
         {"until": "2026-01-01"},
         {"after": "x"},
+        {"since": "0001-01-01T00:00:00+23:00"},
+        {"until": "9999-12-31T23:59:59-23:00"},
+        {"search": "x " * 600},
     ],
-    ids=["few", "many", "since", "zone", "after"],
+    ids=["few", "many", "since", "zone", "after", "before", "beyond", "long"],
 )
 def test_filters_that_mean_nothing_are_refused(archive: Archive, bad: dict[str, Any]) -> None:
     with pytest.raises(Malformed):

@@ -224,3 +224,40 @@ def test_words_that_mean_nothing_are_refused(archive: Archive, session: str, mod
 def test_the_socket_is_nobody(archive: Archive) -> None:
     with pytest.raises(Denied, match="the socket is nobody who could join"):
         join(archive, ROOT)
+
+
+# Hosts that have been taken over
+
+
+def test_a_host_does_not_take_the_session_of_another(archive: Archive) -> None:
+    desk = archive.desks.sessions
+    desk.beat(DB, [a_session(sid=sid(1)), a_session(login="trap")])
+    assert [each["login"] for each in listed(archive, archive.audra) if each["sid"] == SID] == [
+        "root"
+    ]
+    assert archive.ask("/v1/sessions/join", BOB, sid=SID)["host_id"] == WEB
+    desk.beat(WEB, [])
+    desk.beat(DB, [a_session(login="trap")])
+    assert desk.live(SID) is None
+    assert desk.known(SID) == WEB
+
+
+def test_a_host_that_makes_up_sessions_pushes_out_its_own_alone(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_OVER", 3)
+    desk = archive.desks.sessions
+    desk.beat(WEB, [])
+    for number in range(1, 20):
+        desk.beat(DB, [a_session(sid=sid(number))])
+    assert desk.known(SID) == WEB
+    assert [number for number in range(1, 20) if desk.known(sid(number))] == [16, 17, 18, 19]
+
+
+def test_a_session_that_a_beat_left_out_may_come_back(archive: Archive) -> None:
+    desk = archive.desks.sessions
+    for _ in range(3):
+        desk.beat(WEB, [])
+        assert (desk.live(SID), desk.known(SID)) == (None, WEB)
+        desk.beat(WEB, [a_session()])
+        assert desk.live(SID) is not None

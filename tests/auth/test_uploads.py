@@ -444,3 +444,53 @@ def test_many_calls_at_once_leave_one_whole_recording(archive: Archive) -> None:
     assert len(kept_lines(archive)) == 201
     assert archive.files() == [f"{SID}.cast.gz"]
     assert [each.outcome for each in archive.told("session.upload")].count("ok") == 1
+
+
+def test_who_sends_many_parts_at_once_keeps_no_thread_waiting(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tape = a_tape("one")
+    archive.begin(tape)
+    at_work, goes_on = threading.Event(), threading.Event()
+    real = uploads.packed
+
+    def slow(lines: bytes) -> bytes:
+        at_work.set()
+        assert goes_on.wait(60)
+        return real(lines)
+
+    monkeypatch.setattr(uploads, "packed", slow)
+    first = threading.Thread(target=archive.part, args=(tape,))
+    first.start()
+    try:
+        assert at_work.wait(60)
+        for call in (
+            lambda: archive.part(tape),
+            archive.end,
+            lambda: archive.begin(tape),
+            lambda: archive.begin(a_tape("two"), sid(2)),
+        ):
+            with pytest.raises(Unavailable, match="another call is at work"):
+                call()
+        archive.desks.uploads.tidy()
+        other = archive.begin(tape, sid(3), archive.db)
+        assert other["received"] == 0
+    finally:
+        goes_on.set()
+        first.join()
+    assert archive.end()["durable"]
+
+
+def test_what_is_tidied_up_late_is_not_the_next_upload(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tape = a_tape("one")
+    archive.begin(tape)
+    archive.clock.tick(seconds=uploads.IDLE + 1)
+    desk = archive.desks.uploads
+    idle = desk._idle()
+    archive.begin(a_tape("another"))  # takes its place, and the name of its file
+    fresh = archive.files()
+    monkeypatch.setattr(desk, "_idle", lambda: idle)
+    desk.tidy()
+    assert archive.files() == fresh != []
