@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterable
 
 from teleport_lite.node.children import Children
-from teleport_lite.node.processes import fork_child, kill_descendants
+from teleport_lite.node.processes import fork_child, kill_children, kill_descendants
 
 # For a process that has been killed to be gone, and for what it leaves behind to be found.
 PATIENCE = 1.0
+# For all that a visitor has left running, who may resist; and between looks at everything.
+_SWEEP, _ROUND = 5.0, 0.05
 
 
 class Family:
@@ -31,7 +33,10 @@ class Family:
         return self._pids[who]
 
     def look(self) -> None:
-        self._statuses |= self._children.ended()
+        """Of what else there is, daemons of visitors, any number may end here."""
+        for pid, status in self._children.ended().items():
+            if pid in self._pids.values():
+                self._statuses[pid] = status
 
     def has_ended(self, who: str) -> bool:
         return who not in self._pids or self._pids[who] in self._statuses
@@ -60,7 +65,9 @@ class Family:
     def sweep(self) -> None:
         """Whatever a visitor has left running, daemons included. With root's hand, since the
         broker may have been stopped by the user it belongs to."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + _SWEEP
         while kill_descendants() and time.monotonic() < deadline:
-            select.select([self._children], [], [], 0.05)
+            again = time.monotonic() + _ROUND
             self._children.ended()
+            while kill_children() and time.monotonic() < again:
+                self._children.ended()
