@@ -19,6 +19,8 @@ from teleport_lite.proto.cast import (
 )
 
 _GZIP = b"\x1f\x8b"
+# What a packed file may become. A megabyte of a stranger's can hold a gigabyte of nothing.
+MAX_UNPACKED = 1 << 30
 
 
 class Tape:
@@ -134,13 +136,20 @@ def from_file(path: Path) -> Tape:
 
 
 def _unpacked(path: Path) -> Iterator[bytes]:
-    """In pieces, as far as the disk goes."""
+    """In pieces. Raises Malformed for what is cut, or too large."""
     import gzip
     import zlib
 
+    size = 0
     try:
         with gzip.open(path) as packed:
             while piece := packed.read(1 << 20):
+                size += len(piece)
+                if size > MAX_UNPACKED:
+                    raise Malformed(
+                        f"{path} unpacks to more than {MAX_UNPACKED >> 20} MiB",
+                        hint="zcat FILE > OTHER.cast, if you trust it, and play that",
+                    )
                 yield piece
     except (EOFError, zlib.error, gzip.BadGzipFile) as why:
         raise Malformed(f"{path} is damaged: {str(why).lower()}") from why

@@ -57,10 +57,13 @@ def read_header(line: bytes) -> Header:
 
 
 def read_facts(line: bytes) -> dict[str, Any]:
-    """What our own recorder has put into the header; {} if it is none of ours."""
+    """What our own recorder has put into the header: plain values, by name. {} if it is none of
+    ours; what is no plain value is left out, or whoever prints it could stumble."""
     found = _json(line)
     facts = found.get("teleport_lite") if isinstance(found, dict) else None
-    return facts if isinstance(facts, dict) else {}
+    if not isinstance(facts, dict):
+        return {}
+    return {name: value for name, value in facts.items() if _is_plain(value)}
 
 
 def read_event(line: bytes) -> CastEvent:
@@ -116,6 +119,10 @@ def _json(line: bytes) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as why:
         raise Malformed("a line of an asciicast is not JSON") from why
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | bool) or _number(value)
 
 
 def _number(value: object) -> bool:

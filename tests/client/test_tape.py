@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from teleport_lite.client import tape as tape_module
 from teleport_lite.client.tape import Tape, from_file, from_pieces
 from teleport_lite.errors import Denied, Error, Malformed, NotFound
 from teleport_lite.proto.cast import MAX_WRITTEN_LINE
@@ -73,3 +74,21 @@ def test_anything_at_all_is_a_tape_or_malformed(pieces: list[bytes]) -> None:
         list(tape.events())
     with contextlib.suppress(Malformed):
         Tape(io.BytesIO(b"".join(pieces)), "x").close()
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape_module, "MAX_UNPACKED", 1 << 20)
+    bomb = tmp_path / "bomb.cast.gz"
+    bomb.write_bytes(gzip.compress(timed((0, "a")) + b'[0,"o",""]\n' * 200_000))
+    assert bomb.stat().st_size < 20_000
+    with pytest.raises(Malformed, match="unpacks to more than 1 MiB"):
+        from_file(bomb)
+
+
+def test_facts_of_a_stranger_are_plain_values() -> None:
+    nested = "[" * 900 + "]" * 900
+    odd = f'"a": {nested}, "b": NaN, "c": 1e999, "d": {{}}, "e": {"9" * 4000}'
+    plain = '"user": "alice", "n": 1.5, "ok": true, "none": null'
+    header = f'{{"version": 2, "width": 80, "height": 24, "teleport_lite": {{{odd}, {plain}}}}}\n'
+    with from_pieces([header.encode()], "x") as tape:
+        assert tape.facts == {"user": "alice", "n": 1.5, "ok": True, "none": None}

@@ -136,12 +136,15 @@ def _events(tape: "Tape") -> Iterator[dict[str, Any]]:
 def _at_once(player: "Player") -> None:
     """Nobody watches: no pauses, no keys."""
     ready = ""
-    for text in player.everything():
-        ready += text
-        if len(ready) >= _PIECE:
-            put(ready)
-            ready = ""
-    put(ready + player.end() + "\n")
+    try:
+        for text in player.everything():
+            ready += text
+            if len(ready) >= _PIECE:
+                put(ready)
+                ready = ""
+        put(ready)
+    finally:  # after ^C too
+        put(player.end() + "\n")
 
 
 def _at_terminal(desk: Desk, tape: "Tape", player: "Player") -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from teleport_lite.client.play import Player
 from teleport_lite.client.profile import Profile
 from tests.auth.tapes import SID
 from tests.cli.tsh.conftest import Tsh
@@ -258,3 +259,18 @@ def test_a_larger_screen_is_told_of(tmp_path: Path) -> None:
     with viewer(str(path)) as screen:
         assert screen.ends() == 0
         assert b"recorded on a terminal of 200 x 24, yours has 80 x 24" in screen.seen
+
+
+def test_where_nobody_watches_an_interrupt_puts_the_terminal_back_too(
+    tsh: Tsh, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Player._show_to
+
+    def interrupted(self: Player, position: float) -> Iterator[str]:
+        yield from shown(self, position)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Player, "_show_to", interrupted)
+    done = tsh("play", tape(tmp_path, (0, "\x1b[?1049h\x1b[31mred")))
+    assert done.code == 130
+    assert done.out.endswith("\x1b[?1049l\x1b[0m\x1b[?25h\n")
