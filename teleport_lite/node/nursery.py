@@ -20,6 +20,7 @@ from teleport_lite.node.host_users import HostUsers
 from teleport_lite.node.jump import JumpMonitor
 from teleport_lite.node.monitor import Connection, Monitor
 from teleport_lite.node.processes import fork_child
+from teleport_lite.node.rehearsal import rehearse
 from teleport_lite.node.settings import Settings, from_json
 from teleport_lite.node.signer import Signer
 from teleport_lite.node.wire import Link, take
@@ -45,6 +46,8 @@ def live(control: socket.socket, settings: Settings) -> None:
     signers = _Signers(settings)
     _sweep_accounts(settings)
     party.sweep(settings.data_dir)
+    with suppress(Exception):  # people are served without it, and cost more
+        rehearse()
     gc.collect()
     gc.freeze()  # what is here is shared with every child, as long as nobody writes to it
     while True:

@@ -59,7 +59,7 @@ class Task:
 
 
 def run(task: Task) -> None:
-    desk = _Desk(task.monitor)
+    desk = Desk(task.monitor)
     with confined(task):
         why = ssh_door.serve(
             task.tcp,
@@ -94,7 +94,7 @@ def last_words(monitor: Link, text: str) -> None:
         return
 
 
-class _Desk:
+class Desk:
     """What `ssh_door` asks, put to those who can answer."""
 
     def __init__(self, monitor: Link) -> None:

@@ -56,9 +56,13 @@ class Zygote:
 
 
 # -I and -S as the program itself is run: nothing from the environment, no site directories.
+# Paramiko and msgspec do without these, or only show their version. They bring asyncio, email and
+# a hundred more, and every page in here has to be accounted for in each fork.
 _CODE = """\
-import sys
+import sys, types
 descriptor, data_dir, settings, *sys.path = sys.argv[1:]
+sys.modules.update(dict.fromkeys(["invoke", "typing_extensions"]))
+sys.modules["importlib.metadata"] = types.SimpleNamespace(version=lambda name: "")
 from teleport_lite.node.nursery import main
 main(int(descriptor), data_dir, settings)
 """
