@@ -83,3 +83,24 @@ def test_a_spool_that_can_not_be_read_stops_nothing(
     spool.place.chmod(0o755)
     assert not Backlog(spool, Outbox()).look()
     assert "can not be read" in caplog.text
+
+
+def test_a_full_spool_loses_no_segment_at_the_end(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "data", SystemClock(), most=1000)
+    assert spool.put(event(1, 800))
+    outbox = Outbox()
+    backlog = Backlog(spool, outbox)
+    assert backlog.look()
+    assert backlog.keep() == 1  # there is no room for it a second time
+    taken = spool.take()
+    assert taken is not None
+    assert times(taken.events) == [1.0]
+
+
+def test_a_look_that_comes_late_takes_nothing(spool: Spool) -> None:
+    spool.put(event(1))
+    outbox = Outbox()
+    backlog = Backlog(spool, outbox)
+    assert backlog.keep() == 0
+    assert not backlog.look()
+    assert (len(outbox), spool.waiting()) == (0, True)
