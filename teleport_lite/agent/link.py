@@ -64,6 +64,7 @@ class Outbox:
         self._events: deque[AgentEvent] = deque()
         self._sent: deque[AgentEvent] = deque()
         self._alone = 0  # so many more are sent one at a time
+        self._pushed_out = 0  # so many were sent, and dropped before auth has answered
         self.lost = 0
         self.put_ever = self.gone_ever = 0  # gone: auth has them, or they were dropped
 
@@ -73,6 +74,7 @@ class Outbox:
     def put(self, event: AgentEvent) -> None:
         with self._guard:
             if len(self) >= MAX_EVENTS:
+                self._pushed_out += bool(self._sent)
                 (self._sent or self._events).popleft()
                 self.lost += 1
                 self.gone_ever += 1
@@ -91,7 +93,9 @@ class Outbox:
 
     def taken(self, count: int) -> None:
         with self._guard:
-            for _ in range(min(count, len(self._sent))):
+            gone = min(count, self._pushed_out)  # the oldest
+            self._pushed_out -= gone
+            for _ in range(min(count - gone, len(self._sent))):
                 self._sent.popleft()
                 self.gone_ever += 1
                 self._alone = max(0, self._alone - 1)
@@ -107,6 +111,7 @@ class Outbox:
         with self._guard:
             self._events.extendleft(reversed(self._sent))
             self._sent.clear()
+            self._pushed_out = 0
 
     def refused(self) -> AgentEvent | None:
         """Auth can not read something of what was sent: all of it goes again, one at a time. The

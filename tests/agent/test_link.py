@@ -438,6 +438,18 @@ def test_the_outbox_is_bounded_and_counts_what_it_drops() -> None:
     assert box.put_ever - box.gone_ever == len(box)
 
 
+def test_an_answer_for_what_was_pushed_out_is_not_for_what_was_sent_later() -> None:
+    box = Outbox()
+    for number in range(MAX_EVENTS):
+        box.put(an_event(str(number)))
+    first, second = box.take(), box.take()
+    for number in range(5):  # of the first frame five are pushed out
+        box.put(an_event(f"late {number}"))
+    box.taken(len(first))
+    box.send_again()
+    assert box.take() == second
+
+
 def test_what_auth_has_not_answered_for_is_sent_again() -> None:
     """A connection that breaks may have lost what was written to it."""
     heard: list[str] = []
