@@ -9,6 +9,7 @@ it, and we begin in the middle without unpacking what is before.
 
 import errno
 import gzip
+import logging
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from typing import BinaryIO
 from teleport_lite.errors import Malformed, NotFound, Unavailable
 from teleport_lite.pki.keyfile import make_private_dir
 from teleport_lite.proto.recording import MAX_PART
+
+log = logging.getLogger("teleport_lite.auth")
 
 # The rest of auth works on the same disk, and matters more than the next recording.
 RESERVE = 256 * 1024 * 1024
@@ -80,15 +83,24 @@ class Shelf:
             self._path(sid).unlink(missing_ok=True)
 
     def tidy(self, known: Callable[[str], bool]) -> int:
-        """Remove what a crash has left: half uploads, and files that no row knows. How many."""
+        """Remove what a crash has left: half uploads, and files that no row knows. How many.
+
+        An index that knows none of the files is not theirs: somebody has lost the database, or has
+        named another one. They stay.
+        """
         gone = 0
         with _explained():
-            for path in list(self._directory.iterdir()):
-                finished = path.name.endswith(_DONE)
-                kept = finished and known(path.name.removesuffix(_DONE))
-                if not kept and (finished or path.name.endswith(_PART)):
-                    path.unlink(missing_ok=True)
-                    gone += 1
+            paths = [path for path in self._directory.iterdir() if path.is_file()]
+            files = {path: path.name.removesuffix(_DONE) for path in paths if _is(path, _DONE)}
+            strange = [path for path, sid in files.items() if not known(sid)]
+            if strange and len(strange) == len(files):
+                log.warning(
+                    "%d recordings in %s are in no index, and stay", len(strange), self._directory
+                )
+                strange = []
+            for path in [*strange, *(path for path in paths if _is(path, _PART))]:
+                path.unlink(missing_ok=True)
+                gone += 1
         return gone
 
     def _path(self, sid: str) -> Path:
@@ -145,6 +157,10 @@ class Draft:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _is(path: Path, suffix: str) -> bool:
+    return path.name.endswith(suffix)
 
 
 def packed(lines: bytes) -> bytes:

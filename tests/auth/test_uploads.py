@@ -494,3 +494,20 @@ def test_what_is_tidied_up_late_is_not_the_next_upload(
     monkeypatch.setattr(desk, "_idle", lambda: idle)
     desk.tidy()
     assert archive.files() == fresh != []
+
+
+def test_files_of_which_the_index_knows_none_are_not_removed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Auth was started with another database, or an empty one."""
+    archive = Archive(tmp_path)
+    for number in (1, 2):
+        archive.send(a_tape(), sid(number))
+    archive.begin(a_tape(), sid(3))
+    (archive.records / "lost+found").mkdir()
+    kept = ["lost+found", *(f"{sid(number)}.cast.gz" for number in (1, 2))]
+    other = Archive(tmp_path)
+    assert other.files() == sorted(kept)
+    assert "2 recordings in" in caplog.text
+    assert other.send(a_tape(), sid(4))["durable"]
+    assert Archive(tmp_path, store=archive.store).files() == sorted(kept)
