@@ -43,6 +43,8 @@ from teleport_lite.node.wire import (
 
 # Of what a client says about a session that it wants to join.
 _MAX_VISIT = 64
+# For a broker to answer. It belongs to the user, who may stop it; a home may be on a slow network.
+_BROKER_TIME = 60.0
 # A pty, or stdin, stdout and stderr.
 _MOST_FDS = 3
 
@@ -124,6 +126,7 @@ class Desk:
         self.idle_seconds = reply.idle
         if fds:
             self._broker = Link(socket.socket(fileno=fds[0]))
+            self._broker.set_timeout(_BROKER_TIME)
         return Answer(ok=reply.ok, reason=reply.reason, last=reply.last)
 
     # --- after it

@@ -440,10 +440,12 @@ def test_strictly_a_full_disk_ends_the_session_and_says_so(small: House) -> None
 
 def test_strictly_nobody_goes_on_by_stopping_the_broker(small: House) -> None:
     """It belongs to the user, and can not be what a strict recording relies on."""
-    flood = "kill -STOP $PPID; while :; do head -c 100000 /dev/urandom | base64; done"
-    done = strict(small).ssh(flood, options=["-tt"])
-    assert done.returncode != 0
-    assert b"this session can not be recorded any more, and ends: the disk" in done.stderr
+    flood = "while :; do head -c 100000 /dev/urandom | base64; done"
+    screen = Screen(strict(small), f"echo begin; read x; kill -STOP $PPID; {flood}")
+    screen.until(b"begin")
+    screen.type(b"\n")
+    assert screen.end() != 0
+    assert b"this session can not be recorded any more, and ends: the disk" in screen.seen
     sid = small.event("TSR02W")["facts"]["sid"]
     small.event("T2004I", sid=sid)
     eventually(lambda: not small.named("tl-ssh-broker"))
