@@ -17,6 +17,9 @@ from teleport_lite.pki.keyfile import make_private_dir
 PLACE = Path("log") / "records"
 # A session that begins with less room than this is as good as not recorded.
 _LEAST = 64 * 1024
+# What even the smallest file takes of a disk, and how many files others may still want to make.
+_BLOCK = 4096
+_FILES = 1000
 
 
 class Records:
@@ -79,12 +82,15 @@ class Records:
         with os.scandir(self.place) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):  # sent meanwhile
-                    used += entry.stat(follow_symlinks=False).st_size
+                    size_there = entry.stat(follow_symlinks=False).st_size
+                    used += -(-size_there // _BLOCK) * _BLOCK
         if used + size > self._quota:
             raise Unavailable("the space for recordings is used up (recording_spool_quota)")
         disk = os.statvfs(self.place)
         if disk.f_bavail * disk.f_frsize - size < self._floor:
             raise Unavailable("the disk for recordings is almost full")
+        if disk.f_files and disk.f_favail < _FILES:
+            raise Unavailable("the disk for recordings has almost no room for more files")
 
     def _path(self, sid: str, suffix: str) -> Path:
         return self.place / f"{sid}.{suffix}"
