@@ -2,7 +2,7 @@
 
 import base64
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from teleport_lite.ambient import Clock
@@ -26,6 +26,7 @@ _PAGE = 500
 # A person who plays a recording reads it in pieces; that is one access, not a hundred.
 ONE_ACCESS = 3600.0
 MAX_ACCESSES = 16_384
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 # Removed in one transaction.
 _BATCH = 100
 
@@ -126,8 +127,10 @@ class RecordingDesk:
         """Remove what is older than the retention, each with its event. How many."""
         self._uploads.tidy()
         gone = 0
-        while self._retention and self._shelf is not None:
-            now = self._clock.now()
+        now = self._clock.now()
+        # Whoever writes 999999d means for ever.
+        ends = self._retention and self._retention < now - _BEGINNING
+        while ends and self._shelf is not None:
             old = self._store.old_recordings(now - self._retention, limit=_BATCH)
 
             def remove(tx: Tx, old: list[Recording] = old) -> list[Recording]:

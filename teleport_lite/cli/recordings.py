@@ -24,7 +24,7 @@ def span(now: datetime, since: str, until: str, last: str) -> tuple[str, str]:
     if last and (since or until):
         raise Malformed("--last and --from-utc or --to-utc exclude each other")
     if last:
-        since = moment(now - parse_duration(last, "--last")) or ""
+        since = _at(now, -parse_duration(last, "--last"))
     elif not since and not until:
         since = moment(now - USUAL) or ""
     return _bound(since, "--from-utc", timedelta()), _bound(until, "--to-utc", timedelta(days=1))
@@ -61,4 +61,12 @@ def _bound(text: str, flag: str, whole_day: timedelta) -> str:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
         return moment(read_moment(text, flag)) or ""
-    return moment(day + whole_day) or ""
+    return _at(day, whole_day)
+
+
+def _at(when: datetime, more: timedelta) -> str:
+    """Before all calendars, and after them, there is no bound."""
+    try:
+        return moment(when + more) or ""
+    except OverflowError:
+        return ""

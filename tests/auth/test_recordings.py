@@ -264,8 +264,9 @@ def test_a_host_with_a_wrong_clock_does_not_decide_how_long_is_kept(archive: Arc
     assert archive.sids() == [SID]
 
 
-def test_no_retention_keeps_for_ever(tmp_path: Path) -> None:
-    archive = Archive(tmp_path, retention=timedelta())
+@pytest.mark.parametrize("days", [0, 999_999])
+def test_no_retention_keeps_for_ever(tmp_path: Path, days: int) -> None:
+    archive = Archive(tmp_path, retention=timedelta(days=days))
     archive.send(a_tape())
     archive.clock.tick(days=20_000)
     assert archive.desks.recordings.sweep() == 0

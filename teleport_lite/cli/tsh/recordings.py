@@ -1,5 +1,6 @@
 """tsh recordings: ls, export."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +14,7 @@ from teleport_lite.cli.lazy import PLAIN
 from teleport_lite.cli.recordings import recordings_table, session_id, span
 from teleport_lite.cli.show import Format, emit, out, put, safe
 from teleport_lite.cli.tsh.desk import Desk, desk_of
-from teleport_lite.errors import Conflict, Unavailable
+from teleport_lite.errors import Conflict, Denied, NotFound, Unavailable
 
 app = typer.Typer(help="Sessions that were recorded.", **PLAIN)
 
@@ -88,15 +89,34 @@ def _write(path: Path, pieces: Iterator[bytes]) -> int:
                 size += file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        os.link(half, path)  # unlike a rename, never in place of something
+        _place(half, path)
     except FileExistsError:
         raise _taken(path) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(
+            f"{path.parent} is no directory", hint="tsh recordings export SID --out=OTHER.cast"
+        ) from None
+    except PermissionError:
+        raise Denied(f"{path} may not be written", hint=f"ls -ld {path.parent}") from None
     except OSError as why:
         raise Unavailable(f"{path}: {(why.strerror or str(why)).lower()}", hint="df -h") from why
     finally:
         with suppress(OSError):
             half.unlink()
     return size
+
+
+def _place(half: Path, path: Path) -> None:
+    """Raises FileExistsError, unlike a rename, which would take the place of something."""
+    try:
+        os.link(half, path)
+    except OSError as why:
+        # On a stick, file systems without links.
+        if why.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(path) from why
+        half.rename(path)
 
 
 def _taken(path: Path) -> Conflict:

@@ -1,6 +1,8 @@
 """tsh recordings ls and export, tsh sessions ls, against a fake auth service."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,8 @@ def test_filters_are_asked_for(tsh: Tsh, alice: Profile, proxy: FakeProxy) -> No
     assert isinstance(day, str)
     assert isinstance(week, str)
     assert "2026" < week < day
+    assert asked("--last=999999999h")["since"] == ""
+    assert asked("--to-utc=9999-12-31")["until"] == ""
 
 
 @pytest.mark.parametrize(
@@ -154,6 +158,37 @@ def test_a_file_that_is_there_is_kept(
     assert said.code == 1
     assert "exists already" in said.err
     assert path.read_text() == "precious"
+
+
+def test_where_no_file_can_be_is_told_apart(
+    tsh: Tsh, alice: Profile, proxy: FakeProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.answers["/v1/recordings/read"] = reading()
+    said = tsh("recordings", "export", SID, f"--out={tmp_path}/none/x.cast")
+    assert (said.code, f"{tmp_path}/none is no directory" in said.err) == (3, True)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(os, "link", refused)
+    said = tsh("recordings", "export", SID, f"--out={tmp_path}/x.cast")
+    assert (said.code, "may not be written" in said.err) == (4, True)
+    assert not list(tmp_path.glob("*x.cast*"))
+
+
+def test_a_file_system_without_links_will_do(
+    tsh: Tsh, alice: Profile, proxy: FakeProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    proxy.answers["/v1/recordings/read"] = reading(a_tape("x"))
+    path = tmp_path / "x.cast"
+    said = tsh("recordings", "export", SID, f"--out={path}")
+    assert (said.code, path.read_bytes()) == (0, a_tape("x"))
+    said = tsh("recordings", "export", SID, f"--out={path}")
+    assert (said.code, "exists already" in said.err) == (1, True)
 
 
 def test_half_a_recording_is_no_file(
