@@ -13,7 +13,7 @@ def test_a_broker_that_does_not_answer_is_gone(monkeypatch: pytest.MonkeyPatch) 
     broker, line = Link.pair()
     monitor.send(Reply(ok=True), line.fileno())
     line.close()
-    desk = worker._Desk(ours)
+    desk = worker.Desk(ours)
     assert desk.login("root", "ssh-ed25519-cert-v01@openssh.com", b"", b"").ok
     with pytest.raises(EOFError):
         desk.ask("open session")
