@@ -22,12 +22,7 @@ from teleport_lite.node.files import FLAGS, FileLogs
 from teleport_lite.node.forwards import Forwards, reason_of
 from teleport_lite.node.permit import Refusal, Rights, demand
 from teleport_lite.node.processes import signal_session
-from teleport_lite.node.shell import (
-    SIGNALS,
-    Preparation,
-    Running,
-    spawn,
-)
+from teleport_lite.node.shell import SIGNALS, Preparation, Running, spawn
 from teleport_lite.node.story import MAX_SHOWN_COMMAND
 from teleport_lite.node.surroundings import Surroundings
 from teleport_lite.node.tty import foreground_group, set_size
@@ -230,12 +225,7 @@ class Broker:
         run = self._to_run(asked)
         preparation = self._preparation(asked.channel)
         self._room_for_one()
-        sid = SystemChance().uuid()
-        if preparation.pty is not None:
-            # So that no terminal goes unrecorded where it must not.
-            sid = self._expected.pop(asked.channel, "")
-            if not sid:
-                raise Refusal("a terminal that was not announced")
+        sid = self._sid(run, preparation, asked.channel)
         around, command = self._guest.around, run.command
         env = around.env(sid, preparation.env, forced=run.forced)
         for name, value in self._forwards.env(asked.channel).items():
@@ -267,6 +257,17 @@ class Broker:
         )
         return shell.fds
 
+    def _sid(self, run: Run, preparation: Preparation, channel: int) -> str:
+        if preparation.pty is None:
+            return SystemChance().uuid()
+        if run.files:
+            raise Refusal("files are copied without a terminal")  # where they are told one by one
+        # So that no terminal goes unrecorded where it must not.
+        sid = self._expected.pop(channel, "")
+        if not sid:
+            raise Refusal("a terminal that was not announced")
+        return sid
+
     def _spawn(
         self,
         run: Run,
@@ -275,7 +276,7 @@ class Broker:
         greeting: bytes,
         sid: str,
     ) -> Running:
-        if not run.files or run.command is None or preparation.pty is not None:
+        if not run.files or run.command is None:
             return spawn(self._account, run.command, preparation, env, greeting)
         ours, theirs = FileLogs.pipe()
         try:

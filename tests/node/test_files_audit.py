@@ -341,3 +341,10 @@ def test_the_log_of_a_silent_client_is_told_after_a_moment() -> None:
     logs.end("sid")
     os.close(client)
     assert eventually(lambda: len(told) == 1)
+
+
+def test_on_a_terminal_there_is_no_sftp(house: House) -> None:
+    """Its log would have no way out, and what is done to files would not be told."""
+    done = house.visitor().ssh("sftp", options=["-tt", "-s"])
+    assert done.returncode != 0
+    assert b"files are copied without a terminal" in done.stdout + done.stderr
