@@ -21,12 +21,13 @@ from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.names import UUID
 from teleport_lite.model.user import JoinMode
 from teleport_lite.net.ssh_line import check_other_end
+from teleport_lite.net.ssh_policy import MAX_SESSIONS
 from teleport_lite.net.ssh_tap import MAX_PARTIES, Arrival, ToTap
 from teleport_lite.node.gate import Gate, Welcome
 from teleport_lite.node.story import Story
 from teleport_lite.node.wire import Join, Link, Reply, take
 from teleport_lite.pki.keyfile import make_private_dir
-from teleport_lite.proto.codec import Message, read
+from teleport_lite.proto.codec import Message, read, write
 
 PLACE = "sessions"
 JOINED, NOT_JOINED, LEFT = "T2001I", "T2001E", "T2003I"
@@ -286,6 +287,9 @@ class Parlour:
         if welcome.force_command is not None:
             answer(Reply(ok=False, reason=f"{_OURS}who is given a command joins no sessions"))
             return
+        if len(self._visits) >= MAX_SESSIONS:  # each takes a channel; a worker may lie about that
+            answer(Reply(ok=False, reason=f"{_OURS}too many sessions"))
+            return
         knock = Knock(
             user=visitor.user, roles=list(visitor.roles), mode=asked.mode[:16], addr=self._addr
         )
@@ -297,8 +301,8 @@ class Parlour:
             with _Short(self.place) as short:
                 line.connect(str(short / self._path(asked.sid).name))
             check_other_end(line)
-            Link(line.dup()).send(knock, wait=False)
-        except (OSError, EOFError, Error):
+            line.send(write(knock), socket.MSG_NOSIGNAL)
+        except (OSError, Error):
             self._over(visit, "no such session, or it is over")
 
     def _hear_room(self, visit: _Visit) -> None:

@@ -2,14 +2,18 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from teleport_lite.model.lock import Target
 from teleport_lite.model.user import Condition, JoinRule, Role
-from teleport_lite.node.party import PLACE, sweep
+from teleport_lite.node.party import PLACE, Parlour, sweep
+from teleport_lite.node.wire import Join, Reply
 from tests.node.house import ME, ROLE, House, Visitor, running
 from tests.node.test_recording import Screen
 from tests.support import eventually
@@ -167,7 +171,8 @@ def test_the_end_of_the_session_is_the_end_for_all(shared: House) -> None:
     talk.end()
     bob.until(b"the session is over")
     assert bob.end() == 0
-    assert not (shared.data_dir / PLACE / f"{talk.sid}.sock").exists()
+    socket_of = shared.data_dir / PLACE / f"{talk.sid}.sock"
+    eventually(lambda: not socket_of.exists(), what="the door to go")
     shared.event("T2003I", sid=talk.sid, user="bob")
 
 
@@ -256,3 +261,23 @@ def test_the_daemon_knows_who_is_in(own: House) -> None:
     bob.type(b"\x03")
     bob.end()
     talk.end()
+
+
+def test_a_worker_that_lies_visits_no_more_sessions_than_there_are_channels(tmp_path: Path) -> None:
+    """Each visit is a descriptor of the monitor's, which needs some to end the connection."""
+    parlour = Parlour(tmp_path, cast(Any, None))
+    welcome = SimpleNamespace(
+        force_command=None, visitor=SimpleNamespace(user="mallory", roles=("access",))
+    )
+    parlour.moved_in(cast(Any, welcome), cast(Any, None), "192.0.2.7:4000")
+    sid = "00000000-0000-4000-8000-000000000001"
+    (tmp_path / PLACE).mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind(str(tmp_path / PLACE / f"{sid}.sock"))
+        door.listen(100)
+        answers: list[Reply] = []
+        for _ in range(12):
+            parlour.visit(Join(channel=0, sid=sid, mode="peer"), answers.append)
+        assert len(list(parlour.wants())) == 10
+        assert [answer.reason for answer in answers] == ["teleport-lite: too many sessions"] * 2
+        parlour.close_all()
