@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from teleport_lite.errors import Denied
-from teleport_lite.net.ssh_policy import MAX_FORWARDS
+from teleport_lite.net.ssh_policy import MAX_FORWARDS, MAX_SESSIONS
+from teleport_lite.net.ssh_tap import MAX_PARTIES
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -23,9 +24,9 @@ _PR_SET_NO_NEW_PRIVS = 38
 # linux/capability.h: two words each for effective, permitted and inheritable
 _CAPABILITY_VERSION_3 = 0x20080522
 
-# A socket, two lines, three descriptors for each of ten sessions, some to spare, and those of
-# everything that is forwarded.
-_WORKER_FILES = 64 + MAX_FORWARDS
+# A socket, two lines, three descriptors for each of ten sessions, some to spare, those who have
+# joined, and everything that is forwarded.
+_WORKER_FILES = 64 + MAX_SESSIONS * MAX_PARTIES + MAX_FORWARDS
 
 # UIDs that nobody gives out: systemd's list (UIDS-GIDS.md) has them as unused, and PIDs stay
 # below 4 million.

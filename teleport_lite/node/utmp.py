@@ -23,8 +23,9 @@ from teleport_lite.node.processes import is_below_us
 
 _USER_PROCESS, _DEAD_PROCESS = 7, 8
 _PROCESSES = range(5, 9)  # INIT, LOGIN, USER and DEAD: those that have an id
-# glibc waits ten seconds for a lock; a login must not.
-_LOCK_TIME = 1.0
+# glibc waits ten seconds for a lock; a login must not. Whoever may read a file can lock it, and
+# three of them together must not hold up a recording (`ssh_tap`: a second).
+_LOCK_TIME = 0.2
 _LOCK_STEP = 0.02
 _LOOKS = 5
 # 2,700 terminals. Anything longer is no utmp.
