@@ -1,6 +1,7 @@
 """tsh play."""
 
 import sys
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -176,16 +177,32 @@ def _watch(desk: Desk, player: "Player", terminal: "Terminal") -> int:
     """Until the recording is over, or somebody has seen enough."""
     from teleport_lite.client.terminal import Key
 
+    pressed: deque[Key] = deque()
     while True:
-        for text in player.tick(desk.clock.monotonic()):
-            terminal.show(text)
-        if player.over and not player.paused:
-            return 0
-        for key in terminal.wait(player.wait()):
+        pressed += _show(terminal, player.tick(desk.clock.monotonic()))
+        if not pressed:
+            if player.over and not player.paused:
+                return 0
+            pressed += terminal.wait(player.wait())
+            continue
+        for key in pressed:
             if key in (Key.QUIT, Key.INTERRUPT):
                 return INTERRUPTED if key is Key.INTERRUPT else 0
-            for text in (*player.tick(desk.clock.monotonic()), *_pressed(player, key)):
-                terminal.show(text)
+        pressed += _show(terminal, _pressed(player, pressed.popleft()))
+
+
+def _show(terminal: "Terminal", texts: Iterator[str]) -> "list[Key]":
+    """All of them, or as many as until a key is pressed: a gigabyte for one moment of a recording
+    must not keep anybody from leaving."""
+    size = 0
+    for text in texts:
+        terminal.show(text)
+        size += len(text)
+        if size >= _PIECE:
+            size = 0
+            if found := list(terminal.wait(0)):
+                return found
+    return []
 
 
 def _pressed(player: "Player", key: "Key") -> Iterator[str]:

@@ -204,6 +204,16 @@ def test_keys_that_end_it(tmp_path: Path, keys: bytes, code: int) -> None:
         assert b"two" not in screen.seen
 
 
+@pytest.mark.parametrize("keys", [b"q", b"\x1b[D\x03"], ids=["quit", "back"])
+def test_a_flood_of_one_moment_can_be_left(tmp_path: Path, keys: bytes) -> None:
+    flood = [(0.0, "x" * 16_000)] * 1000
+    with viewer(tape(tmp_path, (0, "one"), *flood, (0, "last"), (3600, "two"))) as screen:
+        screen.sees(b"one")
+        screen.types(keys)
+        assert screen.ends() in (0, 130)
+        assert b"last" not in screen.seen
+
+
 def test_arrows_skip_forth_and_back(tmp_path: Path) -> None:
     with viewer(tape(tmp_path, (0, "one"), (4, "two"), (8, "three"), (3600, "four"))) as screen:
         screen.sees(b"one")
