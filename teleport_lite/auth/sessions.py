@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from teleport_lite.access.join import may_join
@@ -93,11 +94,14 @@ class SessionDesk:
 
         `modes` says how the caller may join each.
         """
+        # Thousands of sessions are of some users on some hosts.
+        modes_with = cache(lambda owner: self._modes(caller, roles, owner))
+        name_of = cache(self._host_name)
         found = []
         for each in self._all():
-            modes = self._modes(caller, roles, each)
+            modes = modes_with(each.session.user)
             if everything or modes or each.session.user == caller.name:
-                found.append(self._doc(each) | {"modes": modes})
+                found.append(_doc(each, name_of(each.host_id)) | {"modes": list(modes)})
         found.sort(key=lambda doc: (doc["started"], doc["sid"]), reverse=True)
         return {"sessions": found}
 
@@ -116,7 +120,7 @@ class SessionDesk:
             raise Conflict(f"session {asked.sid} is over", hint=f"tsh play {asked.sid}")
         if seen is None:
             raise NotFound(f"session {asked.sid} is not open", hint="tsh sessions ls")
-        verdict = self._may_join(caller, roles, seen, JoinMode(asked.mode))
+        verdict = self._may_join(caller, roles, seen.session.user, JoinMode(asked.mode))
         if isinstance(verdict, Refused):
             self._trail.note(
                 "session.join",
@@ -133,7 +137,7 @@ class SessionDesk:
                 },
             )
             raise Denied(verdict.reason, hint="tctl get roles, for join_sessions")
-        return self._doc(seen) | {"mode": asked.mode}
+        return _doc(seen, self._host_name(seen.host_id)) | {"mode": asked.mode}
 
     def _all(self) -> list[Seen]:
         since = self._clock.monotonic() - SILENCE
@@ -145,39 +149,44 @@ class SessionDesk:
                 for each in sessions.values()
             ]
 
-    def _modes(self, caller: Caller, roles: Sequence[Role], seen: Seen) -> list[str]:
+    def _modes(self, caller: Caller, roles: Sequence[Role], owner: str) -> list[str]:
         if caller.kind is Kind.ADMIN:
             return []
-        verdicts = {mode: self._may_join(caller, roles, seen, mode) for mode in JoinMode}
+        verdicts = {mode: self._may_join(caller, roles, owner, mode) for mode in JoinMode}
         return [mode.value for mode, verdict in verdicts.items() if isinstance(verdict, Allowed)]
 
     def _may_join(
-        self, caller: Caller, roles: Sequence[Role], seen: Seen, mode: JoinMode
+        self, caller: Caller, roles: Sequence[Role], owner: str, mode: JoinMode
     ) -> Allowed | Refused:
-        owner = self._store.user(seen.session.user)
+        known = self._store.user(owner)
         return may_join(
             roles,
             joiner=caller.name,
-            owner=seen.session.user,
-            owner_roles=owner.roles if owner else (),
+            owner=owner,
+            owner_roles=known.roles if known else (),
             mode=mode,
         )
 
-    def _doc(self, seen: Seen) -> Doc:
-        host, said = self._store.host(seen.host_id), seen.session
-        return {
-            "sid": said.sid,
-            "kind": "ssh",
-            "user": said.user,
-            "login": said.login,
-            "host_id": seen.host_id,
-            "host_name": host[0].name if host else "",
-            "started": moment(datetime.fromtimestamp(said.started, UTC)),
-            "addr": said.addr,
-            "command": said.command,
-            "parties": list(said.parties),
-            "recorded": said.recorded,
-        }
+    def _host_name(self, host_id: str) -> str:
+        host = self._store.host(host_id)
+        return host[0].name if host else ""
+
+
+def _doc(seen: Seen, host_name: str) -> Doc:
+    said = seen.session
+    return {
+        "sid": said.sid,
+        "kind": "ssh",
+        "user": said.user,
+        "login": said.login,
+        "host_id": seen.host_id,
+        "host_name": host_name,
+        "started": moment(datetime.fromtimestamp(said.started, UTC)),
+        "addr": said.addr,
+        "command": said.command,
+        "parties": list(said.parties),
+        "recorded": said.recorded,
+    }
 
 
 def _read(said: LiveSession, now: datetime) -> LiveSession | None:

@@ -1,5 +1,6 @@
 """Sessions that are open now: who is told of them, who may join."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,19 @@ def test_a_session_that_a_beat_left_out_may_come_back(archive: Archive) -> None:
         assert (desk.live(SID), desk.known(SID)) == (None, WEB)
         desk.beat(WEB, [a_session()])
         assert desk.live(SID) is not None
+
+
+def test_many_sessions_of_few_users_are_few_questions(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [a_session(sid=sid(number)) for number in range(MAX_SESSIONS)]
+    archive.desks.sessions.beat(DB, many)
+    real, asked = archive.store.user, Counter[str]()
+
+    def counted(name: str) -> Any:
+        asked[name] += 1
+        return real(name)
+
+    monkeypatch.setattr(archive.store, "user", counted)
+    assert len(listed(archive, BOB)) == MAX_SESSIONS + 1
+    assert asked["alice"] <= 2
