@@ -243,18 +243,15 @@ class Broker:
         shown = None
         if command is not None:
             shown = command.decode("utf-8", "backslashreplace")[:MAX_SHOWN_COMMAND]
-        self._monitor.send(
-            FromBroker(
-                started=SessionStarted(
-                    sid=sid,
-                    command=shown,
-                    pty=shell.pty,
-                    tty=shell.tty,
-                    pid=shell.pid,
-                    channel=asked.channel,
-                )
-            )
+        started = SessionStarted(
+            sid=sid,
+            command=shown,
+            pty=shell.pty,
+            tty=shell.tty,
+            pid=shell.pid,
+            channel=asked.channel,
         )
+        self._monitor.send(FromBroker(started=started))
         return shell.fds
 
     def _sid(self, run: Run, preparation: Preparation, channel: int) -> str:
@@ -281,7 +278,9 @@ class Broker:
         ours, theirs = FileLogs.pipe()
         try:
             logging = run.command + FLAGS
-            shell = spawn(self._account, logging, preparation, env, greeting, log=theirs)
+            # Who may only copy files could copy a .bashrc: then no shell starts.
+            run_as = (self._account, logging, preparation, env, greeting, theirs)
+            shell = spawn(*run_as, direct=run.forced)
         except BaseException:
             os.close(ours)
             raise

@@ -40,6 +40,8 @@ def to_run(asked: Start, force_command: str | None, rights: Rights) -> Run:
     As in sshd, subsystems run in the user's shell, and a forced command takes the place of
     subsystems, too.
     """
+    if asked.command is not None and b"\0" in asked.command:
+        raise Refusal("a command has no NUL in it")
     if force_command is not None:
         forced = _forced(force_command, rights)
         files = force_command.split()[:1] == [_INTERNAL_SFTP]

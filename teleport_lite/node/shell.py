@@ -93,15 +93,21 @@ def spawn(
     env: dict[bytes, bytes],
     greeting: bytes = b"",
     log: int | None = None,
+    *,
+    direct: bool = False,
 ) -> Running:
     """Start `command`, or a login shell for None, in a session of its own. The client reads
     `greeting` first, on the terminal or in standard error. With a `log`, that is where standard
-    error goes, if there is no terminal.
+    error goes, if there is no terminal. `direct`: no shell reads the words of the command, nor
+    the start-up files of the user's.
 
     Raises Malformed for a command that cannot be one, OSError if the system refuses.
     """
     if command is not None and (len(command) > MAX_COMMAND or b"\0" in command):
         raise Malformed("command is too long or holds a NUL")
+    if direct and command is not None:
+        words: list[str | bytes] = [*command.split()]
+        return _on_pipes(os.fsdecode(words[0]), words, env, greeting, log)
     base = Path(account.shell).name
     # A dash in front makes it a login shell (bash(1), "INVOCATION").
     argv: list[str | bytes] = [f"-{base}"] if command is None else [base, "-c", command]

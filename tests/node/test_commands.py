@@ -69,3 +69,10 @@ def test_copying_by_a_command_is_copying(text: bytes) -> None:
 )
 def test_what_only_looks_like_it_is_not(text: bytes) -> None:
     assert to_run(command(text), None, NO_FILES) == Run(text)
+
+
+def test_a_command_with_a_nul_is_refused_whatever_runs() -> None:
+    """It would be a variable of what is forced, which can not hold one."""
+    for forced in (None, "x"):
+        with pytest.raises(Refusal, match="NUL"):
+            to_run(command(b"a\0b"), forced, ALL)

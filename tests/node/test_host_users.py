@@ -311,3 +311,25 @@ def test_a_recording_is_whole_when_the_account_goes(house: House, system: System
     facts = [json.loads(path.read_text()) for path in records.glob("*.json")]
     [ours] = [each for each in facts if each["login"] == login]
     assert ours["complete"]
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/usr/sbin/nologin"])
+def test_who_may_only_copy_files_starts_no_shell(house: House, system: System, shell: str) -> None:
+    """Its start-up files are files that can be copied there."""
+    login = f"tl-test-files-{Path(shell).name}"
+    system.add_user(login, "--shell", shell)
+    home = system.path(f"/home/{login}")
+    (home / ".bashrc").write_text(f"touch /home/{login}/was-run\n")
+    only = Role(name="only-files", options=Options(force_command="internal-sftp"))
+    roles(house, role(None), only)
+    visitor = house.visitor(house.cluster.user(logins=(login,), roles=("access", "only-files")))
+    hello = b"\0\0\0\x05\x01\0\0\0\x03"  # SSH_FXP_INIT, version 3
+    for words, options in ((("sftp",), ("-s",)), (("any command",), ())):
+        client = visitor.start(*words, login=login, options=options)
+        assert client.stdin
+        assert client.stdout
+        client.stdin.write(hello)
+        client.stdin.flush()
+        assert client.stdout.read(5)[4:] == b"\x02"  # SSH_FXP_VERSION
+        client.communicate(timeout=30)
+    assert not (home / "was-run").exists()
