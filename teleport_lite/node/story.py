@@ -41,6 +41,8 @@ _SHOWN = 256
 _LONG = {"path": 1024, "target": 1024}
 # Sessions of one connection. Shells may outlive their channels, of which there are ten.
 _MOST_OPEN = 1000
+# Of those, in one word to the daemon: 24 with long commands are less than MAX_SAID.
+_AT_ONCE = 24
 # Seconds between looks for another daemon: a restart takes one or two, an absence hours.
 _SOON, _LATE = 0.5, 5.0
 
@@ -104,11 +106,12 @@ class Story:
             return False
         self._pause = min(_LATE, 2 * self._pause)
         self._look_at = self._clock.monotonic() + self._pause
+        live = list(self._live.values())
         hello = Hello(
             peer=self._peer,
             local=self._local,
             logged_in=self._is_in,
-            sessions=list(self._live.values()),
+            sessions=live[:_AT_ONCE],
         )
         try:
             line = call_daemon(self._data_dir)
@@ -118,6 +121,9 @@ class Story:
         self._line.close()
         self._line, self.heard = line, True
         self._line.settimeout(_PATIENCE)
+        for each in live[_AT_ONCE:]:
+            if not self._tell(FromMonitor(session=each)):
+                break  # it is stuck
         return True
 
     def note(self, text: str) -> None:
