@@ -5,6 +5,7 @@ import pwd
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,11 @@ def test_a_node_is_reached_by_plain_ssh_on_what_tsh_prints(
     words = ("ssh", "-F", str(config), f"{me}@reached.{cluster.name}", "echo $SSH_TELEPORT_USER")
     done = subprocess.run(words, capture_output=True, text=True, env=cluster.env, timeout=60)
     assert done.stdout == "carol\n", done.stderr
-    [event] = eventually(lambda: cluster.events("session.data"), what="the bytes in the trail")
+
+    def of_the_proxy() -> list[dict[str, Any]]:
+        return [each for each in cluster.events("session.data") if "via" in each]
+
+    [event] = eventually(of_the_proxy, what="the bytes in the trail")
     assert event["user"] == "carol"
     assert int(event["bytes_up"]) > 0
     assert int(event["bytes_down"]) > 0
