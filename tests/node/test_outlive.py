@@ -19,7 +19,6 @@ from teleport_lite.proto.stream import AgentEvent, LiveSession
 from tests.node.house import House, running
 from tests.support import eventually
 
-
 # Of a session with a command, in order.
 _STORY = ["T3007I", "T2000I", "T3002I", "T2004I"]
 
