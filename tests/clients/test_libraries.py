@@ -200,9 +200,8 @@ def test_asyncssh_sits_at_a_terminal(house: House) -> None:
             process.change_terminal_size(99, 44)
             process.stdin.write("stty size\n")
             await heard("44 99\r\n")
-            process.stdin.write("cat\n")
-            process.stdin.write("word\n")
-            await heard("word\r\nword\r\n")  # the terminal's echo and that of cat, which runs
+            process.stdin.write("sed -u s/^/heard:/\nthis\n")
+            await heard("heard:this\r\n")  # so it runs, and is who will be interrupted
             process.stdin.write("\x03")  # the terminal makes SIGINT of it
             # What is typed before the shell is back is thrown away with the line.
             await heard("prompt")
