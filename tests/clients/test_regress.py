@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.regress import SCRIPTS, Lane, Running, network
+from tests.netlab.lab import refusal
 from tests.node.house import REPO
 
 QUICK = (
@@ -103,6 +104,8 @@ class Regress:
 
 @pytest.fixture(scope="module")
 def regress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regress]:
+    if why := refusal():
+        pytest.skip(f"no network namespaces here: {why}")
     with ExitStack() as stack:
         yield Regress(tmp_path_factory.mktemp("regress"), stack)
 
