@@ -77,7 +77,14 @@ def ours(root: Path) -> Files:
     for pyproject in [root / "pyproject.toml", *sorted(root.glob("plugins/*/pyproject.toml"))]:
         found |= metadata(tomllib.loads(pyproject.read_text())["project"], version(root))
     found["LICENSE.teleport-lite"] = (root / "LICENSE").read_bytes()
-    return found
+    return found | assets(root)
+
+
+def assets(root: Path) -> Files:
+    """What teleport_lite/release/assets.py looks for: a proxy serves the script, a host has units."""
+    paths = [root / "install.sh", *sorted((root / "systemd").iterdir())]
+    place = "teleport_lite/assets"
+    return {f"{place}/{path.relative_to(root).as_posix()}": path.read_bytes() for path in paths}
 
 
 def metadata(project: dict[str, object], default_version: str) -> Files:
