@@ -81,7 +81,7 @@ def ours(root: Path) -> Files:
 
 
 def assets(root: Path) -> Files:
-    """What teleport_lite/release/assets.py looks for: a proxy serves the script, a host has units."""
+    """What teleport_lite/release/assets.py looks for: install.sh and the systemd units."""
     paths = [root / "install.sh", *sorted((root / "systemd").iterdir())]
     place = "teleport_lite/assets"
     return {f"{place}/{path.relative_to(root).as_posix()}": path.read_bytes() for path in paths}

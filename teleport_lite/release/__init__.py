@@ -1,1 +1,1 @@
-"""The program as a file: where it is published, how it is verified, placed, upgraded and removed."""
+"""The program as a file: how it is published, verified, placed, upgraded and removed."""
