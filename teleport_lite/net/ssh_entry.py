@@ -159,7 +159,11 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
 
     def before_wait(self, *, may_send: bool) -> None:
         self._news()
-        self._drop_ended()
+        # To let go of a channel is to ask the clerk, who may hear other news before the answer.
+        # They are read by then: no descriptor would wake us for them.
+        while self._ended:
+            self._drop_ended()
+            self._news()
         exchanging_keys = not self.clear_to_send.is_set()
         self._wire.in_a_hurry = exchanging_keys or not self._movers
         may_send = may_send and not exchanging_keys
@@ -226,14 +230,16 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
         heapq.heappush(self._alarms, alarm)
 
     def patience(self) -> float | None:
-        """Seconds until the next alarm; those that are due go off."""
+        """Seconds until the next alarm; those that are due go off, and then it is none."""
+        rung = False
         while self._alarms:
             left = self._alarms[0][0] - time.monotonic()
             if left > 0:
-                return left
+                return 0.0 if rung else left
+            rung = True
             self._stirred.update(self._movers)
             heapq.heappop(self._alarms)[2]()
-        return None
+        return 0.0 if rung else None
 
     def _keep_alive(self) -> None:
         """As sshd's ClientAliveInterval: only who is silent is asked, and OpenSSH's clients answer

@@ -41,7 +41,7 @@ class Attendant(Protocol):
         """Say in `watch` what to wait for. Views that `deliver` was given end with this call."""
 
     def patience(self) -> float | None:
-        """Before each wait: for how many seconds; None is for ever."""
+        """Last before each wait: for how many seconds; None is for ever."""
 
     def ready(self, fd: int) -> None:
         """Something has happened to it."""
@@ -215,9 +215,9 @@ class Wire:
             raise EOFError
         patience = None
         if self.attendant is not None:
-            patience = self.attendant.patience()
             self._flush()
             self.attendant.before_wait(may_send=not self._out.waiting)
+            patience = self.attendant.patience()
         self._flush()
         if self.closed:
             raise EOFError

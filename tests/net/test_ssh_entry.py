@@ -185,8 +185,9 @@ def test_alarms_go_off_in_their_order(transport: EntryTransport) -> None:
     transport.later(1000, lambda: went.append("never"))
     transport.later(0, lambda: went.append("first"))
     transport.later(0, lambda: went.append("second"))
-    left = transport.patience()
+    assert transport.patience() == 0  # what they have changed is to be looked at
     assert went == ["first", "second"]
+    left = transport.patience()
     assert left is not None
     assert 900 < left <= 1000
 
@@ -230,6 +231,43 @@ def test_only_those_are_asked_to_whom_something_has_happened(transport: EntryTra
     assert [mover.closed for mover in movers] == [False, False, True]
     transport.leave()
     assert all(mover.closed for mover in movers)
+
+
+class Gossip(Quiet):
+    """While it tells of the end of a channel it hears of the end of the next."""
+
+    def __init__(self) -> None:
+        self.ended: list[Channel] = []
+        self.told: list[int] = []
+
+    def close(self, channel: int) -> None:
+        self.told.append(channel)
+        self.ended, self._next = self._next, []
+
+    def will_hear(self, channel: Channel) -> None:
+        self._next = [channel]
+
+
+def test_what_the_clerk_hears_while_it_tells_of_an_end_is_not_left_lying(
+    monkeypatch: pytest.MonkeyPatch, transport: EntryTransport
+) -> None:
+    """Nothing would wake us for it: a client would wait for an answer until it speaks again."""
+    transport.clerk = clerk = Gossip()  # type: ignore[assignment]  # all that is asked of it
+    news: list[Channel] = []
+
+    def hear() -> None:
+        news.extend(clerk.ended)
+        for channel in clerk.ended:
+            transport.over(channel)
+        clerk.ended = []
+
+    monkeypatch.setattr(transport, "_news", hear)
+    first, second = (Channel(number, "session", transport) for number in (7, 8))
+    clerk.will_hear(second)
+    transport.over(first)
+    transport.before_wait(may_send=True)
+    assert news == [second]
+    assert clerk.told == [7, 8]
 
 
 class Chatty(Still):
