@@ -3,6 +3,14 @@
 { # read whole before it runs: an edit or a cut-off copy must not run half of it
 set -euo pipefail
 umask 022
+# --- filled in where this script is published (teleport_lite/release/script.py); empty in a checkout
+base=''
+keys=''
+join_proxy=''
+join_token=''
+join_pins=''
+join_labels=''
+# ---
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=packaging/needs.sh
 . "$here/packaging/needs.sh"
