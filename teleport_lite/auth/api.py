@@ -16,7 +16,7 @@ from teleport_lite.auth.desks import Desks
 from teleport_lite.errors import Denied, NotFound, Unauthenticated
 from teleport_lite.model.system_role import NODE, PROXY
 from teleport_lite.model.user import Role
-from teleport_lite.proto import admin, join, login, recording
+from teleport_lite.proto import admin, join, login, recording, script
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message, read
 
 ANYONE = frozenset(Kind)
@@ -65,6 +65,9 @@ ROUTES: dict[str, Route] = {
     ),
     "/v1/invite/accept": Route(
         MACHINES, login.InviteAccept, lambda d, c, m: d.signup.accept(c, m), host_role=PROXY
+    ),
+    "/v1/tokens/look": Route(
+        MACHINES, script.TokenLook, lambda d, c, m: d.token_looks.look(c, m), host_role=PROXY
     ),
     "/v1/me": Route(PERSONS, admin.Nothing, lambda d, c, m: d.me.me(c)),
     "/v1/me/nodes": Route(PERSONS, login.MyNodes, lambda d, c, m: d.me.nodes(c, m)),

@@ -30,6 +30,7 @@ from teleport_lite.auth.signatures import SignatureDesk
 from teleport_lite.auth.signup import SignupDesk
 from teleport_lite.auth.start import names_key
 from teleport_lite.auth.stream import StreamDesk
+from teleport_lite.auth.token_look import TokenLookDesk
 from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.auth.uploads import UploadDesk
 from teleport_lite.model.authority import CaType
@@ -52,6 +53,7 @@ class Desks:
     cas: Cas
     version: str
     tokens: TokenDesk
+    token_looks: TokenLookDesk
     joins: JoinDesk
     renewals: RenewDesk
     local: LocalDesk
@@ -223,6 +225,7 @@ def build(
         cas=cas,
         version=version,
         tokens=tokens,
+        token_looks=TokenLookDesk(clock=clock, store=store, trail=trail, cas=cas, tokens=tokens),
         joins=JoinDesk(
             clock=clock,
             chance=chance,
