@@ -95,6 +95,7 @@ class ProxyConfig:
     acme: AcmeConfig = AcmeConfig()
     proxy_protocol: str = "unspecified"  # on, off or unspecified
     channels: Mapping[str, Channel] = field(default_factory=dict)  # by name
+    releases_dir: Path | None = None
 
     @property
     def multiplexed(self) -> bool:

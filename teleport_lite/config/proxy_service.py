@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from teleport_lite.config import model
@@ -46,6 +47,7 @@ def proxy_config(
         acme=_acme(reader, values["acme"] or {}, public, beside_pairs=bool(pairs)),
         proxy_protocol=values["proxy_protocol"],
         channels=_channels(reader, written.get("automatic_upgrades_channels")),
+        releases_dir=_releases_dir(reader, values["releases_dir"]),
     )
 
 
@@ -107,6 +109,10 @@ def _acme(
 def _check_directory(uri: str) -> None:
     if not re.fullmatch(r"https://[A-Za-z0-9.:\[\]-]{1,255}(/[!-~]{0,1000})?", uri):
         raise Malformed(f"{show(uri)} is not like https://ca.example.com/acme/directory")
+
+
+def _releases_dir(reader: Reader, text: str | None) -> Path | None:
+    return reader.checked(f"{SECTION}.releases_dir", absolute_path, text) if text else None
 
 
 def _channels(reader: Reader, node: Node | None) -> Mapping[str, model.Channel]:

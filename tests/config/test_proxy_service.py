@@ -111,6 +111,11 @@ def test_channels_say_which_version_agents_should_have(desk):
     }
 
 
+def test_versions_to_hand_out_may_lie_in_a_directory(desk):
+    assert proxy(desk, "").releases_dir is None
+    assert proxy(desk, "releases_dir: /srv/x/../releases/").releases_dir == Path("/srv/releases")
+
+
 NAMED = "public_addr: a.example.com\n  "
 CHANNELS = "automatic_upgrades_channels"
 
@@ -143,6 +148,8 @@ CHANNELS = "automatic_upgrades_channels"
             ":5: acme: https_keypairs are given too",
         ),
         ("proxy_protocol: maybe", ":2: proxy_protocol: 'maybe' is not one of on, off, unspecified"),
+        ("releases_dir: releases", ":2: releases_dir: 'releases' is not an absolute path"),
+        ("releases_dir: [/a]", ":2: releases_dir: a list is not text"),
         (f"{CHANNELS}: [a]", f":2: {CHANNELS}: must hold keys"),
         (f"{CHANNELS}:\n    default: {{}}", f":3: {CHANNELS}.default.static_version: must be a"),
         (

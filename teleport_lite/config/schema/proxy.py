@@ -228,5 +228,12 @@ PROXY = (
         help="which version agents should have, told at /v1/webapi/automaticupgrades/channel",
         example="{default: {static_version: v1.2.3, critical: no}}",
     ),
+    Field(
+        name="releases_dir",
+        kind=Kind.TEXT,
+        help="more versions to hand out below /webapi/releases, each in a directory of its name as "
+        "it was published; without it, those installed on this host",
+        example="/srv/teleport-lite/releases",
+    ),
     Field(name="assist", kind=Kind.FREE, help="was taken out of Teleport", built=False),
 )
