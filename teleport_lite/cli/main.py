@@ -34,6 +34,13 @@ class TeleportGroup(LazyGroup):
             f"{_HERE}.teleport.doctor", "doctor", "Say why this host can not join or connect."
         ),
         "plugins": Place(f"{_HERE}.teleport.plugins", "app", "What is installed and invited."),
+        "install": Place(f"{_HERE}.teleport.install", "app", "Put this program in its place."),
+        "uninstall": Place(
+            f"{_HERE}.teleport.uninstall", "uninstall", "Remove what was installed; data stays."
+        ),
+        "upgrade": Place(
+            f"{_HERE}.teleport.upgrade", "upgrade", "Become the version that the cluster wants."
+        ),
         "status": Place(f"{_HERE}.teleport.status", "status", "About the SSH session you are in."),
         "version": Place(f"{_HERE}.version", "version", "Print the version."),
     }

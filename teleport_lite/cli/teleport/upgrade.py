@@ -1,0 +1,5 @@
+"""teleport-lite upgrade."""
+
+
+def upgrade() -> None:
+    """Become the version that the cluster wants."""

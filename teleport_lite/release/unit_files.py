@@ -1,0 +1,71 @@
+"""Files for systemd: written where they are ours or not there, removed where they are ours."""
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from teleport_lite.pki.keyfile import write_public
+from teleport_lite.release.systemd import Systemd
+from teleport_lite.release.work import Work
+
+# The first line of every file of ours. Whoever takes it out keeps the file for themselves.
+MARK = "# teleport-lite: installed by install.sh"
+# Notes in lib of what must still be done, made before what makes it necessary.
+_RELOAD, _RESTART = ".to-reload", ".to-restart"
+
+
+def put_units(units: Mapping[Path, str], lib: Path, work: Work, systemd: Systemd) -> None:
+    """Write what differs and have systemd read it. Raises Unavailable if systemd refuses."""
+    for path, text in sorted(units.items()):
+        if os.path.lexists(path) and not is_ours(path):
+            work.left(f"{path} alone: it is not ours")
+        elif _read(path) != text:
+            work.do("write", str(path), partial(_put, path, text, lib))
+    if (lib / _RELOAD).exists() and not work.dry_run:
+        if systemd.runs():
+            work.do("reload", "systemd's units", lambda: _reload(units, systemd))
+        (lib / _RELOAD).unlink()
+
+
+def _put(path: Path, text: str, lib: Path) -> None:
+    (lib / _RELOAD).touch()
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_public(path, text.encode())
+
+
+def _reload(units: Iterable[Path], systemd: Systemd) -> None:
+    """Users first: files may belong to them, and units name them."""
+    for path in sorted(units):
+        if path.parent.name == "sysusers.d" and path.exists():
+            systemd.make_users(path)
+    for path in sorted(units):
+        if path.parent.name == "tmpfiles.d" and path.exists():
+            systemd.make_files(path)
+    systemd.daemon_reload()
+
+
+def note_restart(lib: Path) -> None:
+    """From now on it is due, whatever happens to us."""
+    (lib / _RESTART).touch()
+
+
+def restart_running(lib: Path, work: Work, systemd: Systemd, *, due: bool) -> None:
+    """Restart the daemons that run, if it is due now or still from last time."""
+    due = due or (lib / _RESTART).exists()
+    for unit in systemd.alive() if due and systemd.runs() else ():
+        work.do("restart", unit, partial(systemd.try_restart, unit))
+    if not work.dry_run:
+        (lib / _RESTART).unlink(missing_ok=True)
+
+
+def is_ours(path: Path) -> bool:
+    """A regular file that begins with our mark. A mask, a link to /dev/null, is not ours."""
+    return not path.is_symlink() and _read(path).split("\n", 1)[0] == MARK
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
