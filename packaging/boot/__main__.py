@@ -12,6 +12,7 @@ import os
 if not (sys.flags.isolated and sys.flags.no_site):  # `python3 FILE`: shut out PYTHONPATH and site
     os.execv(sys.executable, [sys.executable, "-I", "-S"] + sys.argv)
 
+# The file we run from, which the program asks for too (teleport_lite/release/here.py).
 FILE = os.path.realpath(os.path.dirname(__file__))
 # Like cp311-x86_64. Whatever is not CPython with glibc gets a name that no build has.
 TARGET = "%s-%s" % (
@@ -55,11 +56,13 @@ def roots() -> "list[tuple[str, bool]]":
     env = os.environ
     if env.get("TELEPORT_LITE_ROOT"):
         return [(env["TELEPORT_LITE_ROOT"], True)]
-    found = [
-        (os.path.dirname(FILE), False),
-        ("/usr/local/lib/teleport-lite", False),
-        ("/var/cache/teleport-lite", os.geteuid() == 0),
-    ]
+    beside = os.path.dirname(FILE)
+    found = [(beside, False)]
+    for place in (os.path.dirname(beside), "/usr/local/lib/teleport-lite"):
+        # The one above, if we are PREFIX/lib/teleport-lite/1.2.3/teleport-lite.pyz.
+        if place.endswith("/teleport-lite") and (place, False) not in found:
+            found.append((place, False))
+    found.append(("/var/cache/teleport-lite", os.geteuid() == 0))
     for name in ("CACHE_DIRECTORY", "RUNTIME_DIRECTORY"):  # systemd sets them for a unit
         if env.get(name):
             found.append((env[name].split(":")[0] + "/trees", True))
@@ -80,9 +83,9 @@ def tree() -> str:
 
 
 if sys.argv[1:2] == ["self"] and sys.argv[2:3] in (["unpack"], ["verify"], ["where"]):
-    import unpack
+    import commands
 
-    sys.exit(unpack.command(sys.argv[2], sys.argv[3:]))
+    sys.exit(commands.command(sys.argv[2], sys.argv[3:]))
 sys.path[0] = tree()
 # Where `pip install --target` puts distributions that the configuration may invite as plugins.
 # Last, so that nothing in there can stand in for what is ours or Python's.

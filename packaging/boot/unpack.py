@@ -1,4 +1,4 @@
-"""The rare part of a start: checking the file and unpacking it, and the `self` commands.
+"""The rare part of a start: checking the file and unpacking it.
 
 A tree is made beside its final place and renamed into it, so it is there whole or not at all.
 Before the first byte is written, the whole file is compared with the digest in its header.
@@ -24,7 +24,8 @@ import __main__ as start
 NAME = "teleport-lite"
 TOOLS_OWN = ("_launch.py", "__pycache__")  # what a tree holds besides the payload
 PATIENCE = 60  # seconds to wait for another first start; unpacking takes 1 to 2
-STALE = 3600  # seconds after which a half-made tree is nobody's any more
+STALE = 3600  # seconds after which a half-made tree is nobody's any more, where there are no locks
+SETTLED = 60  # seconds by which a tree of one process has its lock
 TREE = re.compile(r"(?P<build>[0-9a-f]{16})-(?P<target>cp\d+-\w+)")
 
 
@@ -50,10 +51,11 @@ def somewhere() -> str:
             return make(root, payload)
         except (OSError, Refused) as why:
             objections.append(f"  {root}: {why}")
-    try:
-        return for_this_process(payload)
-    except OSError as why:
-        objections.append(f"  {why}")
+    for place in temporary():
+        try:
+            return for_this_process(place, payload)
+        except (OSError, Refused) as why:
+            objections.append(f"  {place}: {why}")
     sys.stderr.write("\n".join([f"{NAME} can unpack itself nowhere:", *objections, ""]))
     sys.exit(told(Refused("no directory to unpack to", "TELEPORT_LITE_ROOT=/a/directory/of/yours")))
 
@@ -109,27 +111,58 @@ def contents(payload: dict[str, bytes]) -> Iterator[tuple[str, bytes, bool]]:
 # The tree
 
 
-def make(root: str, payload: dict[str, bytes], *, compiled: bool = False) -> str:
-    """The tree in `root`, made if it is not there. Raises OSError or Refused."""
+def make(root: str, payload: dict[str, bytes], *, installed: bool = False) -> str:
+    """The tree in `root`, made if it is not there. Raises OSError or Refused.
+
+    `installed`: byte-compiled, and made anew if it is not what the file holds.
+    """
     final = os.path.join(os.path.realpath(root), start.LEAF)
-    # Root's trees are for everybody to read; a session on a node imports as its login user.
-    old_mask = os.umask(0o022 if os.geteuid() == 0 else 0o077)
-    try:
+    with own_umask():
         os.makedirs(root, exist_ok=True)
         if why := start.objection(root, strict=1):
             raise Refused(why, "")
-        if os.statvfs(root).f_flag & os.ST_NOEXEC:
-            raise Refused("its file system is mounted noexec", "")
-        with one_at_a_time(root):
+        refuse_noexec(root)
+        with one_at_a_time(root) as alone:
+            sweep(root, alone=alone)
+            if installed and os.path.isdir(final) and spoilt(final, payload):
+                put_aside(final)
             if not os.path.isdir(final):
-                build(final, payload, compiled=compiled)
+                build(final, payload, compiled=installed)
                 with contextlib.suppress(OSError):  # a chore, whose failure must not stop a start
                     tidy(root)
         if why := start.objection(final):
             raise Refused(why, "")
-    finally:
-        os.umask(old_mask)
     return final
+
+
+@contextlib.contextmanager
+def own_umask() -> Iterator[None]:
+    """Whatever umask we were called with: nobody else shall write to what we make.
+
+    Root's trees are for everybody to read; a session on a node imports as its login user.
+    """
+    old = os.umask(0o022 if os.geteuid() == 0 else 0o077)
+    try:
+        yield
+    finally:
+        os.umask(old)
+
+
+def refuse_noexec(place: str) -> None:
+    if os.statvfs(place).f_flag & os.ST_NOEXEC:
+        raise Refused("its file system is mounted noexec", "")
+
+
+def spoilt(tree: str, payload: dict[str, bytes]) -> bool:
+    """Whether a tree is not the one that an installer would make: half of it, or changed."""
+    return not os.path.isfile(os.path.join(tree, "_launch.py")) or bool(differences(tree, payload))
+
+
+def put_aside(tree: str) -> None:
+    """A process that runs from it keeps the files it has open."""
+    aside = f"{os.path.dirname(tree)}/.making-aside-{os.getpid()}"
+    os.rename(tree, aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def build(final: str, payload: dict[str, bytes], *, compiled: bool = False) -> None:
@@ -143,6 +176,9 @@ def build(final: str, payload: dict[str, bytes], *, compiled: bool = False) -> N
                 file.write(data)
             if library:
                 os.chmod(path, 0o755 & os.stat(tmp).st_mode)
+            # Here now, for Python makes it with the umask that a later process happens to have.
+            if name.endswith(".py"):
+                os.makedirs(os.path.join(os.path.dirname(path), "__pycache__"), exist_ok=True)
         if compiled:
             byte_compile(tmp, final)
         os.sync()  # or a power cut could leave a tree of empty files that looks complete
@@ -168,136 +204,6 @@ def byte_compile(tree: str, final: str) -> None:
     )
 
 
-@contextlib.contextmanager
-def one_at_a_time(root: str) -> Iterator[None]:
-    """Let one process unpack while others wait. Without locks all unpack, and one wins."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    lock = os.open(os.path.join(root, ".lock"), flags, 0o600)
-    deadline = time.monotonic() + PATIENCE
-    try:
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-            except OSError:  # a file system without locks
-                break
-        yield
-    finally:
-        os.close(lock)
-
-
-def for_this_process(payload: dict[str, bytes]) -> str:
-    """The last resort: a tree of our own that goes when we go."""
-    forget_the_dead()
-    owner = os.getpid()
-    root = tempfile.mkdtemp(prefix=f"{NAME}-{owner}-")
-
-    def clear() -> None:
-        if os.getpid() == owner:  # a forked child must not take its parent's tree away
-            shutil.rmtree(root, ignore_errors=True)
-
-    atexit.register(clear)
-    if os.geteuid() == 0:
-        os.chmod(root, 0o755)
-    final = os.path.join(root, start.LEAF)
-    build(final, payload)
-    return final
-
-
-def forget_the_dead() -> None:
-    """Trees of processes that were killed or became another program, and are gone now."""
-    for entry in os.scandir(tempfile.gettempdir()):
-        found = re.fullmatch(NAME + r"-(\d+)-\w+", entry.name)
-        mine = found and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
-        if found and mine and not os.path.exists(f"/proc/{found[1]}"):
-            shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def tidy(root: str) -> None:
-    """Keep the two newest trees for this Python and those in use; the rest goes."""
-    trees = []
-    for entry in os.scandir(root):
-        age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-        if entry.name.startswith(".making-") and age > STALE:
-            shutil.rmtree(entry.path, ignore_errors=True)
-        found = TREE.fullmatch(entry.name)
-        if found and found["target"] == start.TARGET and entry.name != start.LEAF:
-            trees.append((age, entry.path, found["build"]))
-    for _, path, build_id in sorted(trees)[1:]:
-        if not in_use(path):
-            shutil.rmtree(path, ignore_errors=True)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(root, "launch-" + build_id))
-
-
-def in_use(tree: str) -> bool:
-    """Whether a process that we can see has the tree's libraries mapped or was started from it."""
-    wanted = os.fsencode(tree) + b"/"
-    for entry in os.scandir("/proc"):
-        for name in ("maps", "cmdline") if entry.name.isdigit() else ():
-            with contextlib.suppress(OSError), open(f"{entry.path}/{name}", "rb") as file:
-                if wanted in file.read():
-                    return True
-    return False
-
-
-# The commands
-
-
-def command(name: str, arguments: list[str]) -> int:
-    try:
-        if name == "unpack" and len(arguments) == 1:
-            return install_tree(os.path.abspath(arguments[0]))
-        if name == "verify" and len(arguments) < 2:
-            return verify(*arguments)
-        if name == "where" and not arguments:
-            return where()
-    except Refused as why:
-        return told(why)
-    except OSError as why:
-        return told(Refused(str(why), "another directory, or more rights"))
-    sys.stderr.write("usage: self unpack DIRECTORY | self verify [TREE] | self where\n")
-    return 2
-
-
-def install_tree(root: str) -> int:
-    """A byte-compiled tree in `root`, and the file that lets the shell header start it at once."""
-    payload = read_payload()
-    final = os.path.join(os.path.realpath(root), start.LEAF)
-    if os.path.isdir(final) and differences(final, payload):
-        aside = f"{os.path.dirname(final)}/.making-aside-{os.getpid()}"
-        os.rename(final, aside)  # a process that runs from it keeps the files it has open
-        shutil.rmtree(aside, ignore_errors=True)
-    make(root, payload, compiled=True)
-    main = os.path.join(final, "_launch.py")
-    plugins = os.path.join(root, "plugins")  # only root (or whoever installs) can write there
-    write(
-        main,
-        f"import sys\n\ndel sys.argv[0]\nsys.path[:] = [{final!r}, *sys.path, {plugins!r}]\n"
-        "from teleport_lite.__main__ import main\n\nsys.exit(main())\n",
-    )
-    started = f"py={quoted(os.path.realpath(sys.executable))}\nmain={quoted(main)}\n"
-    write(os.path.join(root, "launch-" + start.BUILD), started)
-    print(final)
-    return 0
-
-
-def write(path: str, text: str) -> None:
-    with contextlib.suppress(FileNotFoundError), open(path) as file:
-        if file.read() == text:
-            return
-    tmp = f"{path}.{os.getpid()}"
-    with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
-        file.write(text)
-    os.rename(tmp, path)
-
-
-def quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
 def differences(tree: str, payload: dict[str, bytes]) -> list[str]:
     """How a tree differs from this file, one line each."""
     wanted, found = set(), []
@@ -318,22 +224,149 @@ def differences(tree: str, payload: dict[str, bytes]) -> list[str]:
     return found
 
 
-def verify(tree: str = "") -> int:
-    payload = read_payload()
-    tree = tree or start.tree()
-    found = differences(tree, payload)
-    if found:
-        print("\n".join(found))
-        raise Refused(f"{tree} is not what this file holds", f"rm -r {tree}, then start again")
-    print(f"{start.FILE} is whole, and {tree} is what it holds")
-    return 0
+@contextlib.contextmanager
+def one_at_a_time(root: str) -> Iterator[bool]:
+    """Let one process unpack while others wait; says whether we are sure to be the only one.
+
+    Without locks all unpack, and one wins.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    lock = os.open(os.path.join(root, ".lock"), flags, 0o600)
+    deadline = time.monotonic() + PATIENCE
+    alone = False
+    try:
+        while not alone and time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
+            except BlockingIOError:
+                time.sleep(0.05)
+            except OSError:  # a file system without locks
+                break
+        yield alone
+    finally:
+        os.close(lock)
 
 
-def where() -> int:
-    """The tree on stdout; on stderr each place that was looked at, and what speaks against it."""
-    for root, mine in start.roots():
-        why = start.objection(os.path.join(root, start.LEAF))
-        may = "may unpack there" if mine else "only `self unpack` puts it there"
-        sys.stderr.write(f"{root}: {why or 'has the tree'} ({may})\n")
-    print(start.tree())
-    return 0
+def sweep(root: str, *, alone: bool) -> None:
+    """What first starts left that were killed; it may be what fills the disk."""
+    for entry in os.scandir(root):
+        if entry.name.startswith(".making-"):
+            with contextlib.suppress(OSError):
+                if alone or time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def tidy(root: str) -> None:
+    """Keep the two newest trees for this Python, those of installed versions and those in use."""
+    trees = []
+    placed = builds_placed(root)
+    for entry in os.scandir(root):
+        found = TREE.fullmatch(entry.name)
+        if found and found["target"] == start.TARGET and entry.name != start.LEAF:
+            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+            trees.append((age, entry.path, found["build"]))
+    for _, path, build_id in sorted(trees)[1:]:
+        if build_id not in placed and not in_use(path):
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(root, "launch-" + build_id))
+
+
+def builds_placed(root: str) -> set[str]:
+    """Those of the files in ROOT/1.2.3/. Which of these stay is not for a start to decide."""
+    found = set()
+    for version in os.listdir(root):
+        path = os.path.join(root, version, NAME + ".pyz")
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            stated = re.search(rb"\(build ([0-9a-f]{16})\)", file.read(200))
+            if stated:
+                found.add(stated[1].decode())
+    return found
+
+
+def in_use(tree: str) -> bool:
+    """Whether a process that we can see has the tree's libraries mapped or was started from it."""
+    wanted = os.fsencode(tree) + b"/"
+    for entry in os.scandir("/proc"):
+        for name in ("maps", "cmdline") if entry.name.isdigit() else ():
+            with contextlib.suppress(OSError), open(f"{entry.path}/{name}", "rb") as file:
+                if wanted in file.read():
+                    return True
+    return False
+
+
+# The last resort
+
+
+def temporary() -> list[str]:
+    """Directories for what shall not stay; the first may be TMPDIR."""
+    found = ["/var/tmp", "/dev/shm"]
+    with contextlib.suppress(OSError):  # there is none that it could write to
+        found.insert(0, tempfile.gettempdir())
+    return list(dict.fromkeys(found))
+
+
+def for_this_process(place: str, payload: dict[str, bytes]) -> str:
+    """A tree of our own in `place` that goes when we go. Raises OSError or Refused."""
+    refuse_noexec(place)
+    forget_the_dead(place)
+    owner = os.getpid()
+    root = tempfile.mkdtemp(prefix=f"{NAME}-", dir=place)
+
+    def clear() -> None:
+        if os.getpid() == owner:  # a forked child must not take its parent's tree away
+            shutil.rmtree(root, ignore_errors=True)
+
+    try:
+        # In a user namespace where nobody is root, nothing can be told by owners.
+        if os.stat("/").st_uid in (0, os.geteuid()) and (why := start.objection(root)):
+            raise Refused(why, "")
+        hold(root)
+        if os.geteuid() == 0:
+            os.chmod(root, 0o755)
+        final = os.path.join(root, start.LEAF)
+        with own_umask():
+            build(final, payload)
+    except BaseException:
+        clear()  # or there is no room for the next try
+        raise
+    atexit.register(clear)
+    return final
+
+
+def hold(root: str) -> None:
+    """Lock it for as long as we or a forked child live; never closed on purpose."""
+    lock = os.open(os.path.join(root, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(OSError):  # no locks here, so nobody will take it for forgotten
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def forget_the_dead(place: str) -> None:
+    """Remove trees of processes that were killed or became another program.
+
+    Others come and go meanwhile. A lock and not the number of a process tells the living from
+    the dead: another container that shares this directory has numbers of its own.
+    """
+    for entry in os.scandir(place):
+        if not re.fullmatch(NAME + r"-\w{8}", entry.name):
+            continue
+        with contextlib.suppress(OSError):
+            facts = entry.stat(follow_symlinks=False)
+            mine = facts.st_uid == os.geteuid() and entry.is_dir(follow_symlinks=False)
+            if mine and time.time() - facts.st_mtime > SETTLED and not is_held(entry.path):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def is_held(root: str) -> bool:
+    try:
+        lock = os.open(os.path.join(root, ".lock"), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False

@@ -152,10 +152,11 @@ def test_it_runs_where_home_is_of_no_use(stranger, outside, home):
 
 
 def test_where_it_can_unpack_nowhere_it_says_why(stranger, outside):
-    """Not even to a temporary directory, which is to be found by other names than TMPDIR too."""
+    """Not even to a temporary directory: all of those are mounted noexec."""
     closed = outside / "closed"
     closed.mkdir(mode=0o555)
-    hide = f"import tempfile; tempfile._candidate_tempdir_list = lambda: ['{closed}']; "
+    hide = "import os; from types import SimpleNamespace as Facts; "
+    hide += f"os.statvfs = lambda at: Facts(f_flag=os.ST_NOEXEC * (at != {str(closed)!r})); "
     code = hide + "import runpy, sys; del sys.argv[0]; sys.path.insert(0, sys.argv[0]); "
     code += "runpy.run_path(sys.argv[0], run_name='__main__')"
     words = [stranger["env"]["TELEPORT_LITE_PYTHON"], "-I", "-S", "-c", code]
@@ -164,6 +165,7 @@ def test_where_it_can_unpack_nowhere_it_says_why(stranger, outside):
     said = subprocess.run(words, capture_output=True, text=True, timeout=60, **stranger)
     assert said.returncode == 1
     assert f"  {closed}: [Errno 13] Permission denied" in said.stderr
+    assert "  /var/tmp: its file system is mounted noexec\n" in said.stderr
     assert said.stderr.endswith("try: TELEPORT_LITE_ROOT=/a/directory/of/yours\n")
 
 
