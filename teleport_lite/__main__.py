@@ -33,6 +33,14 @@ def main(argv: Argv | None = None) -> int:
         code = quick(words[2:])
         if code is not None:
             return code
+    if program == MAIN and words[:1] == ["zygote"]:
+        # On the path of every start of a node.
+        from teleport_lite.node.lean import leave_out
+
+        leave_out()
+        from teleport_lite.node.outside import main as zygote
+
+        return zygote(words[1:])
     from teleport_lite.cli.main import run
 
     return run(program, words)

@@ -1,5 +1,6 @@
 """The SSH service in this process: the zygote is started first, the listener comes last."""
 
+import asyncio
 import logging
 import os
 import socket
@@ -38,7 +39,8 @@ class NodeRole:
         listens: bool,
     ) -> None:
         """Raises Unavailable when the address can not be had. A node that does not listen is
-        given its connections by `take`."""
+        given its connections by `take`. Unavailable also if the zygote refuses us."""
+        await asyncio.to_thread(self._zygote.settle)
         sockets = []
         if listens:
             sockets.append(listen(self._config.node.listen_addr, "ssh_service.listen_addr"))

@@ -124,12 +124,18 @@ def call_daemon(data_dir: Path) -> socket.socket:
     return sock
 
 
-def check_other_end(sock: socket.socket) -> None:
-    """Raises Denied unless root or our own user is there (SO_PEERCRED)."""
+def check_other_end(sock: socket.socket, what: str = SOCKET) -> None:
+    """Raises Denied unless root or our own user is there."""
+    uid = peer_uid(sock)
+    if uid not in (0, os.geteuid()):
+        raise Denied(f"uid {uid} is at the other end of {what}")
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """Who has connected, or who listens, as the kernel knows it (SO_PEERCRED of unix(7))."""
     size = struct.calcsize("3i")
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    if uid not in (0, os.geteuid()):
-        raise Denied(f"uid {uid} is at the other end of {SOCKET}")
+    return int(uid)
 
 
 class _Place:

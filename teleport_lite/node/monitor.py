@@ -327,7 +327,7 @@ class Monitor:
             account=self._worker_account(),
             memory=self._settings.worker_memory,
             secret=self._settings.data_dir / identity.FILE,
-            banner=banner(self._settings.banner),
+            banner=self._settings.banner_text or banner(self._settings.banner),
         )
         keep = (task.tcp.fileno(), theirs.fileno())
         self._family.start("worker", lambda: self._work(task), keep)

@@ -39,8 +39,9 @@ class Settings:
     accept_env: tuple[str, ...] = ACCEPTED
     # ~/.tsh/environment counts.
     permit_user_env: bool = False
-    # A file whose text everybody reads before the login; "" for none.
+    # A file whose text everybody reads before the login, "" for none; or the text itself.
     banner: str = ""
+    banner_text: str = ""
     # A file in /etc/pam.d, "" if PAM is not asked; what its modules find in their environment,
     # and how long they may take to let somebody in, and again to let them go.
     pam_service: str = ""

@@ -3,18 +3,32 @@
 The zygote forks a process for each connection, from a state that knows no secret: it is a fresh
 interpreter, so neither the join token of the daemon's command line nor a key is in its memory.
 It ends when the daemon does; connections go on. What it does is in `nursery.py`.
+
+It is a child, or, where the unit of the daemon names a socket, systemd starts it outside of that
+unit: who logs in is not to live in the daemon's sandbox (`orders.py`, `outside.py`).
 """
 
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 
-from teleport_lite.errors import Unavailable
+from teleport_lite.errors import Denied, Malformed, Unavailable
+from teleport_lite.net.ssh_line import check_other_end
+from teleport_lite.node.lean import ENV
+from teleport_lite.node.orders import MAX_ANSWER, Answer, order
 from teleport_lite.node.settings import Settings
-from teleport_lite.proto.codec import Message, write
+from teleport_lite.node.wire import take
+from teleport_lite.proto.codec import Message, read, write
+
+log = logging.getLogger("teleport_lite.ssh")
+
+# In the environment of a unit: where teleport-lite-sessions.socket listens.
+SESSIONS = "TELEPORT_LITE_SESSIONS"
+_JOURNAL = "journalctl -n 20 -u 'teleport-lite-sessions@*'"
 
 
 class Arrival(Message, frozen=True):
@@ -24,15 +38,34 @@ class Arrival(Message, frozen=True):
     local: tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Zygote:
-    """When `fileno` turns readable, it has ended."""
+    """When `fileno` turns readable after `settle`, it has ended."""
 
-    pid: int
+    pid: int  # 0 before `settle`, if systemd has started it
     _control: socket.socket
+    _settled: bool = True
 
     def fileno(self) -> int:
         return self._control.fileno()
+
+    def settle(self, seconds: float = 30.0) -> None:
+        """Wait for its first word, which one that systemd starts has to say; once, before all
+        else. Raises Unavailable if it will not serve us."""
+        if self._settled:
+            return
+        self._control.settimeout(seconds)
+        words = "systemd starts no SSH sessions for this node"
+        try:
+            raw, fds = take(self._control, MAX_ANSWER, 1)
+            said = read(Answer, raw, limit=MAX_ANSWER)
+        except (OSError, Malformed) as why:
+            raise Unavailable(f"{words}: {why}", hint=_JOURNAL) from why
+        if not fds:
+            reason = said.reason or "what it has started has ended"
+            raise Unavailable(f"{words}: {reason}", hint=said.hint or _JOURNAL)
+        self._control.close()
+        self.pid, self._control, self._settled = said.pid, socket.socket(fileno=fds[0]), True
 
     def hand_over(
         self,
@@ -56,24 +89,52 @@ class Zygote:
 
 
 # -I and -S as the program itself is run: nothing from the environment, no site directories.
-# Paramiko and msgspec do without these, or only show their version. They bring asyncio, email and
-# a hundred more, and every page in here has to be accounted for in each fork.
 _CODE = """\
-import sys, types
+import sys
 descriptor, data_dir, settings, *sys.path = sys.argv[1:]
-sys.modules.update(dict.fromkeys(["invoke", "typing_extensions"]))
-sys.modules["importlib.metadata"] = types.SimpleNamespace(version=lambda name: "")
+from teleport_lite.node.lean import leave_out
+leave_out()
 from teleport_lite.node.nursery import main
 main(int(descriptor), data_dir, settings)
 """
 
 
-# What else there is may be a secret, like the token of `--token=env:NAME`.
-_ENV = ("PATH", "LANG", "LC_ALL", "TZ")
-
-
 def start(settings: Settings) -> Zygote:
-    """Start the zygote in an interpreter of its own. Raises Unavailable if there is none."""
+    """Start the zygote in an interpreter of its own; outside of this unit's sandbox if systemd
+    has been told to. Raises Unavailable if there is none."""
+    where = os.environ.get(SESSIONS, "")
+    if where and not settings.jump:
+        try:
+            return _call(where, settings)
+        except OSError as why:
+            log.warning(
+                "SSH sessions are started inside this unit, with all of its limits: %s: %s "
+                "(systemctl start teleport-lite-sessions.socket)",
+                where,
+                why.strerror,
+            )
+    return _start_child(settings)
+
+
+def _call(where: str, settings: Settings) -> Zygote:
+    """Systemd accepts, and starts one. Raises OSError if nobody listens, Unavailable if somebody
+    else does."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.connect(where)
+        # Whoever listens is root: sockets of units are made by PID 1.
+        check_other_end(sock, where)
+        sock.sendall(write(order(settings)))
+    except Denied as why:
+        sock.close()
+        raise Unavailable(why.message, hint=f"ls -l {where}") from why
+    except OSError:
+        sock.close()
+        raise
+    return Zygote(0, sock, _settled=False)
+
+
+def _start_child(settings: Settings) -> Zygote:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     rest = asdict(settings)
     where = str(rest.pop("data_dir"))  # a word of its own: people look for it in ps
@@ -83,7 +144,7 @@ def start(settings: Settings) -> Zygote:
             [sys.executable, *words],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _ENV if name in os.environ},
+            env={name: os.environ[name] for name in ENV if name in os.environ},
         )
     except OSError as why:
         raise Unavailable(f"cannot start {sys.executable}: {why.strerror}") from why
