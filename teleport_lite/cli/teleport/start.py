@@ -9,6 +9,7 @@ from teleport_lite.ambient import SystemChance, SystemClock
 from teleport_lite.config.flags import Flags
 from teleport_lite.config.load import for_start
 from teleport_lite.config.load import invited as invited_by
+from teleport_lite.daemon import init
 from teleport_lite.daemon.argv import scrub
 from teleport_lite.daemon.run import run
 from teleport_lite.plugin.ground import check_apart
@@ -57,6 +58,9 @@ def start(
 ) -> None:
     """Run this host's roles: by default auth, proxy and node, or what the config file says."""
     scrub()
+    code = init.begin()
+    if code is not None:  # we were the first process of a container, and the daemon has ended
+        raise typer.Exit(code)
     flags = Flags(
         roles=roles,
         token=token,
