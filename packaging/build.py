@@ -3,10 +3,12 @@
 
     python3 packaging/build.py            for this Python and this machine
     python3 packaging/build.py --all      for CPython 3.11 to 3.14 on x86_64 and aarch64 (needs uv)
+    python3 packaging/build.py --release --sign KEY --base URL
+                                          dist/release/: such a file as it is published, signed
 
 Needs nothing but Python; wheels come by uv or pip from the index they are set up for, and only
 those whose digest stands in lock.txt. The same sources give the same bytes. How the file starts
-is told in README.md beside this script.
+and how a release is made is told in README.md beside this script.
 """
 
 import sys
@@ -21,11 +23,15 @@ import json
 import re
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+# How a release looks is written down once, for who makes and who reads it.
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import contents
 import fetch
+import release
 from contents import Files
 from fetch import Target
 
@@ -43,21 +49,55 @@ ZEROS = b"0" * 64
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     began = time.monotonic()
-    targets = EVERY_TARGET if options.all else options.target or [Target.here()]
     try:
-        sites = {target: fetch.site(target, ROOT / "build") for target in targets}
-    except fetch.Failed as why:
+        public, keys = release.trusted(options.sign, options.trust or [])
+        written = publish(options, public, keys) if options.release else write(options, keys)
+    except (fetch.Failed, release.Failed) as why:
         print(f"ERROR: {why}\n  try: {why.hint}", file=sys.stderr)
         return 1
-    ours = contents.ours(ROOT)
-    whole = assemble({str(t): contents.of_site(site) | ours for t, site in sites.items()})
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    put_in_place(options.output, whole)
-    print(
-        f"{options.output}: {len(whole) / 1e6:.1f} MB for {', '.join(map(str, targets))}"
-        f" in {time.monotonic() - began:.1f} s, sha256 {hashlib.sha256(whole).hexdigest()}"
-    )
+    print(f"{written}, in {time.monotonic() - began:.1f} s")
     return 0
+
+
+def write(options: argparse.Namespace, keys: Sequence[str]) -> str:
+    """The file alone. Returns what to say of it. Raises fetch.Failed."""
+    output = options.output or ROOT / "dist" / "teleport-lite.pyz"
+    default = EVERY_TARGET if options.all else [Target.here()]
+    whole, _ = built(options.target or default, keys)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    put_in_place(output, whole)
+    return f"{output}: {described(whole)}"
+
+
+def publish(options: argparse.Namespace, public: str, keys: Sequence[str]) -> str:
+    """A whole release. Returns what to say of it. Raises fetch.Failed, release.Failed."""
+    made = release.Release(
+        root=ROOT,
+        output=options.output_dir or ROOT / "dist" / "release",
+        version=contents.version(ROOT),
+        base=options.base.rstrip("/"),
+        key=options.sign,
+        public=public,
+        keys=keys,
+    )
+    made.check()
+    whole, sites = built(options.target or EVERY_TARGET, keys)
+    made.publish(made.files(whole, sites))
+    notes = [] if options.sign else ["not signed (--sign)"]
+    notes += [] if options.base else ["without install.sh (--base)"]
+    return ", ".join([f"{made.output}/{made.version}: {described(whole)}", *notes])
+
+
+def built(targets: Sequence[Target], keys: Sequence[str]) -> tuple[bytes, list[Path]]:
+    """The bytes of the file, and the directories its wheels were installed into."""
+    sites = {target: fetch.site(target, ROOT / "build") for target in sorted(targets, key=str)}
+    ours = contents.ours(ROOT) | release.asset(keys)
+    whole = assemble({str(t): contents.of_site(site) | ours for t, site in sites.items()})
+    return whole, list(sites.values())
+
+
+def described(whole: bytes) -> str:
+    return f"{len(whole) / 1e6:.1f} MB, sha256 {hashlib.sha256(whole).hexdigest()}"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -65,8 +105,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="every supported Python and machine")
     which.add_argument("--target", action="append", type=Target.parse, metavar="cp312-aarch64")
-    parser.add_argument("--output", type=Path, default=ROOT / "dist" / "teleport-lite.pyz")
-    return parser.parse_args(arguments)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: dist/")
+    text = "another key that may sign releases, which the program and install.sh shall know"
+    parser.add_argument("--trust", action="append", type=Path, metavar="KEY.pub", help=text)
+    group = parser.add_argument_group("releases")
+    text = "what is published: the file (--all unless --target), SBOM, digests, install.sh"
+    group.add_argument("--release", action="store_true", help=text)
+    text = "an Ed25519 key of OpenSSH; a public one if ssh-agent has the private half"
+    group.add_argument("--sign", type=Path, metavar="KEY", help=text)
+    group.add_argument("--base", default="", metavar="URL", help="where it will be found")
+    group.add_argument("--output-dir", type=Path, metavar="DIR", help="default: dist/release")
+    options = parser.parse_args(arguments)
+    wrong = ["--output"] if options.release else ["--sign", "--base", "--output-dir"]
+    for name in wrong:
+        if getattr(options, name[2:].replace("-", "_")):
+            goes = "does not go" if options.release else "goes"
+            parser.error(f"{name} {goes} with --release")
+    return options
 
 
 def put_in_place(path: Path, data: bytes) -> None:
@@ -82,8 +137,8 @@ def assemble(sites: Mapping[str, Files]) -> bytes:
     parts = shared_parts(sites)
     payload = {name: packed(files) for name, (files, _) in parts.items()}
     digests = {name: hashlib.sha256(blob).hexdigest() for name, blob in payload.items()}
-    boot = {p.name: p.read_text() for p in sorted((HERE / "boot").glob("*.py"))}
-    header = (HERE / "header.sh").read_text()
+    boot = {p.name: p.read_text("utf-8") for p in sorted((HERE / "boot").glob("*.py"))}
+    header = (HERE / "header.sh").read_text("utf-8")
     build = hashlib.sha256(json.dumps([digests, boot, header]).encode()).hexdigest()[:16]
     version = contents.version(ROOT)
     manifest = {

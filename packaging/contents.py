@@ -24,6 +24,8 @@ SLIM = re.compile(
     r"|\.dist-info/(RECORD|WHEEL|INSTALLER|REQUESTED|top_level\.txt|zip-safe|uv_build\.json"
     r"|uv_cache\.json|direct_url\.json|entry_points\.txt)$"
 )
+# What tools and editors leave in a checkout.
+STRAY = re.compile(r"(^|/)(\.|__pycache__/)|\.(pyc|orig|rej)$|~$")
 
 
 def of_site(site: Path) -> Files:
@@ -59,7 +61,7 @@ def trimmed(library: bytes) -> bytes:
 
 
 def version(root: Path) -> str:
-    text = (root / "teleport_lite" / "__init__.py").read_text()
+    text = (root / "teleport_lite" / "__init__.py").read_text("utf-8")
     found = re.search(r'^__version__ = "([\w.+-]+)"$', text, re.MULTILINE)
     if found is None:
         raise ValueError("teleport_lite/__init__.py does not state __version__")
@@ -72,17 +74,18 @@ def ours(root: Path) -> Files:
     packages = [root / "teleport_lite", *sorted(root.glob("plugins/*/teleport_lite_*"))]
     for package in packages:
         for path in sorted(package.rglob("*")):
-            if path.is_file() and path.suffix != ".pyc":
+            if path.is_file() and not STRAY.search(path.relative_to(package).as_posix()):
                 found[path.relative_to(package.parent).as_posix()] = path.read_bytes()
     for pyproject in [root / "pyproject.toml", *sorted(root.glob("plugins/*/pyproject.toml"))]:
-        found |= metadata(tomllib.loads(pyproject.read_text())["project"], version(root))
+        found |= metadata(tomllib.loads(pyproject.read_text("utf-8"))["project"], version(root))
     found["LICENSE.teleport-lite"] = (root / "LICENSE").read_bytes()
     return found | assets(root)
 
 
 def assets(root: Path) -> Files:
     """What teleport_lite/release/assets.py looks for: install.sh and the systemd units."""
-    paths = [root / "install.sh", *sorted((root / "systemd").iterdir())]
+    units = sorted((root / "systemd").rglob("[!.]*[!~]"))
+    paths = [root / "install.sh", *(path for path in units if path.is_file())]
     place = "teleport_lite/assets"
     return {f"{place}/{path.relative_to(root).as_posix()}": path.read_bytes() for path in paths}
 
