@@ -17,6 +17,7 @@ from teleport_lite.config.address import join_address, split_address
 from teleport_lite.config.model import Config
 from teleport_lite.config.proxy_service import dns_name
 from teleport_lite.daemon.proxy_place import place_of
+from teleport_lite.daemon.proxy_releases import LOOK_EVERY, ReleaseDesk, published
 from teleport_lite.daemon.proxy_ssh import ProxySsh
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.net.listen import listen
@@ -34,6 +35,7 @@ from teleport_lite.proxy.invite_page import InvitePage
 from teleport_lite.proxy.meter import CODE, KIND, MINUTE, Meter
 from teleport_lite.proxy.passing import AUTH, Passing
 from teleport_lite.proxy.plain_http import send_to_https
+from teleport_lite.proxy.scripts import Scripts
 from teleport_lite.proxy.throttle import Throttle
 from teleport_lite.proxy.web import WebPages
 from teleport_lite.proxy.web_door import WebDoor, shake_hands
@@ -90,8 +92,10 @@ class ProxyRole:
         self.renewed(identity)
         await self.ssh.start()
         await self._web.start()
+        await asyncio.to_thread(self._releases.look)
         self._listen()
         self._certify()
+        self._every(LOOK_EVERY, self._releases.look, "releases")
         self._every(MINUTE, self._report, "relayed bytes", in_thread=False)
         reload = self._config.proxy.https_keypairs_reload
         if self._config.proxy.https_keypairs and reload is not None:
@@ -113,9 +117,12 @@ class ProxyRole:
             identity=lambda: self._identity,
             host_cas=lambda: self._host_cas,
         )
+        self._releases, throttle = ReleaseDesk(self._config), Throttle(clock)
         self.pages = WebPages(
             facts=self.facts,
-            invites=InvitePage(self._auth, Throttle(clock), proxy=lambda: self.facts().proxy),
+            invites=InvitePage(self._auth, throttle, proxy=lambda: self.facts().proxy),
+            scripts=Scripts(self._auth, throttle, facts=self.facts),
+            downloads=self._releases.downloads,
             source=lambda request: self._web.source_of(request),
             trusted=lambda: self.certificates.trusted,
             trace=lambda: self._chance.token(6),
@@ -156,6 +163,8 @@ class ProxyRole:
             tunnel_public=tuple(place.tunnel_public or place.public),
             ca_pins=self._pins or _pins(self._identity.host_cas),
             channels=proxy.channels,
+            published=published(self._config, place),
+            releases=self._releases.downloads.known,
         )
 
     @property
@@ -206,6 +215,7 @@ class ProxyRole:
             self._report()
             await self._web.close()
             self._auth.close()
+            self._releases.downloads.close()
 
     # --- ports
 

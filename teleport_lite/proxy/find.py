@@ -29,6 +29,15 @@ class Facts:
     tunnel_public: tuple[str, ...] = ()
     ca_pins: tuple[str, ...] = ()
     channels: Mapping[str, Channel] = field(default_factory=dict)
+    # Where others certainly reach the web port; "" if that is not known. Scripts carry it.
+    published: str = ""
+    releases: tuple[str, ...] = ()  # versions that this proxy can hand out
+
+    @property
+    def installable(self) -> bool:
+        """Whether the version that hosts should have can be had here."""
+        channel = channel_of(self, DEFAULT_CHANNEL)
+        return channel is not None and channel.version.removeprefix("v") in self.releases
 
     @property
     def proxy(self) -> str:
@@ -57,11 +66,11 @@ def found(facts: Facts) -> dict[str, Any]:
         "ca_pins": list(facts.ca_pins),
         "auto_update": {
             "agent_version": (channel or Channel(version=facts.version)).version.removeprefix("v"),
-            "agent_auto_update": channel is not None,
+            "agent_auto_update": facts.installable,
             "tools_version": facts.version,
             "tools_auto_update": False,
         },
-        "automatic_upgrades": channel is not None,
+        "automatic_upgrades": facts.installable,
         "edition": "oss",
         "fips": False,
     }

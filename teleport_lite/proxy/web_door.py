@@ -9,10 +9,14 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
 
 from teleport_lite.net.tls import Context
 
 log = logging.getLogger("teleport_lite.proxy.web")
+
+
+UNREADABLE = "# this request can not be read\nexit 1\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,31 @@ class _Visit:
     asked: bool = False
 
 
+class _Talk(RequestHandler):
+    """aiohttp's, but that no byte of a request which it can not read gets into its answer: people
+    pipe into a shell what comes from here."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # holds what was asked
+    ) -> web.StreamResponse:
+        answer = super().handle_error(request, status, exc, UNREADABLE)
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if resp.status == 417:  # it would say which Expect it does not know
+            resp = web.Response(status=417, text=UNREADABLE)
+        return await super().finish_response(request, resp, start_time)
+
+
 class WebDoor:
     """Serves connections that somebody else has accepted. `start` comes first."""
 
@@ -42,17 +71,17 @@ class WebDoor:
         self._limits = limits or WebLimits()
         self._visits: dict[asyncio.BaseProtocol, _Visit] = {}  # oldest first
         self._runner = web.AppRunner(
-            app,
-            access_log=None,  # a path may hold the token of an invitation
-            handle_signals=False,
-            shutdown_timeout=self._limits.linger,
-            keepalive_timeout=self._limits.idle,
-            lingering_time=self._limits.linger,
-            logger=_log_of_aiohttp(),
-            auto_decompress=False,
-            max_line_size=4096,
-            max_field_size=8190,
+            app, handle_signals=False, shutdown_timeout=self._limits.linger
         )
+        self._options: dict[str, Any] = {
+            "access_log": None,  # a path may hold the token of an invitation
+            "keepalive_timeout": self._limits.idle,
+            "lingering_time": self._limits.linger,
+            "logger": _log_of_aiohttp(),
+            "auto_decompress": False,
+            "max_line_size": 4096,
+            "max_field_size": 8190,
+        }
 
     async def start(self) -> None:
         await self._runner.setup()
@@ -79,9 +108,9 @@ class WebDoor:
         """Returns when the TLS handshake is over, well or not. Owns `wire`."""
         assert self._runner.server is not None
         self._make_room(source)
-        protocol = self._runner.server()
-        visit = self._visits[protocol] = _Visit(source, wire)
         loop = asyncio.get_running_loop()
+        protocol = _Talk(self._runner.server, loop=loop, **self._options)
+        visit = self._visits[protocol] = _Visit(source, wire)
         try:
             visit.transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol,

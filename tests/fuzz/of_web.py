@@ -8,13 +8,16 @@ from typing import Any
 from aiohttp import web
 
 from teleport_lite.errors import Error
+from teleport_lite.proxy.downloads import Downloads
 from teleport_lite.proxy.invite_page import InvitePage
+from teleport_lite.proxy.releases import Releases
+from teleport_lite.proxy.scripts import Scripts
 from teleport_lite.proxy.throttle import Throttle
 from teleport_lite.proxy.web import WebPages
 from teleport_lite.proxy.web_door import _is_about_us
 from teleport_lite.testing.fakes import FakeClock
 from tests.fuzz.target import Finding, any_of, target
-from tests.proxy.webrig import FACTS, PASSWORD, TOKEN, PaperAuth
+from tests.proxy.webrig import FACTS, JOIN, PASSWORD, TOKEN, PaperAuth
 
 _FORM = f"password={PASSWORD.replace(' ', '+')}&again={PASSWORD.replace(' ', '+')}".encode()
 
@@ -29,6 +32,9 @@ REQUESTS = [
     _request(b"GET /webapi/ping/github HTTP/1.1"),
     _request(b"GET /v1/webapi/find HTTP/1.1", b"Connection: close"),
     _request(b"GET /webapi/automaticupgrades/channel/stable/cloud/version HTTP/1.1"),
+    _request(b"GET /webapi/releases/1.2.3/SHA256SUMS HTTP/1.1", b'If-None-Match: "x"'),
+    _request(b"GET /install-v1.2.3.sh HTTP/1.1"),
+    _request(f"GET /scripts/{JOIN}/install-node.sh HTTP/1.1".encode()),
     _request(b"GET / HTTP/1.0"),
     _request(b"HEAD /web/style.css HTTP/1.1"),
     _request(f"GET /web/invite/{TOKEN} HTTP/1.1".encode()),
@@ -42,6 +48,12 @@ REQUESTS = [
     _request(b"POST /webapi/host/credentials HTTP/1.1", b"Transfer-Encoding: chunked")
     + b"2\r\n{}\r\n0\r\n\r\n",
 ]
+
+
+@cache
+def _downloads() -> Downloads:
+    """Of nothing; it keeps threads."""
+    return Downloads(Releases())
 
 
 class _Pages(WebPages):
@@ -110,9 +122,12 @@ def web_requests(data: bytes) -> None:
 
 
 async def _serve(data: bytes) -> None:
+    auth, throttle = PaperAuth(), Throttle(FakeClock())
     pages = _Pages(
         facts=lambda: FACTS,
-        invites=InvitePage(PaperAuth(), Throttle(FakeClock()), proxy=lambda: FACTS.proxy),
+        invites=InvitePage(auth, throttle, proxy=lambda: FACTS.proxy),
+        scripts=Scripts(auth, throttle, facts=lambda: FACTS),
+        downloads=_downloads(),
         source=lambda _request: "192.0.2.7",
         trusted=lambda: True,
         trace=lambda: "trace-1",

@@ -9,7 +9,7 @@ from jinja2 import UndefinedError
 from teleport_lite.proxy.pages import page, style
 
 FACTS = {
-    "home": {"title": "t", "cluster": "c", "proxy": "p:443"},
+    "home": {"title": "t", "cluster": "c", "proxy": "p:443", "install": "p:443"},
     "invite": {
         "title": "t",
         "kind": "invite",

@@ -6,6 +6,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 from teleport_lite.config.model import Channel
@@ -14,8 +16,12 @@ from teleport_lite.net.port import Arrival, Port
 from teleport_lite.net.tls import stranger_context, web_context
 from teleport_lite.proto.codec import Message
 from teleport_lite.proto.login import InviteAccept, InviteLook
+from teleport_lite.proto.script import TokenLook
+from teleport_lite.proxy.downloads import Downloads, Limits
 from teleport_lite.proxy.find import Facts
 from teleport_lite.proxy.invite_page import InvitePage
+from teleport_lite.proxy.releases import Releases, Shelf
+from teleport_lite.proxy.scripts import Scripts
 from teleport_lite.proxy.throttle import Throttle
 from teleport_lite.proxy.web import WebPages
 from teleport_lite.proxy.web_door import WebDoor, WebLimits
@@ -25,6 +31,8 @@ from tests.net.serving import LOOPS
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PASSWORD = "correct horse battery"
+JOIN = "fedcba98-join_token.1"
+PIN = f"sha256:{'ab' * 32}"
 FACTS = Facts(
     cluster="test.example",
     version="1.2.3",
@@ -33,12 +41,13 @@ FACTS = Facts(
     ssh_listen="0.0.0.0:3023",
     tunnel_listen="0.0.0.0:3024",
     ca_pins=("sha256:aa",),
+    published="proxy.example.com:443",
     channels={"stable/cloud": Channel(version="v1.3.0", critical=True)},
 )
 
 
 class PaperAuth:
-    """One invitation, of alice. `refuses` is raised by the next `accept`."""
+    """One invitation, of alice, and one join token. `refuses` is raised by the next `accept`."""
 
     def __init__(self) -> None:
         self.asked: list[Message] = []
@@ -47,11 +56,17 @@ class PaperAuth:
         self.bug: Exception | None = None
         self.kind = "invite"
         self.password = ""
+        self.labels: dict[str, str] = {"env": "prod"}  # of JOIN
 
     async def ask(self, path: str, message: Message) -> Any:
         self.asked.append(message)
         if self.down is not None or self.bug is not None:
             raise self.down or self.bug
+        if isinstance(message, TokenLook):
+            assert path == "/v1/tokens/look"
+            if message.token != JOIN:
+                raise NotFound("this token has expired, was revoked or never was one")
+            return {"cluster": "test.example", "ca_pins": [PIN], "labels": self.labels}
         assert isinstance(message, InviteLook | InviteAccept)
         if message.token != TOKEN or self.password:
             raise NotFound("this link was used, has expired or never existed")
@@ -75,14 +90,26 @@ class WebServing:
     """A context manager: inside, `ask` asks."""
 
     def __init__(
-        self, *, loop: str = "uvloop", limits: WebLimits | None = None, trusted: bool = False
+        self,
+        *,
+        loop: str = "uvloop",
+        limits: WebLimits | None = None,
+        trusted: bool = False,
+        releases: Path = Path("/nonexistent"),
+        downloads: Limits | None = None,
     ) -> None:
         self._loop = LOOPS[loop]()
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
         self.auth, self.clock, self.trusted = PaperAuth(), FakeClock(), trusted
+        throttle = Throttle(self.clock)
+        self.downloads = Downloads(Releases(Shelf(releases)), downloads)
+        self.downloads.look()
+        self.facts = replace(FACTS, releases=self.downloads.known)
         self.pages = WebPages(
-            facts=lambda: FACTS,
-            invites=InvitePage(self.auth, Throttle(self.clock), proxy=lambda: FACTS.proxy),
+            facts=lambda: self.facts,
+            invites=InvitePage(self.auth, throttle, proxy=lambda: FACTS.proxy),
+            scripts=Scripts(self.auth, throttle, facts=lambda: self.facts),
+            downloads=self.downloads,
             source=lambda request: self.door.source_of(request),
             trusted=lambda: self.trusted,
             trace=lambda: "trace-1",
@@ -119,6 +146,7 @@ class WebServing:
     def __exit__(self, *_: object) -> None:
         self.wait(self._port.close())
         self.wait(self.door.close())
+        self.downloads.close()
         self.wait(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=30)
