@@ -1,4 +1,4 @@
-"""What goes into the single file, and that the same sources make the same one."""
+"""What goes into the single file. That others make the same one is shown in test_release.py."""
 
 import io
 import json
@@ -27,11 +27,6 @@ def members(file: Path) -> dict[str, bytes]:
             with zipfile.ZipFile(io.BytesIO(whole.read(part))) as inner:
                 found |= {name: inner.read(name) for name in inner.namelist()}
     return found
-
-
-def test_the_same_sources_give_the_same_bytes(checkout, built, tmp_path):
-    build(checkout, "--output", str(tmp_path / "again.pyz"))
-    assert (tmp_path / "again.pyz").read_bytes() == built.read_bytes()
 
 
 def test_nothing_in_the_file_says_where_it_was_built(checkout, built):
