@@ -1,6 +1,8 @@
 """Files for systemd: written where they are ours or not there, removed where they are ours."""
 
 import os
+import pwd
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ from teleport_lite.release.work import Work
 MARK = "# teleport-lite: installed by install.sh"
 # Notes in lib of what must still be done, made before what makes it necessary.
 _RELOAD, _RESTART = ".to-reload", ".to-restart"
+_MADE_USER = ".made-user"
 
 
 def put_units(units: Mapping[Path, str], lib: Path, work: Work, systemd: Systemd) -> None:
@@ -24,7 +27,7 @@ def put_units(units: Mapping[Path, str], lib: Path, work: Work, systemd: Systemd
             work.do("write", str(path), partial(_put, path, text, lib))
     if (lib / _RELOAD).exists() and not work.dry_run:
         if systemd.runs():
-            work.do("reload", "systemd's units", lambda: _reload(units, systemd))
+            work.do("reload", "systemd's units", partial(_reload, units, lib, systemd))
         (lib / _RELOAD).unlink()
 
 
@@ -34,15 +37,40 @@ def _put(path: Path, text: str, lib: Path) -> None:
     write_public(path, text.encode())
 
 
-def _reload(units: Iterable[Path], systemd: Systemd) -> None:
+def _reload(units: Mapping[Path, str], lib: Path, systemd: Systemd) -> None:
     """Users first: files may belong to them, and units name them."""
-    for path in sorted(units):
-        if path.parent.name == "sysusers.d" and path.exists():
-            systemd.make_users(path)
-    for path in sorted(units):
-        if path.parent.name == "tmpfiles.d" and path.exists():
-            systemd.make_files(path)
+    for path in _confs(units, "sysusers.d"):
+        missing = [name for name in users_of(units[path]) if not _exists(name)]
+        systemd.make_users(path)
+        for name in filter(_exists, missing):
+            write_public(lib / _MADE_USER, f"{name}\n".encode())
+    for path in _confs(units, "tmpfiles.d"):
+        systemd.make_files(path)
     systemd.daemon_reload()
+
+
+def _confs(units: Iterable[Path], kind: str) -> list[Path]:
+    """Ours of that kind, as far as they are in their places."""
+    return [path for path in sorted(units) if path.parent.name == kind and is_ours(path)]
+
+
+def users_of(text: str) -> list[str]:
+    """The users in a file of sysusers.d(5)."""
+    return re.findall(r"^u!?\s+([a-z][a-z0-9-]{0,31})\s", text, re.M)
+
+
+def user_made(lib: Path) -> str:
+    """The user that was not there before we asked for it; "" if there is none."""
+    name = _read(lib / _MADE_USER).strip()
+    return name if users_of(f"u {name} ") == [name] else ""
+
+
+def _exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def note_restart(lib: Path) -> None:
