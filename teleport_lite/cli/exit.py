@@ -22,6 +22,7 @@ import typer
 
 from teleport_lite import errors
 from teleport_lite.cli.show import Unread, discard, flush, safe
+from teleport_lite.net import journal
 
 CODE: dict[type[errors.Error], int] = {
     errors.Malformed: 1,
@@ -74,13 +75,13 @@ def complain(message: str, hint: str = "") -> None:
 
 def warn(message: str) -> None:
     """For what does not stop the command."""
-    _say(f"WARN: {safe(message)}\n")
+    _say(f"WARN: {safe(message)}\n", journal.WARNING)
 
 
 def _ended(error: errors.Error, debug: bool) -> int:
     if debug:
-        _say(f"DEBUG: {safe(error.log)}\n" if error.log else "")
-        _say(safe("".join(traceback.format_exception(error))))
+        _say(f"DEBUG: {safe(error.log)}\n" if error.log else "", journal.DEBUG)
+        _say(safe("".join(traceback.format_exception(error))), journal.DEBUG)
     return explain(error)
 
 
@@ -118,6 +119,8 @@ def _red(word: str) -> str:
     return word
 
 
-def _say(text: str) -> None:
+def _say(text: str, priority: int = journal.ERROR) -> None:
+    if journal.is_journal(2):  # why a daemon does not start
+        text = f"{journal.prefixed(text, priority)}\n" if text else ""
     with suppress(OSError, ValueError):  # stderr is closed; there is nowhere left to say it
         sys.stderr.write(text)

@@ -10,9 +10,11 @@ from typing import TextIO
 
 from teleport_lite.config.model import LogConfig
 from teleport_lite.errors import Unavailable
+from teleport_lite.net import journal
 
 FILE_MODE = 0o640
 _NAMES = {"WARNING": "WARN", "CRITICAL": "ERROR"}
+_PRIORITIES = {"ERROR": journal.ERROR, "WARN": journal.WARNING, "DEBUG": journal.DEBUG}
 _LEVELS = {"TRACE": logging.DEBUG, "WARN": logging.WARNING}
 
 
@@ -22,7 +24,7 @@ def set_up(config: LogConfig, *, debug: bool) -> None:
     for old in list(root.handlers):
         root.removeHandler(old)
     handler = _handler(config.output)
-    handler.setFormatter(JsonLines() if config.format == "json" else TextLines())
+    handler.setFormatter(_formatter(config.format, handler))
     root.addHandler(handler)
     level = logging.DEBUG if debug else _LEVELS.get(config.severity) or config.severity
     root.setLevel(level)
@@ -30,6 +32,20 @@ def set_up(config: LogConfig, *, debug: bool) -> None:
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
+
+
+def _formatter(form: str, handler: logging.Handler) -> logging.Formatter:
+    if form == "json":
+        return JsonLines()
+    stream = getattr(handler, "stream", None)
+    return JournalLines() if stream is not None and _is_journal(stream) else TextLines()
+
+
+def _is_journal(stream: TextIO) -> bool:
+    try:
+        return journal.is_journal(stream.fileno())
+    except (OSError, ValueError):  # a test's, or closed
+        return False
 
 
 def _handler(output: str) -> logging.Handler:
@@ -66,11 +82,23 @@ def _parts(record: logging.LogRecord) -> tuple[str, str, str, str]:
 class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at, level, component, text = _parts(record)
-        line = f"{at} {level} [{component}] {text}"
+        return f"{at} {self.told(level, component, text, record)}"
+
+    def told(self, level: str, component: str, text: str, record: logging.LogRecord) -> str:
+        line = f"{level} [{component}] {text}"
         if record.exc_info and record.exc_info[0] is not None:
             for each in self.formatException(record.exc_info).splitlines():
                 line += f"\n    {plain(each)}"
         return line
+
+
+class JournalLines(TextLines):
+    """The journal has the time, and shows and filters by priority: `journalctl -p warning`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        _, level, component, text = _parts(record)
+        priority = _PRIORITIES.get(level, journal.INFO)
+        return journal.prefixed(self.told(level, component, text, record), priority)
 
 
 class JsonLines(logging.Formatter):

@@ -26,7 +26,7 @@ class NodeRole:
     def __init__(self, config: Config) -> None:
         _look_at_system(config)
         self._config = config
-        self._zygote = zygote.start(settings_of(config))
+        self.zygote = zygote.start(settings_of(config))
         self._listener: SshListener | None = None
 
     async def serve(
@@ -40,13 +40,13 @@ class NodeRole:
     ) -> None:
         """Raises Unavailable when the address can not be had. A node that does not listen is
         given its connections by `take`. Unavailable also if the zygote refuses us."""
-        await asyncio.to_thread(self._zygote.settle)
+        await asyncio.to_thread(self.zygote.settle)
         sockets = []
         if listens:
             sockets.append(listen(self._config.node.listen_addr, "ssh_service.listen_addr"))
         self._listener = SshListener(
             sockets=sockets,
-            zygote=self._zygote,
+            zygote=self.zygote,
             clock=clock,
             chance=chance,
             on_event=on_event,
@@ -82,7 +82,7 @@ class NodeRole:
         """Sessions go on, and look for the next daemon."""
         if self._listener is not None:
             await self._listener.close()
-        self._zygote.close()
+        self.zygote.close()
 
 
 def _look_at_system(config: Config) -> None:

@@ -125,7 +125,7 @@ class Process:
         self._tunnelled = NODE in self._roles
 
     def _open_proxy(self) -> None:
-        if PROXY in self._roles:
+        if PROXY in self._roles and self.proxy is None:  # joining may take several tries
             from teleport_lite.daemon.proxy_role import ProxyRole
 
             self.proxy = ProxyRole(

@@ -41,7 +41,7 @@ class ProxySsh:
 
     def __init__(self, data_dir: Path, *, clock: Clock, chance: Chance) -> None:
         self._data_dir, self._clock, self._chance = data_dir, clock, chance
-        self._zygote = zygote.start(Settings(data_dir=data_dir, jump=True))
+        self.zygote = zygote.start(Settings(data_dir=data_dir, jump=True))
         self._built = self._retired = False
         self._locks: list[Lock] = []
         self._gone: OrderedDict[str, datetime] = OrderedDict()
@@ -78,7 +78,7 @@ class ProxySsh:
         self.sessions = Sessions(reach=self.reach, judge=self.judge, clock=clock, on_event=on_event)
         self.gate = SshGate(sessions=self.sessions, clock=clock, cluster=cluster)
         self.jump = JumpHost(
-            zygote=self._zygote,
+            zygote=self.zygote,
             sessions=self.sessions,
             clock=clock,
             chance=chance,
@@ -147,13 +147,13 @@ class ProxySsh:
             self.jump.retire()
             self.tunnels.retire(RETURN)
             await self.routes.close()
-        self._zygote.close()
+        self.zygote.close()
 
     async def close(self) -> None:
         """Sessions end, tunnels are asked to come back in a moment. Also if nothing was built."""
         if self._built:
             await self._close()
-        self._zygote.close()
+        self.zygote.close()
 
     async def _close(self) -> None:
         await self.sessions.close()

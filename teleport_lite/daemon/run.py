@@ -4,13 +4,12 @@ Read `run` first. Everything that can be refused is refused before anything list
 """
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import sdnotify
 
 from teleport_lite import __version__
 from teleport_lite.ambient import Chance, Clock
@@ -18,9 +17,12 @@ from teleport_lite.config.model import Config
 from teleport_lite.daemon import logs
 from teleport_lite.daemon.health import STATUS
 from teleport_lite.daemon.heap import raise_descriptors, settle, share_arenas
+from teleport_lite.daemon.notify import Notify
 from teleport_lite.daemon.outlast import leave_behind
+from teleport_lite.daemon.patience import until_reached
 from teleport_lite.daemon.process import Process
 from teleport_lite.daemon.reload import reload
+from teleport_lite.daemon.watch import Watch
 from teleport_lite.errors import Malformed
 from teleport_lite.model.host import Resource
 from teleport_lite.model.system_role import AUTH, BOT, NODE
@@ -49,6 +51,8 @@ def run(
     `reread` makes a Config of the same file and flags again, for SIGHUP.
     """
     share_arenas()
+    # The watchdog of systemd ends who hangs by SIGABRT: then the journal has every thread's stack.
+    faulthandler.enable(2)
     logs.set_up(config.log, debug=config.debug)
     for warning in config.warnings:
         log.warning("%s", warning)
@@ -56,14 +60,14 @@ def run(
     roles = _wanted(config, guests)
     resources = _announced(config, guests, roles)
     node = _start_node(config, roles)
-    process = Process(config, guests, clock=clock, chance=chance)
+    process, notify = Process(config, guests, clock=clock, chance=chance), Notify()
     process.resources, process.node = resources, node
     if AUTH in roles:
         process.open_auth(roles)
     else:
-        process.enlist(roles, pins)
+        until_reached(lambda: process.enlist(roles, pins), notify)
     raise_descriptors()
-    return _loop(process, reread or (lambda: config))
+    return _loop(process, reread or (lambda: config), notify)
 
 
 def _wanted(config: Config, guests: Guests) -> tuple[str, ...]:
@@ -103,19 +107,18 @@ def _start_node(config: Config, roles: tuple[str, ...]) -> "NodeRole | None":
     return NodeRole(config)
 
 
-def _loop(process: Process, reread: Callable[[], Config]) -> int:
+def _loop(process: Process, reread: Callable[[], Config], notify: Notify) -> int:
     """uvloop where auth or a proxy runs: 48 KiB for an idle TLS connection instead of 314."""
     if process.auth is None and process.proxy is None:
-        return asyncio.run(_main(process, reread))
+        return asyncio.run(_main(process, reread, notify))
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_main(process, reread))
+        return runner.run(_main(process, reread, notify))
 
 
-async def _main(process: Process, reread: Callable[[], Config]) -> int:
-    config, notify = process.config, _systemd()
-    stop = process.stop
+async def _main(process: Process, reread: Callable[[], Config], notify: Notify) -> int:
+    config, stop, watch = process.config, process.stop, Watch(process, notify)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, process.told_to_stop)
@@ -128,12 +131,14 @@ async def _main(process: Process, reread: Callable[[], Config]) -> int:
         forget_unused()
         if config.pid_file:
             write_public(config.pid_file, f"{os.getpid()}\n".encode())
-        notify("READY=1\nSTATUS=running")
+        notify.ready()
+        watch.start()
         log.info("teleport-lite %s is running", __version__)
         await stop.wait()
-        notify("STOPPING=1")
+        notify.stopping()
         log.info("stopping")
     finally:
+        await watch.stop()
         if config.pid_file:
             config.pid_file.unlink(missing_ok=True)
         if diag is not None:
@@ -143,20 +148,6 @@ async def _main(process: Process, reread: Callable[[], Config]) -> int:
             await leave_behind(process, code=process.exit_code)
         await process.close()
     return process.exit_code
-
-
-def _systemd() -> Callable[[str], None]:
-    """Tells systemd, where it listens (sd_notify(3))."""
-    if "NOTIFY_SOCKET" not in os.environ:
-        return lambda _: None
-
-    def notify(words: str) -> None:
-        notifier = sdnotify.SystemdNotifier()
-        notifier.notify(words)
-        if notifier.socket is not None:
-            notifier.socket.close()
-
-    return notify
 
 
 def _diagnose(process: Process) -> "DiagServer | None":

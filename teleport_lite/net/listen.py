@@ -10,6 +10,8 @@ from teleport_lite.net.inherited import Inherited, keep
 
 # Of the process: what it was started with can be read once.
 _inherited = cache(Inherited)
+# By name: who was asked for them may lose them.
+_open: dict[str, socket.socket] = {}
 
 
 def listen(address: str, what: str, *, backlog: int = 1024) -> socket.socket:
@@ -21,6 +23,7 @@ def listen(address: str, what: str, *, backlog: int = 1024) -> socket.socket:
     kept = _inherited().take(host, port)
     if kept is not None:
         kept.listen(backlog)
+        _open[what] = kept
         return kept
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -34,7 +37,20 @@ def listen(address: str, what: str, *, backlog: int = 1024) -> socket.socket:
             hint=f"ss -ltnp 'sport = :{port}'",
         ) from why
     keep(sock, what)
+    _open[what] = sock
     return sock
+
+
+def unheard() -> list[str]:
+    """What was to be listened on and is not any more. Before the process stops, that is a fault."""
+    return [what for what, sock in _open.items() if not _listens(sock)]
+
+
+def _listens(sock: socket.socket) -> bool:
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+    except OSError:
+        return False  # it was closed
 
 
 def forget_unused() -> None:

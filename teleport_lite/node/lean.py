@@ -10,7 +10,7 @@ import types
 
 # What else there is may be a secret, like the token of `--token=env:NAME`, or is meant for one
 # process only, like NOTIFY_SOCKET of sd_notify(3).
-ENV = ("PATH", "LANG", "LC_ALL", "TZ")
+ENV = ("PATH", "LANG", "LC_ALL", "TZ", "JOURNAL_STREAM")
 
 
 def leave_out() -> None:

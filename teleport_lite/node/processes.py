@@ -2,11 +2,11 @@
 
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from teleport_lite.net.journal import complain
 from teleport_lite.node.confine import default_signals, keep_only, name
 
 # sysexits.h EX_SOFTWARE: an exception nobody expected.
@@ -30,8 +30,7 @@ def fork_child(title: str, body: Callable[[], None], keep: Iterable[int]) -> int
         body()
         code = 0
     except BaseException:  # nothing may climb into the parent's frames
-        traceback.print_exc()
-        sys.stderr.flush()
+        complain(traceback.format_exc())
     finally:
         os._exit(code)
 

@@ -1,10 +1,9 @@
 """Which systemd files a host needs, and where they go. The texts are in systemd/, with reasons."""
 
 import re
-from contextlib import suppress
 from pathlib import Path
 
-from teleport_lite.errors import Malformed, NotFound
+from teleport_lite.errors import Malformed
 from teleport_lite.release import assets
 
 UNITS = Path("/etc/systemd/system")
@@ -36,10 +35,7 @@ def units_for(*, roles: frozenset[str] | None, program: Path) -> dict[Path, str]
     if not re.fullmatch(r"(/[A-Za-z0-9][A-Za-z0-9._+-]*)+", str(program)):
         raise Malformed(f"{str(program)[:200]!a} can not be named in a unit as it is")
     names = wanted(roles)
-    found = {}
-    for name in names:
-        with suppress(NotFound):
-            found[UNITS / name] = assets.text(f"systemd/{name}")
+    found = {UNITS / name: assets.text(f"systemd/{name}") for name in names}
     if roles is not None and len(roles) > 1:
         text = found[UNITS / _ALL]
         found[UNITS / _ALL] = text.replace(_START, f"{_START} --roles={','.join(sorted(roles))}")

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import pytest
 from teleport_lite.config.token_source import TokenSource
 from teleport_lite.daemon import logs
 from teleport_lite.daemon.process import Process, own_server
-from teleport_lite.daemon.run import _systemd, _wanted, run
+from teleport_lite.daemon.run import _wanted, run
 from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.net.http import Connection, dial
 from teleport_lite.plugin.builtin import seat_builtin
@@ -188,18 +187,6 @@ def test_its_addresses_are_in_its_certificate(tmp_path: Path) -> None:
     process = a_node(tmp_path, listen_addr="10.0.0.5:3022", public_addrs=("web.example:22",))
     assert process._principals() == ("web.example",)
     assert a_node(tmp_path, listen_addr="10.0.0.5:3022")._principals() == ("10.0.0.5",)
-
-
-def test_systemd_is_told_where_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(5)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        notify = _systemd()
-        notify("READY=1")
-        assert systemd.recv(100) == b"READY=1"
-        monkeypatch.delenv("NOTIFY_SOCKET")
-        _systemd()("READY=1")
 
 
 # From start to stop, for real
