@@ -82,6 +82,14 @@ def default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def deaf_to_term() -> None:
+    """SIGTERM is for the monitor, who ends this process in its turn (`family.py`).
+
+    A handler, since what is ignored stays so in programs that are started.
+    """
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+
+
 def secretive() -> None:
     """No core file, and no look into our memory for other processes of the same user.
 

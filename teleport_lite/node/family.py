@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from teleport_lite.node.children import Children
+from teleport_lite.node.confine import deaf_to_term
 from teleport_lite.node.processes import fork_child, kill_children, kill_descendants
 
 # For a process that has been killed to be gone, and for what it leaves behind to be found.
@@ -16,11 +17,17 @@ _SWEEP, _ROUND = 5.0, 0.05
 
 
 class Family:
-    """Readable (`fileno`) when one of them has ended; then call `look`."""
+    """Readable (`fileno`) when one of them has ended, or all have to; then call `look`.
+
+    Systemd sends SIGTERM to everybody when the host goes down, or when an administrator stops the
+    unit. The monitor hears it for all: they end in their order, and clients are told.
+    """
 
     def __init__(self, title: str) -> None:
         self.title = title  # of the processes, as ps shows them
+        self.told_to_end = ""  # why
         self._children = Children()
+        signal.signal(signal.SIGTERM, self._hear)
         self._pids: dict[str, int] = {}
         self._statuses: dict[int, int] = {}
 
@@ -29,8 +36,16 @@ class Family:
 
     def start(self, who: str, body: Callable[[], None], keep: Iterable[int]) -> int:
         """Fork one that runs `body` with no descriptors but `keep`. Returns its process id."""
-        self._pids[who] = fork_child(f"{self.title}-{who}", body, keep)
+
+        def deaf() -> None:
+            deaf_to_term()
+            body()
+
+        self._pids[who] = fork_child(f"{self.title}-{who}", deaf, keep)
         return self._pids[who]
+
+    def _hear(self, _number: int, _frame: object) -> None:
+        self.told_to_end = "this host ends its sessions"
 
     def look(self) -> None:
         """Of what else there is, daemons of visitors, any number may end here."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from teleport_lite.errors import Error
 from teleport_lite.node.account import Account
 from teleport_lite.node.children import Children
-from teleport_lite.node.confine import default_signals, no_terminal
+from teleport_lite.node.confine import deaf_to_term, default_signals, no_terminal
 from teleport_lite.node.pam import Pam
 from teleport_lite.node.processes import fork_child
 from teleport_lite.node.surroundings import login_umask
@@ -65,6 +65,7 @@ def keep(errand: Errand) -> None:
     finally:
         # Modules start programs and wait for them; our own handler is none of theirs.
         default_signals()
+        deaf_to_term()
         pam.close()
 
 
@@ -78,8 +79,7 @@ def _open_and_wait(errand: Errand, pam: Pam) -> None:
         return
     variables, words = pam.env(), pam.said()
     keep_fds = [link.fileno() for link in errand.theirs]
-    body = errand.broker
-    pid = fork_child(errand.title, lambda: body(variables, words), keep_fds)
+    pid = fork_child(errand.title, lambda: _be_broker(errand, variables, words), keep_fds)
     for link in errand.theirs:
         link.close()
     children = Children()
@@ -88,6 +88,11 @@ def _open_and_wait(errand: Errand, pam: Pam) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         _wait_for(pid, children)
+
+
+def _be_broker(errand: Errand, variables: Mapping[str, str], words: str) -> None:
+    deaf_to_term()
+    errand.broker(variables, words)
 
 
 def _wait_for_either(pid: int, children: Children, line: Link) -> bool:

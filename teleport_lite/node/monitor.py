@@ -162,7 +162,8 @@ class Monitor:
             asked |= self._story.look_for_daemon()
         if self._welcome is not None:
             self._look_again(asked=asked)
-        self._cut_reason = self._cut_reason or self._recorder.overdue()
+        told = self._family.told_to_end or self._recorder.overdue()
+        self._cut_reason = self._cut_reason or told
         return not self._cut_reason and not self._stay.look()
 
     def _wait(self) -> set[int]:

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from teleport_lite.errors import Denied, Malformed, Unavailable
 from teleport_lite.net.ssh_line import check_other_end
@@ -107,13 +108,22 @@ def start(settings: Settings) -> Zygote:
         try:
             return _call(where, settings)
         except OSError as why:
-            log.warning(
-                "SSH sessions are started inside this unit, with all of its limits: %s: %s "
-                "(systemctl start teleport-lite-sessions.socket)",
-                where,
-                why.strerror,
-            )
+            _may_be_a_child(f"{where}: {why.strerror}")
     return _start_child(settings)
+
+
+def _may_be_a_child(why: str) -> None:
+    """Where nobody gets new privileges, visitors would have neither accounts nor sudo: better to
+    say so, and to be started again. Raises Unavailable."""
+    how = "systemctl restart teleport-lite-sessions.socket"
+    if _sandboxed():
+        raise Unavailable(f"SSH sessions can not be started outside of this unit: {why}", hint=how)
+    log.warning("SSH sessions live inside this unit, with all of its limits: %s (%s)", why, how)
+
+
+def _sandboxed(status: Path = Path("/proc/self/status")) -> bool:
+    """NoNewPrivileges= of systemd.exec(5)."""
+    return "\nNoNewPrivs:\t1\n" in status.read_text()
 
 
 def _call(where: str, settings: Settings) -> Zygote:
