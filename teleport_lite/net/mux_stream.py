@@ -251,7 +251,7 @@ class MuxStream(asyncio.Transport):
 
     def _deliver(self) -> None:
         """What has waited for a protocol, or for the reader."""
-        got = bool(self._inbox)
+        got = bool(self._inbox) and self._reading  # or nothing has been read
         while self._inbox and self._reading and not self._closing and self._protocol is not None:
             data = self._inbox.popleft()
             self._inbox_size -= len(data)

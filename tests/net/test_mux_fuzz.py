@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from teleport_lite.errors import Malformed
@@ -61,6 +61,7 @@ class NoTls:
     takes=st.booleans(),
     dialled=st.booleans(),
 )
+@example(said=[frame(Kind.DATA, 3, bytes(MAX_DATA))] * 2, paused=True, takes=True, dialled=False)
 def test_any_frames_are_taken_or_malformed(
     said: list[bytes], paused: bool, takes: bool, dialled: bool
 ) -> None:
