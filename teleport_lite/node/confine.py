@@ -13,6 +13,7 @@ from pathlib import Path
 from teleport_lite.errors import Denied
 from teleport_lite.net.ssh_policy import MAX_FORWARDS, MAX_SESSIONS
 from teleport_lite.net.ssh_tap import MAX_PARTIES
+from teleport_lite.node.landlock import shut_in
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -125,7 +126,7 @@ def confine_worker(
     account: pwd.struct_passwd | None, *, memory: int, file: int = 0, outlive: bool = False
 ) -> None:
     """Become a user of one's own in the group of `account` (None: stay who we are, the daemon has
-    no privileges), and give up the rest.
+    no privileges, and open no file any more), and give up the rest.
 
     `memory` is how many bytes the address space may still grow, `file` how large a file that is
     open may get. There will be no other process, no thread, no file, no new privilege, and no
@@ -148,6 +149,8 @@ def confine_worker(
     )
     for what, most in limits:
         resource.setrlimit(what, (most, most))
+    if account is None:  # still who the daemon is, whose files these are
+        shut_in()
     # After setresuid, which clears it: without its monitor a worker has no business.
     if not outlive:
         die_with_parent()
