@@ -34,6 +34,14 @@ _HIERARCHIES = [
 ]
 
 
+_running: "list[Machine]" = []
+
+
+def running() -> "tuple[Machine, ...]":
+    """For reports of what went wrong."""
+    return tuple(_running)
+
+
 def refusal() -> str:
     """Why there can be no machines here, "" if there can: containers may lack the right to them."""
     if os.geteuid() != 0:
@@ -82,6 +90,8 @@ class Machine:
             self.root = Path(f"/proc/{self.pid}/root")
             eventually(self._booted, what=f"{self.name} to boot")
             self.write("/etc/hosts", f"127.0.0.1 localhost {self.name}\n{self._hosts}")
+            _running.append(self)
+            stack.callback(_running.remove, self)
             self._stack = stack.pop_all()
         return self
 

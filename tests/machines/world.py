@@ -1,15 +1,18 @@
-"""A cluster of whole machines: one with auth and proxy, one that becomes a node. As seed B has it.
+"""A cluster of whole machines, as seed B has it.
 
-get.example.com 10.88.0.1     releases
-tele.example.com 10.88.0.10   auth, proxy on 443, node; people work here
-node1 10.88.0.11              bare: tests install it
+get.example.com   10.88.0.1    releases, served by the test
+tele.example.com  10.88.0.10   auth, proxy on 443, node; people work here
+node1             10.88.0.11   installed and joined; others are bare
 """
 
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.machines.machine import Machine
 from tests.machines.site import BASE, NAME, Authority
@@ -17,8 +20,11 @@ from tests.machines.wires import STREET, Street
 from tests.support import eventually
 
 DOMAIN = "tele.example.com"
-TELE, NODE = "10.88.0.10", "10.88.0.11"
-HOSTS = f"{STREET} {NAME}\n{TELE} {DOMAIN}\n{NODE} node1\n"
+ADDRESSES: Mapping[str, str] = MappingProxyType(
+    {"tele": "10.88.0.10", "node1": "10.88.0.11", "node2": "10.88.0.12", "node3": "10.88.0.13"}
+)
+HOSTS = "".join(f"{address} {name}\n" for name, address in ADDRESSES.items())
+HOSTS += f"{STREET} {NAME}\n{ADDRESSES['tele']} {DOMAIN}\n"
 INSTALL = f"curl -fsSL {BASE}/install.sh | bash"
 CONFIG = "/etc/teleport-lite.yaml"
 _TELE = f"""\
@@ -34,14 +40,14 @@ proxy_service:
   - key_file: /etc/web.key
     cert_file: /etc/web.pem
 """
+# Through the jump host that every proxy is: none of the nodes opens a port.
 _SSH = f"""\
 Host jump
  HostName {DOMAIN}
  Port 443
  HostKeyAlias tele.{DOMAIN}
-Host node1
- HostName node1.{DOMAIN}
- HostKeyAlias node1.{DOMAIN}
+Host node1 node2 node3
+ HostName %h.{DOMAIN}
  ProxyJump jump
  Port 22
 Host *
@@ -55,14 +61,24 @@ Host *
 """
 
 
-@contextlib.contextmanager
-def bare(
-    street: Street, image: Path, authority: Authority, address: str, name: str
-) -> Iterator[Machine]:
-    """A machine that trusts the CA of the test and has nothing of ours."""
-    with Machine(image, street.cable(address), name, hosts=HOSTS) as machine:
-        authority.trusted_by(machine)
-        yield machine
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The street, what is published on it, and the image that its machines boot."""
+
+    street: Street
+    image: Path
+    authority: Authority
+    www: Path
+
+    @contextlib.contextmanager
+    def machine(self, name: str) -> Iterator[Machine]:
+        """Bare: it trusts the CA of the test, and has nothing of ours."""
+        with (
+            contextlib.closing(self.street.cable(ADDRESSES[name])) as net,
+            Machine(self.image, net, name, hosts=HOSTS) as machine,
+        ):
+            self.authority.trusted_by(machine)
+            yield machine
 
 
 class Cluster:
@@ -80,27 +96,55 @@ class Cluster:
         tele.write("/root/known_hosts", tele.say("tctl", "auth", "export", "--type=host") + "\n")
         tele.write("/root/.ssh/config", _SSH, 0o600)
 
-    @property
-    def pin(self) -> str:
-        found = re.search(r"^CA pin\s+(\S+)$", self.tele.say("tctl", "status"), re.M)
-        assert found
-        return found[1]
-
     def token(self, kind: str = "node") -> str:
         said = self.tele.say("tctl", "tokens", "add", "--ttl=5m", f"--type={kind}")
         found = re.search(r"^The invite token: (\S+)$", said, re.M)
         assert found
         return found[1]
 
-    def nodes(self) -> list[str]:
-        said = json.loads(self.tele.say("tctl", "nodes", "ls", "--format=json"))
-        return [each["name"] for each in said]
+    def add(self, node: Machine) -> None:
+        """Installed by one line, configured by another, run by systemd. Waits until it is there."""
+        node.bash(INSTALL, timeout=120)
+        words = ("node", "configure", f"--token={self.token()}", f"--proxy={DOMAIN}:443")
+        node.say("teleport-lite", *words, "-o", "file")
+        node.say("systemctl", "enable", "--now", "teleport-lite")
+        self.reaches(node.name)
 
-    def ssh(self, *words: str) -> str:
-        return self.tele.say("ssh", *words)
+    def versions(self) -> dict[str, str]:
+        """Of each host that is listed as a node."""
+        said = json.loads(self.tele.say("tctl", "nodes", "ls", "--format=json"))
+        return {each["hostname"]: each["version"] for each in said}
 
     def reaches(self, name: str) -> None:
         """The proxy hears of a node a moment after it came."""
-        eventually(
-            lambda: self.tele.run("ssh", name, "true").returncode == 0, what=f"ssh to {name}"
-        )
+
+        def refusal() -> str:
+            done = self.tele.run("ssh", name, "true")
+            return f"exit {done.returncode}: {done.stderr}" if done.returncode else ""
+
+        try:
+            eventually(lambda: not refusal())
+        except AssertionError:
+            raise AssertionError(f"no way to {name}: {refusal()}") from None
+
+    @contextlib.contextmanager
+    def session(self, name: str) -> Iterator["Session"]:
+        with self.tele.going("ssh", name, "cat") as process:
+            session = Session(process)
+            session.answers()
+            yield session
+
+
+class Session:
+    """A `cat` on a node, that says the same again as long as everything between us is well."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process, self._count = process, 0
+
+    def answers(self) -> None:
+        self._count += 1
+        word = f"word {self._count}\n".encode()
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(word)
+        assert self._process.stdout.readline() == word
