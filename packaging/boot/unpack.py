@@ -27,6 +27,7 @@ PATIENCE = 60  # seconds to wait for another first start; unpacking takes 1 to 2
 STALE = 3600  # seconds after which a half-made tree is nobody's any more, where there are no locks
 SETTLED = 60  # seconds by which a tree of one process has its lock
 TREE = re.compile(r"(?P<build>[0-9a-f]{16})-(?P<target>cp\d+-\w+)")
+MAKING = re.compile(r"\.making-(aside|[0-9a-f]{16}-cp\d+-\w+)-\d+")  # installers have others
 
 
 class Refused(Exception):
@@ -251,7 +252,7 @@ def one_at_a_time(root: str) -> Iterator[bool]:
 def sweep(root: str, *, alone: bool) -> None:
     """What first starts left that were killed; it may be what fills the disk."""
     for entry in os.scandir(root):
-        if entry.name.startswith(".making-"):
+        if MAKING.fullmatch(entry.name):
             with contextlib.suppress(OSError):
                 if alone or time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE:
                     shutil.rmtree(entry.path, ignore_errors=True)

@@ -1,16 +1,22 @@
 """The single file, built once for a whole run of tests however many workers there are."""
 
+import contextlib
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ["install.sh", "LICENSE", "packaging", "plugins", "pyproject.toml", "systemd"]
 SOURCES.append("teleport_lite")
+NOBODY = 65534
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +35,30 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             copy_sources(copy)
             build(copy)
     return copy
+
+
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A directory that other users can reach, unlike tmp_path."""
+    place = Path(tempfile.mkdtemp(prefix="tests-packaging-"))
+    place.chmod(0o755)
+    yield place
+    subprocess.run(["chmod", "-R", "u+rwX", str(place)], check=True)
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def stranger(built: Path, outside: Path) -> dict[str, Any]:
+    """How to run the file as somebody who owns nothing: `start(**stranger)`."""
+    shutil.copy(built, outside / "file.pyz")
+    who = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    same = f"import sys; assert sys.version_info[:2] == {sys.version_info[:2]}"
+    for python in (sys.executable, "/usr/bin/python3"):  # root's own may be closed to others
+        with contextlib.suppress(OSError):
+            if subprocess.run([python, "-c", same], capture_output=True, **who).returncode == 0:
+                env = {"TELEPORT_LITE_PYTHON": python}
+                return {"file": outside / "file.pyz", "env": env, **who}
+    pytest.skip("no Python of this version that others may run")
 
 
 @pytest.fixture(scope="session")
