@@ -22,7 +22,7 @@ from teleport_lite.proxy.releases import Opened, Releases
 
 T = TypeVar("T")
 
-CHUNK = 128 * 1024
+CHUNK = 64 * 1024
 # Lists of digests and signatures: sent at once, and not counted.
 SMALL = 64 * 1024
 # Reading is from the page cache nearly always; a disk that hangs shall hold up nobody else.
@@ -45,6 +45,10 @@ class Downloads:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="releases")
         self._busy: Counter[str] = Counter()  # by source
         self.known: tuple[str, ...] = ()
+
+    @property
+    def under_way(self) -> int:
+        return self._busy.total()
 
     def look(self) -> None:
         """Which versions are there, by now? Waits for the disk."""

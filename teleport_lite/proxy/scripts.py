@@ -64,6 +64,7 @@ class Scripts:
         """The same, and it makes the machine a node."""
         try:
             base = self._base()
+            _stamped(base)  # so that nobody is asked about a token in vain
             if not self._throttle.take(source):
                 return refusal(Unavailable(MANY), 429)
             view = await self._look(token, source)

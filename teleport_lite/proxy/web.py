@@ -55,7 +55,7 @@ SECURE = {
 HSTS = "max-age=31536000"
 # A word of a request that may stand in an answer: nothing in it means anything to a shell, should
 # somebody be talked into piping the answer into one.
-PLAIN_WORD = re.compile(r"[A-Za-z0-9_./-]{1,64}")
+PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
 VERSION = re.compile(r"v[0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5}(-[0-9A-Za-z.]{1,32})?")
 # Seconds after which it is worth to ask again.
 LATER = {429: "60", 503: "15"}

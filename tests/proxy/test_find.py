@@ -54,3 +54,23 @@ def test_the_default_channel_is_our_own_version_unless_configured():
 def test_what_people_type_is_the_first_public_address():
     assert FACTS.proxy == "proxy.example.com:443"
     assert replace(FACTS, public=()).proxy == "0.0.0.0:3080"
+
+
+def test_agents_are_told_to_upgrade_only_where_the_version_is_to_be_had():
+    for facts, is_there in (
+        (FACTS, False),  # a proxy from a checkout hands out nothing
+        (replace(FACTS, releases=("1.2.4", "1.2.3")), True),
+        (replace(FACTS, releases=("1.2.4",)), False),
+        (
+            replace(FACTS, releases=("1.2.3",), channels={"default": Channel(version="v1.3.0")}),
+            False,
+        ),
+        (
+            replace(FACTS, releases=("1.3.0",), channels={"default": Channel(version="v1.3.0")}),
+            True,
+        ),
+    ):
+        said = found(facts)
+        assert said["auto_update"]["agent_auto_update"] is is_there
+        assert said["automatic_upgrades"] is is_there
+        assert said["auto_update"]["tools_auto_update"] is False
