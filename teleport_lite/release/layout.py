@@ -128,7 +128,7 @@ def trees_in_use(lib: Path) -> dict[str, int]:
     A process counts if it was started from the tree or has a library of it mapped; so do all
     that are forks of one.
     """
-    inside = re.compile(re.escape(os.fsencode(os.path.realpath(lib))) + rb"/([0-9a-f]{16}-cp\w+)/")
+    inside = re.compile(re.escape(os.fsencode(os.path.realpath(lib))) + rb"/([0-9a-f]{16}-cp\d+-\w+)/")
     found: dict[str, int] = {}
     for entry in os.scandir("/proc"):
         named: set[str] = set()
