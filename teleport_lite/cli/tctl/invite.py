@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from teleport_lite.cli.show import line, minutes
 from teleport_lite.client.facts import Facts
+from teleport_lite.release.script import PROXY, TOKEN
 
 # --type=kube brings the other two along; the message is still about Kubernetes.
 KUBE = ("Kube", "App", "Discovery")
@@ -37,6 +38,7 @@ class Invite:
     address: str
     by_proxy: bool
     once: bool
+    install_script: str = ""  # URL of what installs the program and joins; "" where there is none
 
     def start(self, roles: str) -> str:
         """The command for the new host, one flag a line."""
@@ -71,7 +73,17 @@ def read(answer: Facts) -> Invite:
         address=line(proxy if by_proxy else answer.text("auth_server")),
         by_proxy=by_proxy,
         once=answer.text("uses") == "once",
+        install_script=install_script(answer),
     )
+
+
+def install_script(answer: Facts) -> str:
+    """Where a proxy serves a script with this token in it: only for a token that lets in a node
+    and nothing else. It is piped into a shell, so nothing odd may be in it."""
+    proxy, token = answer.text("proxy_server"), answer.text("token")
+    if answer.texts("roles") != ["Node"] or not (PROXY.fullmatch(proxy) and TOKEN.fullmatch(token)):
+        return ""
+    return f"https://{proxy}/scripts/{token}/install-node.sh"
 
 
 def command(*words: str) -> str:
@@ -94,6 +106,16 @@ def _host(invite: Invite) -> str:
         "Run this on the new node to join the cluster:\n\n"
         f"{invite.start(roles)}\n"
         f"{invite.notes()}"
+        f"{_one_line(invite)}"
+    )
+
+
+def _one_line(invite: Invite) -> str:
+    if not invite.install_script:
+        return ""
+    return (
+        "\nOr install the program and join by one line; the proxy sees the token then:\n\n"
+        f"> curl -fsSL {invite.install_script} | sudo bash\n"
     )
 
 

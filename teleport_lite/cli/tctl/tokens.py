@@ -43,6 +43,8 @@ def add(
     token, roles, expires = made.text("token"), made.texts("roles"), made.text("expires")
     if format is not None:
         kept = {"token": token, "roles": roles, "expires": expires}
+        if script := invite.install_script(made):
+            kept["install_script"] = script
         return emit(kept, format, lambda: line(token))
     example = invite.Example(
         app_name=app_name,

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import yaml
@@ -131,6 +132,42 @@ def test_hosts_are_sent_to_the_door_that_auth_names(
     said = tctl("tokens", "add", "--type=node").out
     assert f"   {flag}\n" in said
     assert f"  - {flag.partition('=')[2]} must be reachable from the new node\n" in said
+
+
+def test_a_node_is_installed_by_one_line_where_a_proxy_is_there(auth: FakeAuth, tctl: Tool) -> None:
+    url = f"https://tele.example.com:443/scripts/{TOKEN}/install-node.sh"
+    auth.answers["/v1/tokens/add"] = answers.invitation(proxy_server="tele.example.com:443")
+    said = tctl("tokens", "add", "--ttl=5m", "--type=node").out
+    # What the guides show stays as it is, and in front.
+    assert said.startswith(NODE_MESSAGE.partition("> teleport-lite")[0])
+    assert said.endswith(
+        "\nOr install the program and join by one line; the proxy sees the token then:\n\n"
+        f"> curl -fsSL {url} | sudo bash\n"
+    )
+    assert re.findall(r"(?<=token:\s).*", said) == [TOKEN]
+    shown = json.loads(tctl("tokens", "add", "--type=node", "--format=json").out)
+    assert shown["install_script"] == url
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"roles": ["Node", "Proxy"]},
+        {"roles": ["App"]},
+        {"proxy_server": ""},
+        {"proxy_server": "$(id):443"},
+        {"proxy_server": "tele.example.com:443/x"},
+        {"token": "$(id)$(id)"},
+        {"token": "x;id;"},
+    ],
+)
+def test_no_other_token_has_such_a_line(
+    auth: FakeAuth, tctl: Tool, changes: dict[str, Any]
+) -> None:
+    made = answers.invitation(proxy_server="tele.example.com:443")
+    auth.answers["/v1/tokens/add"] = made | changes
+    assert "curl" not in tctl("tokens", "add", "--type=node").out
+    assert "install_script" not in tctl("tokens", "add", "--type=node", "--format=json").out
 
 
 def test_a_bot_token_says_that_it_works_once_and_what_is_better(auth: FakeAuth, tctl: Tool) -> None:
