@@ -66,11 +66,13 @@ def _introduced() -> socket.socket | None:
 
 def _hear(daemon: socket.socket, data_dir: Path) -> Settings:
     """Raises Denied, Malformed or OSError."""
+    daemon.settimeout(_PATIENCE)
+    # What is left unread when we close would be an error at the other end, in place of our answer.
+    raw = daemon.recv(MAX_ORDER + 1)
     uid = peer_uid(daemon)
     if uid not in (0, data_dir.stat().st_uid):
         raise Denied(f"uid {uid} may not start sessions")
-    daemon.settimeout(_PATIENCE)
-    return obey(daemon.recv(MAX_ORDER + 1), data_dir)
+    return obey(raw, data_dir)
 
 
 def _refuse(daemon: socket.socket, why: str, hint: str) -> None:

@@ -106,4 +106,5 @@ if __name__ == "__main__":
     if "watch_imports" in changes:
         zygote._CODE = WATCH.format(path=changes["watch_imports"]) + zygote._CODE
     zygote_first = zygote.start(Settings(data_dir=data_dir, **changes.get("settings", {})))
+    zygote_first.settle()
     asyncio.run(serve(zygote_first, data_dir, events, changes))
