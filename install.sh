@@ -99,7 +99,7 @@ import os, sys
 if not (3, 11) <= sys.version_info[:2] <= (3, 14):
     sys.exit("it is %d.%d" % sys.version_info[:2])
 try:
-    import asyncio, ctypes, fcntl, mmap, resource, sqlite3, ssl, termios, unicodedata, urllib.request, zipfile, zlib
+    import ctypes, sqlite3, ssl, zlib  # what small packages of Python, and those built by hand, lack
 except ImportError as why:
     sys.exit("its standard library is not whole: %s" % why)
 try:
@@ -136,6 +136,7 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         if not url.startswith("https://"):
             raise OSError("it leads on to an address that is not https")
         return super().redirect_request(request, answer, code, message, headers, url)
+sys.tracebacklimit = 0
 signal.alarm(900)
 with urllib.request.build_opener(Redirects).open(sys.argv[1], timeout=30) as answer, open(sys.argv[2], "wb") as file:
     shutil.copyfileobj(answer, file)
@@ -155,7 +156,7 @@ fetch() {
       # (wget could not be kept from following a redirect out of https, so it follows none)
       "$python" -I -S -c "$downloader" "$url" "$to" || exit
     fi
-  ) >"$work/log" 2>&1 || die "can not download $url: $(tail -n 1 "$work/log")" "curl -fsSL $url | head -c 300"
+  ) >"$work/log" 2>&1 || die "can not download $url: $(sed '/[^ ]/!d' "$work/log" | tail -n 1)" "curl -fsSL $url | head -c 300"
   IFS= read -r -d '' -n 100 start <"$to" || true
   case $start in *'<'*) die "$url is a web page, not the file: is a proxy or a captive portal in between?" "curl -fsSL $url" ;; esac
 }

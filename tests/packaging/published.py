@@ -1,10 +1,11 @@
-"""Releases on a real HTTPS server on loopback, with a stand-in for the program that notes its calls."""
+"""Releases on a real HTTPS server on loopback, with a stand-in that notes how it was called."""
 
 import contextlib
 import hashlib
 import http.server
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import threading
@@ -26,7 +27,7 @@ source = pathlib.Path(options.get("from", "/nowhere"))
 note = {{
     "version": "{version}",
     "words": [word for word in words if not word.startswith("--from=")],
-    "from": sorted(path.name for path in source.glob("*[zSg]")),
+    "from": sorted(path.name for path in source.glob("[!l]*[zSg]")),
     "root": os.environ["TELEPORT_LITE_ROOT"],
     "flags": [sys.flags.isolated, sys.flags.no_site],
     "stdin": sys.stdin.read(),
@@ -53,6 +54,7 @@ class Published:
     certificate: Path
     key: Path  # signs releases; .pub beside it
     log: Path  # of the stand-in
+    plain: int = 0  # the port of the same without TLS
     asked: list[str] = field(default_factory=list)
     # By path: instead of the file.
     answers: dict[str, tuple[int, Mapping[str, str], bytes]] = field(default_factory=dict)
@@ -78,9 +80,18 @@ class Published:
     def file(self, name: str) -> Path:
         return self.directory / "releases" / name
 
-    def script(self, *, signed: bool = True, join: Join | None = None) -> str:
-        keys = [public(self.key)] if signed else []
-        return stamped(text("install.sh"), base=self.base, keys=keys, join=join)
+    def fresh(self) -> None:
+        """No release, no calls."""
+        shutil.rmtree(self.directory / "releases", ignore_errors=True)
+        self.log.unlink(missing_ok=True)
+        self.asked.clear()
+        self.answers.clear()
+
+    def script(
+        self, *, keys: list[str] | None = None, join: Join | None = None, base: str = ""
+    ) -> str:
+        keys = [public(self.key)] if keys is None else keys
+        return stamped(text("install.sh"), base=base or self.base, keys=keys, join=join)
 
     def environment(self, home: Path) -> dict[str, str]:
         return {
@@ -152,28 +163,36 @@ def published(place: Path) -> Iterator[Published]:
     run(*words, "-out", str(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    found = Published(
+        directory=place / "www",
+        port=0,
+        certificate=certificate,
+        key=new_key(place / "release"),
+        log=place / "calls",
+    )
+    with _serving(found, context) as found.port, _serving(found, None) as found.plain:
+        yield found
+
+
+@contextlib.contextmanager
+def _serving(site: Published, context: ssl.SSLContext | None) -> Iterator[int]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        found = Published(
-            directory=place / "www",
-            port=server.server_address[1],
-            certificate=certificate,
-            key=new_key(place / "release"),
-            log=place / "calls",
-        )
-        server.published = found  # type: ignore[attr-defined]
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.site = site  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        yield found
+        yield server.server_address[1]
         server.shutdown()
         thread.join()
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
-        site: Published = self.server.published  # type: ignore[attr-defined]
+        site: Published = self.server.site  # type: ignore[attr-defined]
         self.directory = str(site.directory)
-        site.asked.append(self.path)
+        secure = isinstance(self.connection, ssl.SSLSocket)
+        site.asked.append(self.path if secure else f"http:{self.path}")
         if self.path not in site.answers:
             return super().do_GET()
         status, headers, body = site.answers[self.path]
