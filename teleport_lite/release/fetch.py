@@ -39,9 +39,10 @@ CONNECT = 15.0  # seconds
 SMALL, LARGE = 30.0, 1800.0
 STALL = 60.0  # seconds without a byte
 # Beside the file itself: its copy in place, and the unpacked tree, which does not grow with it.
-_ROOM_TIMES, ROOM_MORE = 2, 160 << 20
+ROOM_TIMES, ROOM_MORE = 2, 160 << 20
 _CHUNK = 1 << 18
-_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+# Like default or stable/cloud; no part of it can begin with a dot.
+_NAME = re.compile(r"(?!.{65})[0-9A-Za-z][0-9A-Za-z._-]*(/[0-9A-Za-z][0-9A-Za-z._-]*)*")
 _BASE = re.compile(r"https://([^/\s?#@]+)((?:/[0-9A-Za-z._~-]+)*)/?")
 
 Progress = Callable[[int, int], None]  # bytes so far, and of the whole; 0 if nobody knows
@@ -296,7 +297,7 @@ def _left(clock: Clock, end: float) -> float:
 
 def _check_room(directory: Path, size: int) -> None:
     """Before the first byte: a full disk is bad news for everything else on the host, too."""
-    needed = size * _ROOM_TIMES + ROOM_MORE
+    needed = size * ROOM_TIMES + ROOM_MORE
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise Unavailable(
