@@ -165,7 +165,7 @@ fetch() {
 # Ed25519 after RFC 8032 §5.1, in as few lines as can be: this has no secrets and may take its time.
 # The form of the signature is that of OpenSSH's PROTOCOL.sshsig.
 verifier='
-import base64, hashlib, sys
+import base64, hashlib, pathlib, sys
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
 
@@ -196,7 +196,7 @@ def signed(key, signature, message):  # §5.1.7
 def strings(*parts):  # RFC 4251 §5
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
-message, armour = (open(name, "rb").read() for name in sys.argv[1:3])
+message, armour = (pathlib.Path(name).read_bytes() for name in sys.argv[1:3])
 begin, *middle, end, last = armour.split(b"\n")
 blob = base64.b64decode(b"".join(middle), validate=True)
 if (begin, end, last) != (b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----", b"") or (
