@@ -83,12 +83,14 @@ def default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def deaf_to_term() -> None:
-    """SIGTERM is for the monitor, who ends this process in its turn (`family.py`).
+def deaf_to_the_end() -> None:
+    """What systemd sends to all in a unit or a login session (SIGHUP comes with it there) is for
+    the monitor, who ends this process in its turn (`family.py`).
 
     A handler, since what is ignored stays so in programs that are started.
     """
-    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: None)
 
 
 def secretive() -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from teleport_lite.node.children import Children
-from teleport_lite.node.confine import deaf_to_term
+from teleport_lite.node.confine import deaf_to_the_end
 from teleport_lite.node.processes import fork_child, kill_children, kill_descendants
 
 # For a process that has been killed to be gone, and for what it leaves behind to be found.
@@ -38,7 +38,7 @@ class Family:
         """Fork one that runs `body` with no descriptors but `keep`. Returns its process id."""
 
         def deaf() -> None:
-            deaf_to_term()
+            deaf_to_the_end()
             body()
 
         self._pids[who] = fork_child(f"{self.title}-{who}", deaf, keep)

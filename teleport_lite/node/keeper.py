@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from teleport_lite.errors import Error
 from teleport_lite.node.account import Account
 from teleport_lite.node.children import Children
-from teleport_lite.node.confine import deaf_to_term, default_signals, no_terminal
+from teleport_lite.node.confine import deaf_to_the_end, default_signals, no_terminal
 from teleport_lite.node.pam import Pam
 from teleport_lite.node.processes import fork_child
 from teleport_lite.node.surroundings import login_umask
@@ -65,7 +65,7 @@ def keep(errand: Errand) -> None:
     finally:
         # Modules start programs and wait for them; our own handler is none of theirs.
         default_signals()
-        deaf_to_term()
+        deaf_to_the_end()
         pam.close()
 
 
@@ -91,7 +91,7 @@ def _open_and_wait(errand: Errand, pam: Pam) -> None:
 
 
 def _be_broker(errand: Errand, variables: Mapping[str, str], words: str) -> None:
-    deaf_to_term()
+    deaf_to_the_end()
     errand.broker(variables, words)
 
 

@@ -74,10 +74,14 @@ def test_its_end_is_noticed_though_systemd_holds_the_connection(house: House) ->
 
 
 def test_a_host_that_goes_down_tells_its_visitors_and_leaves_nobody(house: House) -> None:
-    """Systemd sends SIGTERM to all that are in the unit, in any order."""
+    """Systemd sends SIGTERM to all that are in the unit, in any order. In a login session, where
+    modules of PAM may put some of them, SIGHUP as well."""
     client = session(house, "trap '' TERM HUP; echo up; while :; do sleep 0.1; done")
-    for pid in house.processes():
-        with suppress(ProcessLookupError):  # the monitor was first, and quick
+    family = house.processes()
+    for pid in (pid for pid, name in family.items() if name in ("tl-ssh-broker", "tl-ssh-pam")):
+        os.kill(pid, signal.SIGHUP)
+    for pid in sorted(family, reverse=True):
+        with suppress(ProcessLookupError):  # the monitor may be quick
             os.kill(pid, signal.SIGTERM)
     _, errors = client.communicate(timeout=30)
     assert client.returncode == 255
