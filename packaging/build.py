@@ -85,6 +85,7 @@ def publish(options: argparse.Namespace, public: str, keys: Sequence[str]) -> st
     made.publish(made.files(whole, sites))
     notes = [] if options.sign else ["not signed (--sign)"]
     notes += [] if options.base else ["without install.sh (--base)"]
+    notes += ["of sources that are not all committed"] if release.uncommitted(ROOT) else []
     return ", ".join([f"{made.output}/{made.version}: {described(whole)}", *notes])
 
 

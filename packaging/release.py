@@ -10,6 +10,7 @@ install.sh                             with the address and the keys in it
 import hashlib
 import os
 import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,17 @@ def asset(keys: Sequence[str]) -> contents.Files:
     return {"teleport_lite/assets/release-keys.pub": text.encode()} if keys else {}
 
 
+def uncommitted(root: Path) -> bool:
+    """Whether others could not get at these sources; False where there is no git to ask."""
+    command = ["git", "status", "--porcelain", "--", "teleport_lite", "plugins", "packaging"]
+    command += ["systemd", "install.sh", "pyproject.toml"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0 and bool(done.stdout)
+
+
 def make(place: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     place.chmod(0o755)
@@ -122,4 +134,4 @@ def write(path: Path, data: bytes, *, mode: int) -> None:
     unready.rename(path)
 
 
-__all__ = ["Failed", "Release", "asset", "trusted"]
+__all__ = ["Failed", "Release", "asset", "trusted", "uncommitted"]

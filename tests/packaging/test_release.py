@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "packaging"))
 import sbom
 import signing
 from fetch import Target
-from release import Release, trusted
+from release import Release, trusted, uncommitted
 
 BASE = "https://releases.example.com/teleport-lite"
 
@@ -150,6 +150,13 @@ def test_a_release_made_anew_leaves_nothing_of_the_one_before(tmp_path):
     made.publish({"SHA256SUMS": b"new"})
     assert [path.name for path in (tmp_path / "1.2.3").iterdir()] == ["SHA256SUMS"]
     assert not (tmp_path / "install.sh").exists()  # nobody knows where it would download from
+
+
+def test_a_release_of_what_nobody_else_can_have_says_so(tmp_path):
+    assert not uncommitted(tmp_path)  # no repository: sources that were unpacked
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "install.sh").touch()
+    assert uncommitted(tmp_path)
 
 
 # The bill of materials
