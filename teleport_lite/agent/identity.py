@@ -10,7 +10,7 @@ from pathlib import Path
 
 from teleport_lite.errors import Malformed, NotFound
 from teleport_lite.pki.keyfile import make_private_dir, read_secret, write_secret
-from teleport_lite.proto.codec import Message, read, write
+from teleport_lite.proto.codec import Statement, read, write
 from teleport_lite.secret import Secret
 
 FILE = "identity.json"
@@ -18,8 +18,8 @@ FILE = "identity.json"
 MAX_SIZE = 256 * 1024
 
 
-class _Stored(Message, frozen=True):
-    """Version 1 of the file. Keys never change; a new shape gets a new file name."""
+class _Stored(Statement, frozen=True):
+    """A later version may add what has a default: ours may be the one to read it next."""
 
     cluster: str
     host_id: str

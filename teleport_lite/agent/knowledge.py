@@ -8,7 +8,7 @@ from pathlib import Path
 from teleport_lite.errors import NotFound
 from teleport_lite.model.labels import Labels
 from teleport_lite.pki.keyfile import read_secret, write_secret
-from teleport_lite.proto.codec import Message, read, write
+from teleport_lite.proto.codec import Statement, read, write
 from teleport_lite.proto.stream import Knowledge
 
 FILE = "knowledge.json"
@@ -17,7 +17,7 @@ LABELS_FILE = "labels.json"
 MAX_SIZE = 1024 * 1024
 
 
-class _Labels(Message, frozen=True):
+class _Labels(Statement, frozen=True):
     labels: dict[str, str]
 
 

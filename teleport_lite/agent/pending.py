@@ -11,14 +11,14 @@ from pathlib import Path
 from teleport_lite.agent.join import Keys
 from teleport_lite.errors import Error
 from teleport_lite.pki.keyfile import make_private_dir, read_secret, write_secret
-from teleport_lite.proto.codec import Message, read, write
+from teleport_lite.proto.codec import Statement, read, write
 from teleport_lite.secret import Secret
 
 FILE = "join-pending.json"
 MAX_SIZE = 16 * 1024
 
 
-class _Stored(Message, frozen=True):
+class _Stored(Statement, frozen=True):
     token: str  # a digest: tells whether the keys belong to the token we have now
     ssh_private: str
     ssh_public: str

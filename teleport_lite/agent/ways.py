@@ -11,7 +11,7 @@ from pathlib import Path
 from teleport_lite.errors import Error
 from teleport_lite.net.way import Way, find_way
 from teleport_lite.pki.keyfile import read_secret, write_secret
-from teleport_lite.proto.codec import Message, read, write
+from teleport_lite.proto.codec import Statement, read, write
 
 FILE = "ways.json"
 MAX_SIZE = 64 * 1024
@@ -19,7 +19,7 @@ MAX_SIZE = 64 * 1024
 PATIENCE = 4.0
 
 
-class _Stored(Message, frozen=True):
+class _Stored(Statement, frozen=True):
     cluster: str
     proxies: list[str]  # as configured, host:port
 

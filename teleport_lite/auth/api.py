@@ -13,7 +13,7 @@ from teleport_lite.access.join import SESSION, may_see_session
 from teleport_lite.access.verdict import Allowed, Refused, Verdict
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import Desks
-from teleport_lite.errors import Denied, NotFound, Unauthenticated
+from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated
 from teleport_lite.model.system_role import NODE, PROXY
 from teleport_lite.model.user import Role
 from teleport_lite.proto import admin, join, login, recording, script
@@ -176,13 +176,26 @@ def answer(desks: Desks, path: str, caller: Caller, raw: bytes) -> Message | Ans
     """Find the row, check who asks, read the words, ask the desk. Raises what they raise."""
     route = ROUTES.get(path)
     if route is None:
-        raise NotFound(f"{path[:80]!a} is not part of this API")
+        raise NotFound(f"{path[:80]!a} is not part of this API", hint=_of(desks))
     authorise(desks, route, caller)
-    message = read(route.reads, raw, limit=route.limit)
+    message = _read(desks, route, raw)
     if route.verb:
         _allowed(desks, route, caller, message)
     found: Message | Answer = route.answer(desks, caller, message)
     return found
+
+
+def _read(desks: Desks, route: Route, raw: bytes) -> Message:
+    """A wish that says more than we know must not be granted in part. Raises Malformed."""
+    try:
+        return read(route.reads, raw, limit=route.limit)
+    except Malformed as why:
+        raise Malformed(why.message, hint=_of(desks)) from why
+
+
+def _of(desks: Desks) -> str:
+    """What helps whoever is of another version, which is the usual cause."""
+    return f"auth runs teleport-lite {desks.version}: tctl version, teleport-lite version"
 
 
 def authorise(desks: Desks, route: Route, caller: Caller) -> None:

@@ -89,6 +89,7 @@ class Desks:
                 if each in active
             ],
             "ca_pins": self.cas.pins(),
+            "host_versions": self.presence.versions(),
             "time": moment(self.clock.now()),
         }
 
@@ -236,6 +237,7 @@ def build(
             issuer=issuer,
             book=book,
             version=version,
+            door=door,
         ),
         renewals=renewals,
         local=LocalDesk(clock=clock, chance=chance, store=store, issuer=issuer),
@@ -285,6 +287,8 @@ def build(
             book=book,
             board=board,
             sessions=sessions,
+            version=version,
+            door=door,
         ),
         sessions=sessions,
         uploads=uploads,

@@ -6,6 +6,7 @@ a beat. What a host *is* was written durably when it joined.
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -84,8 +85,9 @@ class Presence:
     ) -> float:
         """Take a heartbeat; returns how many seconds the host's clock is ahead of ours.
 
-        Raises Malformed for what people should not find in a listing, for resources of other
-        than `kinds`, and for the place of a proxy from a host that is none.
+        Resources of other than `kinds` are passed over: a later version may announce more. Raises
+        Malformed for what people should not find in a listing, and for the place of a proxy from
+        a host that is none.
         """
         if beat.proxy is not None and not is_proxy:
             raise Malformed("a host without role Proxy can not be reached as a proxy")
@@ -95,7 +97,7 @@ class Presence:
             version=live.version,
             address=_address(beat.address),
             labels=check_labels(beat.labels),
-            resources=tuple(_resource(each, kinds) for each in beat.resources),
+            resources=tuple(_resource(each) for each in beat.resources if each.kind in kinds),
             last_seen=now,
             skew=skew,
             tunnels=_tunnels(beat.tunnels),
@@ -210,6 +212,11 @@ class Presence:
         with self._guard:
             return len(self._live)
 
+    def versions(self) -> dict[str, int]:
+        """How many of the connected hosts run which version."""
+        with self._guard:
+            return dict(Counter(live.version for live in self._live.values()))
+
     def _fresh(self, live: Live) -> bool:
         return self._clock.now() - live.last_beat < SURELY_ALIVE
 
@@ -283,9 +290,7 @@ def _shown(host: Host, place: Place) -> ProxyPlace:
     )
 
 
-def _resource(said: Announced, kinds: frozenset[str]) -> Resource:
-    if said.kind not in kinds:
-        raise Malformed(f"a host with these roles can not announce {said.kind[:40]!a}")
+def _resource(said: Announced) -> Resource:
     for key, value in said.spec.items():
         if not (key.isprintable() and value.isprintable()):
             raise Malformed(f"{said.kind}: spec must be printable text")

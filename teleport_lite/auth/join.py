@@ -3,6 +3,7 @@
 proto/join.py draws the conversation.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -32,6 +33,7 @@ from teleport_lite.proto.join import (
     JoinStart,
     Welcome,
 )
+from teleport_lite.proto.skew import check_host
 from teleport_lite.store.protocols import Store, Tx
 
 # Certificates are backdated by two minutes; a host further off could not use them.
@@ -67,11 +69,13 @@ class JoinDesk:
         issuer: Issuer,
         book: RoleBook,
         version: str,
+        door: Callable[[], str],
     ) -> None:
+        """`version` is ours; `door` says where hosts find a proxy, "" if there is none."""
         self._clock, self._chance = clock, chance
         self._store, self._trail, self._cas = store, trail, cas
         self._tokens, self._issuer, self._book = tokens, issuer, book
-        self._version = version
+        self._version, self._door = version, door
         self._limit = GuessLimit(clock, "joins")
         self._decoys = Decoys(chance.bytes(32))
         self._talks = Talks(clock, chance, "join")
@@ -143,6 +147,7 @@ class JoinDesk:
 
     def _checked(self, hello: Hello, token: JoinToken, cannot: str) -> Wish:
         checked_host_name(hello.node_name, "node name")
+        check_host(hello.version, ours=self._version, proxy=self._door())
         roles = self._book.parse(",".join(hello.roles))
         for role in roles:
             if role not in token.roles:

@@ -1,5 +1,6 @@
 """The auth role's end of the agent stream (proto/stream.py draws it)."""
 
+import logging
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound
 from teleport_lite.model.event import Event
 from teleport_lite.model.system_role import NODE, PROXY, RoleBook
 from teleport_lite.proto.codec import MAX_FRAME, read, write
+from teleport_lite.proto.skew import check_host
 from teleport_lite.proto.stream import (
     AgentEvent,
     Beat,
@@ -29,14 +31,23 @@ from teleport_lite.proto.stream import (
 )
 from teleport_lite.store.protocols import Store, Tx
 
+log = logging.getLogger("teleport_lite.auth")
+
 # Agents send at most 100 at once; a host that sends more is not one of ours.
 MAX_EVENTS = 200
-# What a host may tell. Joins, tokens, users, locks and recordings that have come are told by auth
-# itself, and by nobody else.
+# What a host may tell.
 HOST_EVENTS = re.compile(
     r"auth|exec|port|scp|sftp|subsystem|(x11|agent)-forward|client\.disconnect|"
     r"session\.(?!upload$)[a-z.]{1,40}"
 )
+# Told by auth itself, and by nobody else.
+OUR_EVENTS = re.compile(
+    r"(bot|cert|cluster|host|instance|join_token|lock|recording|reset_password_token|resource|"
+    r"role|user)\..*|session\.upload"
+)
+# What a host of a later version may tell: it is kept, under a name of ours.
+_LATER = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+LATER_KIND, LATER_CODE = "host.event", "THE00I"
 
 
 class StreamDesk:
@@ -54,7 +65,12 @@ class StreamDesk:
         book: RoleBook,
         board: Board,
         sessions: SessionDesk,
+        version: str,
+        door: Callable[[], str],
     ) -> None:
+        """`version` is ours; `door` says where hosts find a proxy, "" if there is none."""
+        self.version, self.door = version, door
+        self._too_far: dict[str, str] = {}  # hosts, and which version they have
         self.clock, self.store, self.trail = clock, store, trail
         self.presence, self.teacher, self.renewals = presence, teacher, renewals
         self.board, self.sessions = board, sessions
@@ -75,6 +91,16 @@ class StreamDesk:
         verdict = locked(self.store.locks(), self.clock.now(), node=caller.name)
         if isinstance(verdict, Refused):
             raise Denied(verdict.reason)
+
+    def check_version(self, caller: Caller, version: str) -> None:
+        """Raises Denied. It is logged once for each host and version: it will come again."""
+        try:
+            check_host(version, ours=self.version, proxy=self.door())
+        except Denied as why:
+            if self._too_far.get(caller.name) != version:
+                self._too_far[caller.name] = version
+                log.warning("host %s at %s: %s", caller.name, caller.address, why.message)
+            raise
 
     def kinds(self, caller: Caller) -> frozenset[str]:
         """What a host with these roles may show."""
@@ -135,11 +161,13 @@ class AgentStream:
     def _hello(self, hello: StreamHello) -> None:
         if self._live is not None:
             raise Malformed("the stream has begun already")
+        version = "".join(char for char in hello.version[:40] if char.isprintable())
+        self._desk.check_version(self._caller, version)
         live = Live(
             host_id=self._caller.name,
             boot_id=hello.boot_id[:64],
             address=self._caller.address,
-            version="".join(char for char in hello.version[:40] if char.isprintable()),
+            version=version,
             push=self._teach,
             cut=lambda why: self.refuse(Denied(why)),
             last_beat=self._desk.clock.now(),
@@ -201,16 +229,20 @@ class AgentStream:
 def _event(said: AgentEvent, host_id: str, now: datetime) -> Event:
     """Late is fine, auth may have been away. From the future is not: the store takes the times
     of events for the time it is, and tokens would be dead before their hour."""
-    if not HOST_EVENTS.fullmatch(said.kind):
+    known = HOST_EVENTS.fullmatch(said.kind) is not None
+    if not known and (OUR_EVENTS.fullmatch(said.kind) or not _LATER.fullmatch(said.kind)):
         raise Malformed(f"a host can not tell of {said.kind[:40]!a}")
     try:
         at = min(datetime.fromtimestamp(said.at, UTC), now)
     except (ValueError, OverflowError, OSError):
         at = now
+    facts = {**{k[:64]: v[:4096] for k, v in said.facts.items()}, "server_id": host_id}
+    if not known:
+        facts |= {"kind": said.kind, "kind_code": said.code[:16]}
     return Event(
-        kind=said.kind,
-        code=said.code[:16],
+        kind=said.kind if known else LATER_KIND,
+        code=said.code[:16] if known else LATER_CODE,
         at=at,
         outcome=said.outcome[:32],
-        facts={**{k[:64]: v[:4096] for k, v in said.facts.items()}, "server_id": host_id},
+        facts=facts,
     )

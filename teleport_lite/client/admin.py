@@ -30,7 +30,9 @@ class AdminClient:
         return self._transport.name
 
     def _ask(self, path: str, **fields: object) -> Facts:
-        return Facts(self._transport.ask(path, fields), f"{self.where} to {path}")
+        """What is None is not said: an older auth need not know that it could be."""
+        said = {name: field for name, field in fields.items() if field is not None}
+        return Facts(self._transport.ask(path, said), f"{self.where} to {path}")
 
     def status(self) -> Facts:
         return self._ask("/v1/status")

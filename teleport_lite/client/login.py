@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from scramp import ScramClient, ScramException
 
+from teleport_lite import __version__
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.client.identity_file import IdentityFile
 from teleport_lite.client.papers import public_line, read_papers
@@ -34,6 +35,8 @@ from teleport_lite.pki.verify import ends_at
 from teleport_lite.proto.codec import MAX_JOIN, read, write
 from teleport_lite.proto.join import BINDING, MECHANISM, Bundle, server_end_point
 from teleport_lite.proto.login import LoginChallenge, LoginFinish, LoginStart, LoginWelcome
+from teleport_lite.proto.skew import install_line, majors_ahead
+from teleport_lite.release.version import Version
 from teleport_lite.secret import Secret
 
 # Certificates are backdated by two minutes; beyond that they would not be valid here.
@@ -54,6 +57,7 @@ class LoginRequest:
     insecure: bool = False
     ttl: str = ""
     cluster: str = ""  # the one that is expected, if somebody said
+    say: Callable[[str], None] = lambda _: None  # gets warnings, one line each
     portable: bool = False  # an SSH key that may stand in a single file (client/identity_file.py)
 
 
@@ -81,10 +85,12 @@ class LoggedIn:
 def login(request: LoginRequest) -> LoggedIn:
     """Prove the password and come back with credentials, which the caller saves.
 
-    Raises Denied (nobody vouches for the proxy, wrong cluster, clock, password, lock-out),
+    Raises Denied (nobody vouches for the proxy, wrong cluster, we are too old, clock, password,
+    lock-out),
     Unavailable (address) or Malformed, each with the one cause and what to do.
     """
     said = introduce(request)
+    check_version(said, request)
     if request.cluster not in ("", said.cluster):
         raise NotFound(
             f"{request.proxy} is for cluster {said.cluster}, not {request.cluster}",
@@ -113,6 +119,32 @@ def introduce(request: LoginRequest) -> Ping:
         if not (request.pins or request.known_cas):
             raise
     return ping(request.proxy, insecure=True)
+
+
+def check_version(said: Ping, request: LoginRequest) -> None:
+    """Before a password is typed. Raises Denied if the cluster does not understand us any more."""
+    if _older(__version__, said.least):
+        raise Denied(
+            f"{request.proxy} runs teleport-lite {said.version} and understands clients from "
+            f"{said.least} on; this one is {__version__}",
+            hint=install_line(request.proxy),
+        )
+    ahead = majors_ahead(said.version, __version__)
+    if ahead:
+        which = "newer" if ahead > 0 else "older"
+        request.say(
+            f"{request.proxy} runs teleport-lite {said.version}, {which} by "
+            f"{abs(ahead)} major than this {__version__}; to have the same: "
+            f"{install_line(request.proxy)}"
+        )
+
+
+def _older(version: str, least: str) -> bool:
+    """False too for what is no version."""
+    try:
+        return Version.parse(version) < Version.parse(least)
+    except Malformed:
+        return False
 
 
 def trusted(bundle: Bundle, request: LoginRequest, said: Ping) -> list[str]:

@@ -27,6 +27,7 @@ class Ping:
 
     cluster: str
     version: str = ""
+    least: str = ""  # version of clients that it understands; "" if it does not say
     pins: tuple[str, ...] = ()
     ssh_addr: str = ""  # where clients that have only OpenSSH connect; "" if the proxy says none
     verified: bool
@@ -85,6 +86,7 @@ def _read(said: Any, address: str, *, verified: bool) -> Ping:
     return Ping(
         cluster=checked(CLUSTER_NAME, said["cluster_name"], "cluster name", example="example.com"),
         version=plain(str(said.get("server_version", "")))[:64],
+        least=plain(str(said.get("min_client_version", "")))[:64],
         pins=tuple(map(str, pins[:16])) if isinstance(pins, list) else (),
         ssh_addr=_ssh_address(said),
         verified=verified,

@@ -23,7 +23,7 @@ from teleport_lite.pki.keyfile import make_private_dir, read_secret, write_secre
 from teleport_lite.pki.keys import new_tls_key
 from teleport_lite.pki.web_cert import web_cert
 from teleport_lite.proto.alpn import ACME
-from teleport_lite.proto.codec import Message, read, write
+from teleport_lite.proto.codec import Statement, read, write
 from teleport_lite.secret import Secret
 
 log = logging.getLogger("teleport_lite.acme")
@@ -38,13 +38,13 @@ MAX_FILE = 256 * 1024
 OnCertificate = Callable[[str, Secret], None]  # chain and key; from the thread
 
 
-class _KeptAccount(Message, frozen=True):
+class _KeptAccount(Statement, frozen=True):
     directory: str
     key: str
     uri: str
 
 
-class _KeptCertificate(Message, frozen=True):
+class _KeptCertificate(Statement, frozen=True):
     directory: str
     names: list[str]
     chain: str

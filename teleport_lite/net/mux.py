@@ -343,6 +343,8 @@ class Mux(asyncio.BufferedProtocol):
             if self.greeted:
                 raise Malformed("a second hello")
             self.greeted, self.heard = True, self._loop.time()
+        elif word.going_away is None:
+            return  # a word of a later version
         self._owner.told(self, word)
 
     def _syn(self, id: int, hello: Open) -> None:

@@ -10,7 +10,8 @@ At a jump host besides:
     monitor <--ToMonitor----  daemon    found: with a descriptor that leads there, or why not
 
 Either may be gone while the other lives on: connections outlive a restart of the daemon. The next
-one listens in the data directory, and monitors that come back begin with a hello.
+one listens in the data directory, and monitors that come back begin with a hello. It may be of
+another version: a word that is not known is passed over.
 """
 
 import os
@@ -20,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from teleport_lite.errors import Denied
-from teleport_lite.proto.codec import Message
+from teleport_lite.proto.codec import Statement
 from teleport_lite.proto.stream import AgentEvent, LiveSession
 
 # In the data directory, which is root's alone.
@@ -42,7 +43,7 @@ class Outcome(StrEnum):
     CRASH = "crash"
 
 
-class Wanted(Message, frozen=True):
+class Wanted(Statement, frozen=True):
     """A node that a visitor wants to get to, and what their certificate says about them."""
 
     number: int  # of this wish, on this line
@@ -54,7 +55,7 @@ class Wanted(Message, frozen=True):
     bot_id: str
 
 
-class Found(Message, frozen=True):
+class Found(Statement, frozen=True):
     """The answer to the wish with that number. A descriptor comes along if it is ok."""
 
     number: int
@@ -62,7 +63,7 @@ class Found(Message, frozen=True):
     reason: str = ""
 
 
-class Hello(Message, frozen=True):
+class Hello(Statement, frozen=True):
     """The first word to a daemon that was not there when the connection began."""
 
     peer: tuple[str, int]
@@ -71,8 +72,8 @@ class Hello(Message, frozen=True):
     sessions: list[LiveSession] = []
 
 
-class FromMonitor(Message, frozen=True):
-    """Exactly one field is set."""
+class FromMonitor(Statement, frozen=True):
+    """One field is set, or none that we know."""
 
     event: AgentEvent | None = None
     note: str | None = None  # for the log of the daemon
@@ -84,7 +85,7 @@ class FromMonitor(Message, frozen=True):
     session_over: str | None = None  # its sid
 
 
-class ToMonitor(Message, frozen=True):
+class ToMonitor(Statement, frozen=True):
     recheck: bool = False
     found: Found | None = None
 

@@ -19,8 +19,21 @@ _MOST_NUMBER = (1 << 64) - 1
 _LONG_NUMBER = re.compile(rb"[0-9]{20}")
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A fixed shape: it never changes, it gets a successor under a new path (docs/protocol.md)."""
+class Message(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """A wish: it is done as it was said or not at all, so a field that is not known is refused.
+
+    What has its default is not written: who wants nothing new can ask an older version.
+    """
+
+
+class Statement(Message, frozen=True, forbid_unknown_fields=False, omit_defaults=False):
+    """What somebody says of themselves or of the world, be it in answer to a wish, or on disk.
+    What is not known is passed over: it was written by a later version (docs/protocol.md).
+
+    Nothing may be added to one that forbids something: who passes over it would allow it.
+    """
 
 
 M = TypeVar("M", bound=Message)

@@ -19,7 +19,7 @@ user name. Who terminates TLS without knowing the token can neither answer nor r
 import hashlib
 
 from teleport_lite.proto.alpn import AUTH_SERVER_NAME as AUTH_SERVER_NAME
-from teleport_lite.proto.codec import Message
+from teleport_lite.proto.codec import Message, Statement
 from teleport_lite.secret import Secret
 
 # A fixed salt: the name has to be computable by a host that has never met the cluster.
@@ -44,7 +44,7 @@ def server_end_point(certificate_der: bytes) -> bytes:
     return hashlib.sha256(certificate_der).digest()
 
 
-class Bundle(Message, frozen=True):
+class Bundle(Statement, frozen=True):
     """Public: anyone may ask. The pins decide what of it is believed."""
 
     cluster: str
@@ -59,12 +59,12 @@ class JoinStart(Message, frozen=True):
     time: float  # the host's clock, Unix seconds
 
 
-class JoinChallenge(Message, frozen=True):
+class JoinChallenge(Statement, frozen=True):
     session: str
     server_first: str
 
 
-class Hello(Message, frozen=True):
+class Hello(Statement, frozen=True):
     """What a host says about itself. Auth decides which names its certificate gets."""
 
     node_name: str
@@ -82,7 +82,7 @@ class JoinFinish(Message, frozen=True):
     hello: Hello
 
 
-class Welcome(Message, frozen=True):
+class Welcome(Statement, frozen=True):
     server_final: str  # "" on renewal, where TLS has proved the server
     host_id: str
     cluster: str

@@ -15,7 +15,7 @@ A browser can not do that. The page of an invite link sends the password to the 
 serves the page, which hands it on (docs/threat-model.md).
 """
 
-from teleport_lite.proto.codec import Message
+from teleport_lite.proto.codec import Message, Statement
 
 
 class Stretch(Message, frozen=True):
@@ -32,7 +32,7 @@ class LoginStart(Message, frozen=True):
     time: float  # the client's clock, Unix seconds
 
 
-class LoginChallenge(Message, frozen=True):
+class LoginChallenge(Statement, frozen=True):
     session: str
     server_first: str
     stretch: Stretch
@@ -46,7 +46,7 @@ class LoginFinish(Message, frozen=True):
     ttl: str = ""  # like 8h; "" is 12 h, and never more than the roles allow
 
 
-class LoginWelcome(Message, frozen=True):
+class LoginWelcome(Statement, frozen=True):
     server_final: str
     user: str
     cluster: str
@@ -74,7 +74,7 @@ class InviteLook(Confidential, frozen=True):
     source: str  # IP address of the browser
 
 
-class InviteView(Message, frozen=True):
+class InviteView(Statement, frozen=True):
     user: str
     cluster: str
     kind: str  # "invite" or "reset"

@@ -7,7 +7,7 @@ client                                                proxy
  | <=================== SSH, end to end ====================>   |
 """
 
-from teleport_lite.proto.codec import Message
+from teleport_lite.proto.codec import Message, Statement
 
 # A target is a name of at most 255 characters or a few labels.
 MAX_REQUEST = 4 * 1024
@@ -23,7 +23,7 @@ class ReachRequest(Message, frozen=True):
     cluster: str = ""  # "" is the proxy's own
 
 
-class ReachAnswer(Message, frozen=True):
+class ReachAnswer(Statement, frozen=True):
     ok: bool
     host_id: str = ""
     host_name: str = ""

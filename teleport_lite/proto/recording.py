@@ -13,13 +13,13 @@ where to go on. `durable` in answer to a begin or an end means that auth has it 
 Nothing is compressed, so nothing can swell.
 """
 
-from teleport_lite.proto.codec import Message
+from teleport_lite.proto.codec import Message, Statement
 
 # What a part may hold; in base64 it fits into the largest body that auth reads.
 MAX_PART = 640 * 1024
 
 
-class RecordingFacts(Message, frozen=True):
+class RecordingFacts(Statement, frozen=True):
     """What the host says of the session. Which host it is says its certificate."""
 
     user: str
@@ -50,7 +50,7 @@ class UploadEnd(Message, frozen=True):
     sid: str
 
 
-class UploadState(Message, frozen=True):
+class UploadState(Statement, frozen=True):
     received: int  # bytes
     durable: bool = False
 

@@ -7,7 +7,7 @@ browser, curl                    proxy                                          
  | <-- a script                   |                                              |
 """
 
-from teleport_lite.proto.codec import Message
+from teleport_lite.proto.codec import Statement
 from teleport_lite.proto.login import Confidential
 
 
@@ -18,7 +18,7 @@ class TokenLook(Confidential, frozen=True):
     source: str  # IP address of who asks the proxy
 
 
-class TokenView(Message, frozen=True):
+class TokenView(Statement, frozen=True):
     """What a host needs beside the token, all of it public."""
 
     cluster: str

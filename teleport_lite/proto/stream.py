@@ -12,31 +12,32 @@
      | <-- {"routes": Routes} ---------------  |   to proxies: which nodes there are, and where
      | -- {"goodbye": {}} ------------------>  |
 
-Every frame is one JSON object with exactly one key.
+Every frame is one JSON object with one key. A frame whose key is not known says nothing: it is of
+a later version.
 """
 
 from typing import Any
 
-from teleport_lite.proto.codec import Message
+from teleport_lite.proto.codec import Statement
 from teleport_lite.proto.join import Renew, Welcome
 
 PATH = "/v1/agent/stream"
 
 
-class Announced(Message, frozen=True):
+class Announced(Statement, frozen=True):
     kind: str
     name: str
     labels: dict[str, str] = {}
     spec: dict[str, str] = {}
 
 
-class StreamHello(Message, frozen=True):
+class StreamHello(Statement, frozen=True):
     version: str
     roles: list[str]
     boot_id: str  # of this process: tells a restart from a cloned machine
 
 
-class ProxyPlace(Message, frozen=True):
+class ProxyPlace(Statement, frozen=True):
     """How a proxy is reached. It tells auth in its beats; auth tells everybody."""
 
     id: str = ""  # UUID; filled in by auth from the certificate
@@ -53,7 +54,7 @@ class ProxyPlace(Message, frozen=True):
 MAX_SESSIONS = 256
 
 
-class LiveSession(Message, frozen=True):
+class LiveSession(Statement, frozen=True):
     """An SSH session that is open on a node now."""
 
     sid: str
@@ -66,7 +67,7 @@ class LiveSession(Message, frozen=True):
     parties: list[str] = []  # users who have joined it
 
 
-class Beat(Message, frozen=True):
+class Beat(Statement, frozen=True):
     time: float  # the agent's clock, Unix seconds
     address: str = ""  # where its SSH service is reached; "" behind a tunnel
     labels: dict[str, str] = {}
@@ -76,11 +77,11 @@ class Beat(Message, frozen=True):
     sessions: list[LiveSession] = []  # that are open on this host, at most MAX_SESSIONS
 
 
-class BeatReply(Message, frozen=True):
+class BeatReply(Statement, frozen=True):
     time: float
 
 
-class AgentEvent(Message, frozen=True):
+class AgentEvent(Statement, frozen=True):
     """An audit event seen by an agent. Auth adds who sent it."""
 
     kind: str
@@ -90,11 +91,11 @@ class AgentEvent(Message, frozen=True):
     facts: dict[str, str] = {}
 
 
-class Goodbye(Message, frozen=True):
+class Goodbye(Statement, frozen=True):
     reason: str = ""
 
 
-class Knowledge(Message, frozen=True):
+class Knowledge(Statement, frozen=True):
     """What an agent needs to decide by itself; kept on disk for the time auth is away."""
 
     cluster: str
@@ -109,7 +110,7 @@ class Knowledge(Message, frozen=True):
     session_recording: str = "node"  # or "off"
 
 
-class Route(Message, frozen=True):
+class Route(Statement, frozen=True):
     """One node, as proxies need to know it."""
 
     id: str
@@ -121,7 +122,7 @@ class Route(Message, frozen=True):
     last_seen: str = ""  # RFC 3339; "" while it is online
 
 
-class Routes(Message, frozen=True):
+class Routes(Statement, frozen=True):
     """Of the nodes of a cluster: all of them in one or more frames, then what has changed."""
 
     first: bool  # forget what was known before
@@ -129,7 +130,7 @@ class Routes(Message, frozen=True):
     gone: list[str] = []  # UUIDs
 
 
-class Refusal(Message, frozen=True):
+class Refusal(Statement, frozen=True):
     """Why the stream ends; the agent shows it and acts on the code."""
 
     code: str
@@ -137,12 +138,12 @@ class Refusal(Message, frozen=True):
     hint: str = ""
 
 
-class Frame(Message, frozen=True):
-    """Says one thing."""
+class Frame(Statement, frozen=True):
+    """Says one thing, or nothing that we know."""
 
     def __post_init__(self) -> None:
-        if sum(getattr(self, name) is not None for name in self.__struct_fields__) != 1:
-            raise ValueError(f"a frame has exactly one of {', '.join(self.__struct_fields__)}")
+        if sum(getattr(self, name) is not None for name in self.__struct_fields__) > 1:
+            raise ValueError(f"a frame has one of {', '.join(self.__struct_fields__)}")
 
 
 class FromAgent(Frame, frozen=True):

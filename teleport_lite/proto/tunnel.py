@@ -22,7 +22,7 @@ asked for: no host, port or path travels in these messages at all.
 
 import ipaddress
 
-from teleport_lite.proto.codec import Message, read
+from teleport_lite.proto.codec import Message, Statement, read
 from teleport_lite.proto.stream import Frame
 
 VERSION = 1
@@ -38,7 +38,7 @@ MAX_REASON = 256
 MAX_DELAY = 300.0
 
 
-class TunnelHello(Message, frozen=True):
+class TunnelHello(Statement, frozen=True):
     """Said first, by both ends."""
 
     version: int
@@ -55,7 +55,7 @@ class TunnelHello(Message, frozen=True):
             raise ValueError("version counts from 1, program, boot_id and via have 64 characters")
 
 
-class GoingAway(Message, frozen=True):
+class GoingAway(Statement, frozen=True):
     """No new streams in this tunnel. Open ones go on for as long as both ends live."""
 
     # Seconds. The agent dials again after a random part of it; after all of it if this came
@@ -69,7 +69,7 @@ class GoingAway(Message, frozen=True):
 
 
 class Control(Frame, frozen=True):
-    """Says one thing."""
+    """Says one thing. Who does not know it passes it over."""
 
     hello: TunnelHello | None = None
     going_away: GoingAway | None = None

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from teleport_lite.config.model import Channel
+from teleport_lite.proto.skew import oldest_client
 
-# Messages are fixed and get successors, so every client that ever logged in still can.
-MIN_CLIENT_VERSION = "0.1.0"
 DEFAULT_CHANNEL = "default"
 
 
@@ -51,7 +50,7 @@ def found(facts: Facts) -> dict[str, Any]:
     return {
         "cluster_name": facts.cluster,
         "server_version": facts.version,
-        "min_client_version": MIN_CLIENT_VERSION,
+        "min_client_version": oldest_client(facts.version),
         "proxy": {
             "ssh": {
                 "listen_addr": facts.ssh_listen,

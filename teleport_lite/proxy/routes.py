@@ -17,7 +17,7 @@ from teleport_lite.errors import Conflict, Error, Malformed, NotFound
 from teleport_lite.model.labels import Labels, parse_labels
 from teleport_lite.model.names import UUID
 from teleport_lite.pki.keyfile import read_secret, write_secret
-from teleport_lite.proto.codec import Message, read, write
+from teleport_lite.proto.codec import Statement, read, write
 from teleport_lite.proto.stream import Route, Routes
 
 FILE = "routes.json"
@@ -40,7 +40,7 @@ _log = logging.getLogger("teleport_lite.proxy")
 Sees = Callable[[Route], bool]
 
 
-class _Kept(Message, frozen=True):
+class _Kept(Statement, frozen=True):
     saved_at: float  # Unix seconds
     hosts: list[Route]
 

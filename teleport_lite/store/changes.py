@@ -31,6 +31,8 @@ _BUGS = (
     sqlite3.DataError,
     sqlite3.NotSupportedError,
 )
+# What of a CA is sealed.
+CA_PRIVATE = ("ssh_private", "tls_private", "jwt_private")
 _WINDOW = REPLAY_WINDOW.days * 86_400_000_000 + REPLAY_WINDOW.seconds * 1_000_000
 
 _ADD_TOKEN = """
@@ -233,9 +235,8 @@ class SqliteTx:
         return self._did("DELETE FROM recordings WHERE sid = ?", (sid,))
 
     def add_ca(self, keys: CaKeys) -> bool:
-        names = ("ssh_private", "tls_private", "jwt_private")
-        secret = {name: _reveal(getattr(keys, name)) for name in names}
-        document = json.dumps(plain_without(keys, *names))
+        secret = {name: _reveal(getattr(keys, name)) for name in CA_PRIVATE}
+        document = json.dumps(plain_without(keys, *CA_PRIVATE))
         sealed = self._seal(secret, ca_purpose(keys.type, keys.id))
         return self._did(
             "INSERT INTO cas (type, id, document, sealed) VALUES (?, ?, ?, ?) "

@@ -2,10 +2,15 @@
 
 A step never changes once it was released; what it got wrong, a later step puts right. Number n
 in the list leads from schema n to n+1, inside one transaction. Times are microseconds, UTC.
+
+An upgrade that fails is rolled back to a program that knows fewer steps, and it must be able to
+start. So a step adds: tables, indices, columns with a default. What is to go is first left alone
+for a release, and goes in the next. A step after which older programs could go wrong, be it that
+they would not see a restriction, is one of `BREAKS`: they refuse what it has touched.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from teleport_lite.errors import Unavailable
 
@@ -116,25 +121,46 @@ _RECORDINGS = (
 )
 
 MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _PASSWORDS, _RECORDINGS)
+# Schemas whose step does more than add, by the number it leads to. The first release had all
+# before.
+BREAKS: Collection[int] = (1, 2, 3)
+
+# In `meta`: how many steps a program has to know to work with this database.
+_READABLE_BY = "readable_by"
+_PUT_READABLE_BY = (
+    "INSERT INTO meta (key, value) VALUES (?, ?) "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 
 
 def check_version(
     db: sqlite3.Connection, where: str, steps: Sequence[Sequence[str]] = MIGRATIONS
 ) -> None:
-    """Raises Unavailable for a database that is not ours, or from a newer version of us."""
+    """Raises Unavailable for a database that is not ours, or from a newer version of us that has
+    done more to it than add. What it has added stays, for the time when it comes back."""
     [application] = db.execute("PRAGMA application_id").fetchone()
     [version] = db.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID or version < 1:
         raise Unavailable(f"{where} is not a database of teleport-lite", hint="docs/storage.md")
-    if version > len(steps):
+    if version > len(steps) and _readable_by(db, version) > len(steps):
         raise Unavailable(
             f"database {where} was written by a newer version: its schema is {version}, "
             f"this program knows {len(steps)}",
-            hint="teleport-lite version",
+            hint="install the newer version again, or restore the backup made before it: "
+            "docs/storage.md",
         )
 
 
-def migrate(db: sqlite3.Connection, steps: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+def _readable_by(db: sqlite3.Connection, version: int) -> int:
+    [found] = db.execute("SELECT max(value) FROM meta WHERE key = ?", (_READABLE_BY,)).fetchone()
+    return int(found) if str(found).isdecimal() else version
+
+
+def migrate(
+    db: sqlite3.Connection,
+    steps: Sequence[Sequence[str]] = MIGRATIONS,
+    breaks: Collection[int] = BREAKS,
+) -> None:
     """Take `db` to the newest schema, one transaction a step: a crash leaves a whole schema."""
     [version] = db.execute("PRAGMA user_version").fetchone()
     for number in range(version, len(steps)):
@@ -142,6 +168,8 @@ def migrate(db: sqlite3.Connection, steps: Sequence[Sequence[str]] = MIGRATIONS)
         try:
             for statement in steps[number]:
                 db.execute(statement)
+            least = max((each for each in breaks if each <= number + 1), default=1)
+            db.execute(_PUT_READABLE_BY, (_READABLE_BY, str(least)))
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {number + 1}")
             db.execute("COMMIT")

@@ -28,6 +28,7 @@ from teleport_lite.model.user import Role, User
 from teleport_lite.secret import Secret
 from teleport_lite.store import connection, files, head
 from teleport_lite.store.changes import (
+    CA_PRIVATE,
     SqliteTx,
     ca_purpose,
     invite_purpose,
@@ -214,7 +215,10 @@ class SqliteStore:
 
     def cas(self, type: CaType | None = None) -> list[CaKeys]:
         order = list(CaType)
-        found = self._all(self._ca, "SELECT type, id, document, sealed FROM cas")
+        # A newer program may have made some of a type that means nothing to us.
+        known = ", ".join(f"'{each}'" for each in order)
+        statement = f"SELECT type, id, document, sealed FROM cas WHERE type IN ({known})"  # noqa: S608  # names of ours
+        found = self._all(self._ca, statement)
         wanted = [keys for keys in found if type in (None, keys.type)]
         return sorted(wanted, key=lambda keys: (order.index(keys.type), keys.created_at, keys.id))
 
@@ -257,7 +261,7 @@ class SqliteStore:
     def _ca(self, row: Any) -> CaKeys:
         type, id, document, sealed = row
         found = self._unsealed(sealed, ca_purpose(type, id))
-        keys = {name: None if text is None else Secret(text) for name, text in found.items()}
+        keys = {name: None if found[name] is None else Secret(found[name]) for name in CA_PRIVATE}
         return noun(CaKeys, json.loads(document), **keys)
 
     def _password(self, row: Any) -> Password:

@@ -335,7 +335,7 @@ def test_silence_is_not_waited_out_for_ever() -> None:
     assert running.states[1] == "not connected: auth said nothing for 30 s"
 
 
-@pytest.mark.parametrize("raw", [b"x", b"{}", b'{"knowledge": {}}', b'{"hello": {}}'])
+@pytest.mark.parametrize("raw", [b"x", b"[]", b'{"knowledge": {}}', b'{"taken": "x"}'])
 def test_words_that_auth_would_not_say_end_the_stream(raw: bytes) -> None:
     def script(speaker: Speaker) -> None:
         say(speaker, raw)

@@ -273,6 +273,18 @@ def test_what_is_not_in_the_table_does_not_exist(path: str, caller: Caller) -> N
     assert why.value.message.isprintable()
 
 
+def test_who_says_more_than_we_know_is_told_which_version_we_are() -> None:
+    """Granted in part it would be something else: a token without its new limit."""
+    bench = Bench()
+    with pytest.raises(Malformed, match="unknown field `uses`") as why:
+        answer(bench.desks, "/v1/tokens/add", ROOT, b'{"types": "node", "uses": 3}')
+    assert "auth runs teleport-lite 1.2.3" in why.value.hint
+    assert bench.store.tokens() == []
+    with pytest.raises(NotFound) as new:
+        answer(bench.desks, "/v1/tokens/limit", ROOT, b"{}")
+    assert "auth runs teleport-lite 1.2.3" in new.value.hint
+
+
 # A person needs a role for it
 
 

@@ -167,8 +167,6 @@ def test_what_was_reported_stays_until_the_next_report() -> None:
         ({"labels": {"teleport.internal/x": "y"}}, "reserved"),
         ({"address": "\x1b]0;owned\x07"}, "address"),
         ({"address": "10.0.0.5:3022\n"}, "address"),
-        ({"resources": [Announced(kind="db_server", name="x")]}, "can not announce 'db_server'"),
-        ({"resources": [Announced(kind="user", name="x")]}, "can not announce 'user'"),
         ({"resources": [Announced(kind="app_server", name="a b")]}, "app_server name"),
         ({"resources": [Announced(kind="app_server", name="a", labels={"*": ""})]}, "label key"),
         ({"resources": [Announced(kind="app_server", name="a", spec={"u": "\x1b"})]}, "printable"),
@@ -184,6 +182,17 @@ def test_what_people_should_not_find_in_a_listing_is_refused(said, cause: str) -
     assert why.value.message.isprintable()
     [report] = [report for host, report in hall.presence.hosts() if host.id == "h1"]
     assert report.labels == {"env": "prod"}
+
+
+@pytest.mark.parametrize("kind", ["db_server", "user", "of a later version\x1b"])
+def test_what_its_roles_do_not_announce_is_passed_over(kind: str) -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    app = Announced(kind="app_server", name="grafana")
+    hall.beat(live, resources=[Announced(kind=kind, name="x"), app])
+    [report] = [report for host, report in hall.presence.hosts() if host.id == "h1"]
+    assert [each.name for each in report.resources] == ["grafana"]
 
 
 def test_everybody_is_told_and_one_is_cut() -> None:

@@ -500,6 +500,15 @@ def test_a_key_we_would_not_sign_is_refused_with_the_reason(case: str) -> None:
     bench.join(Applicant(roles=("Bot",)))  # and the token is not spent
 
 
+def test_a_host_too_many_majors_off_does_not_spend_its_token() -> None:
+    bench = Bench()
+    bench.token("bot")
+    why = refused(bench, Applicant(roles=("Bot",), changes={"version": "3.0.0"}))
+    assert "this host runs teleport-lite 3.0.0, auth 1.2.3" in why.message
+    assert why.hint.endswith("/install.sh | bash")
+    bench.join(Applicant(roles=("Bot",), changes={"version": "2.9.0"}))
+
+
 def test_a_request_with_a_signature_that_does_not_fit_is_refused() -> None:
     bench = Bench()
     bench.token()

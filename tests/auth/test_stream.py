@@ -1,11 +1,14 @@
 """The agent stream, from the auth role's end."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from teleport_lite.auth import stream as module
 from teleport_lite.auth.caller import Caller, Kind
-from teleport_lite.auth.stream import MAX_EVENTS, AgentStream
+from teleport_lite.auth.stream import HOST_EVENTS, MAX_EVENTS, OUR_EVENTS, AgentStream
 from teleport_lite.errors import Denied, NotFound
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.lock import Lock, Target
@@ -107,8 +110,8 @@ def test_a_host_that_is_locked_before_its_first_word_is_cut_too() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"{}", b"x", b"\xff", b"[]", b'{"hello": 1}', b'{"beat": {"time": 1}, "goodbye": {}}',
-     b'{"surprise": {}}', b"[" * 100_000],
+    [b"x", b"\xff", b"[]", b'{"hello": 1}', b'{"beat": {"time": 1}, "goodbye": {}}',
+     b"[" * 100_000],
     ids=lambda raw: ascii(raw[:12]),
 )  # fmt: skip
 def test_garbage_ends_the_stream_with_a_reason(raw: bytes) -> None:
@@ -375,7 +378,8 @@ def test_events_of_a_host_are_recorded_under_its_name() -> None:
         "cert.create",
         "",
         "auth\n",
-        "x",
+        "x y",
+        "host.event",
         "session.upload",
         "recording.access",
         "recording.delete",
@@ -388,6 +392,64 @@ def test_a_host_cannot_tell_what_auth_alone_knows(kind: str) -> None:
     wire.say(FromAgent(events=[an_event(), an_event(kind=kind)]))
     assert "a host can not tell of" in wire.refusal().message
     assert len(bench.events()) == before
+
+
+def test_what_a_host_of_a_later_version_tells_is_kept_under_a_name_of_ours() -> None:
+    bench = Bench()
+    wire = Wire(bench).hello()
+    facts = {"kind": "user.create", "more": "words", "server_id": "another host"}
+    wire.say(FromAgent(events=[an_event(kind="db.query", code="TDB02I", facts=facts), an_event()]))
+    assert wire.last().taken == 2
+    assert bench.last_event("session.start").code == "T2000I"
+    event = bench.last_event("host.event")
+    assert (event.code, event.outcome) == ("THE00I", "ok")
+    assert event.facts == {
+        "kind": "db.query",
+        "kind_code": "TDB02I",
+        "more": "words",
+        "server_id": wire.host_id,
+    }
+
+
+def test_no_kind_that_auth_tells_of_can_come_from_a_host() -> None:
+    """Under no name: what auth alone knows, and says in docs/audit.md."""
+    for source in Path(module.__file__).parent.glob("*.py"):
+        told = re.findall(
+            r'(?:attempt|note)\(\s*"([a-z_.]+)"|kind="([a-z_]+\.[a-z_.]+)"', source.read_text()
+        )
+        for kind in (first or second for first, second in told):
+            assert OUR_EVENTS.fullmatch(kind) or HOST_EVENTS.fullmatch(kind)
+
+
+@pytest.mark.parametrize(
+    "raw", [b'{"surprise": {}}', b"{}", b'{"surprise": 1, "beat": {"time": 1, "new": [1]}}']
+)
+def test_words_of_a_later_version_are_passed_over(raw: bytes) -> None:
+    wire = Wire(Bench()).hello()
+    wire.say(raw)
+    wire.say(FromAgent(beat=Beat(time=0)))
+    assert wire.last().beat is not None
+    early = Wire(Bench())
+    early.say(b'{"surprise": {}}')
+    assert "must begin with hello" in early.refusal().message
+
+
+@pytest.mark.parametrize("version", ["3.0.0", "12.1.0"])
+def test_a_host_too_many_majors_off_is_refused_on_both_sides_and_stays_joined(
+    version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench()  # auth is 1.2.3
+    wire = Wire(bench)
+    for _ in range(2):
+        wire = Wire(bench, wire.host_id)
+        wire.say(FromAgent(hello=StreamHello(version=version, roles=[], boot_id="b")))
+        said = wire.refusal()
+        assert f"this host runs teleport-lite {version}, auth 1.2.3" in said.message
+        assert "/install.sh | bash" in said.hint
+    assert [record.getMessage() for record in caplog.records] == [
+        f"host {wire.host_id} at {the_host("").address}: {said.message}"
+    ]
+    Wire(bench, wire.host_id).hello()
 
 
 @pytest.mark.parametrize("at", [1e18, -1e18, 4e9, 1e300])

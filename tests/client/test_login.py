@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from teleport_lite import __version__
 from teleport_lite.ambient import SystemChance, SystemClock
 from teleport_lite.client.login import LoggedIn, LoginRequest, login
 from teleport_lite.client.papers import public_line, read_papers
@@ -59,6 +60,31 @@ def test_neither_proxy_nor_auth_ever_see_the_password_or_a_key(proxy: FakeProxy)
     assert proxy.seen
     for secret in (PASSWORD, "PRIVATE KEY", found.credentials.tls_private.reveal()):
         assert secret.encode() not in proxy.seen
+
+
+def test_a_cluster_that_does_not_understand_us_any_more_says_how_to_upgrade(
+    proxy: FakeProxy,
+) -> None:
+    proxy.ping = {"server_version": "3.1.0", "min_client_version": "2.0.0"}
+    with pytest.raises(Denied) as caught:
+        enter(proxy, never, pins=(proxy.pin,))
+    assert caught.value.message == (
+        f"{proxy.address} runs teleport-lite 3.1.0 and understands clients from 2.0.0 on; "
+        f"this one is {__version__}"
+    )
+    assert caught.value.hint == f"curl -fsSL https://{proxy.address}/install.sh | bash"
+    assert proxy.asked == []
+
+
+@pytest.mark.parametrize(
+    ("version", "warnings"), [("1.0.0", 1), ("0.9.0", 0), ("of a fork", 0), ("", 0)]
+)
+def test_another_major_is_said_and_goes_on(proxy: FakeProxy, version: str, warnings: int) -> None:
+    proxy.ping = {"server_version": version, "min_client_version": "x\x1b"}
+    said: list[str] = []
+    assert enter(proxy, pins=(proxy.pin,), say=said.append).user == "alice"
+    assert len(said) == warnings
+    assert all(f"newer by 1 major than this {__version__}" in each for each in said)
 
 
 def test_a_web_certificate_nobody_vouches_for_ends_it_with_the_ways_out(proxy: FakeProxy) -> None:

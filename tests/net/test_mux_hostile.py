@@ -46,7 +46,7 @@ def cut(frames: Callable[[int], bytes], *, by_far: bool = True) -> str:
         (lambda id: frame(Kind.WIN, id, CREDIT) * 2, "granted a window"),
         (lambda id: frame(Kind.FIN, id) * 2, "ended twice"),
         (lambda id: frame(Kind.FIN, id) + frame(Kind.DATA, id, b"x"), "after the end"),
-        (lambda _: frame(Kind.CONTROL, 0, b"{}"), "not a Control"),
+        (lambda _: frame(Kind.CONTROL, 0, b"[]"), "not a Control"),
         (lambda _: frame(Kind.CONTROL, 0, b"\xff" * 40), "not a Control"),
         (
             lambda _: frame(Kind.CONTROL, 0, write(Control(hello=TunnelHello(version=1)))),

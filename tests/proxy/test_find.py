@@ -32,6 +32,8 @@ def test_clients_learn_where_the_ports_are():
         "tls_routing_enabled": True,
     }
     assert (said["cluster_name"], said["server_version"]) == ("test.example", "1.2.3")
+    assert said["min_client_version"] == "0.0.0"
+    assert found(replace(FACTS, version="7.1.0"))["min_client_version"] == "6.0.0"
     assert said["ca_pins"] == ["sha256:aa"]
     assert (said["edition"], said["fips"]) == ("oss", False)
 

@@ -1,16 +1,26 @@
 """Schemas: ours, older, newer and foreign."""
 
 import hashlib
+import re
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from teleport_lite.errors import Unavailable
+from teleport_lite.model.authority import CaKeys
 from teleport_lite.model.user import User
-from teleport_lite.store.migrations import MIGRATIONS, check_version, migrate
+from teleport_lite.store.migrations import BREAKS, MIGRATIONS, check_version, migrate
 from teleport_lite.store.sqlite import open_sqlite
-from tests.store.makers import a_keyring, a_password, a_recording, a_token, an_invite
+from tests.store.makers import (
+    a_host,
+    a_keyring,
+    a_password,
+    a_recording,
+    a_token,
+    an_invite,
+    filled,
+)
 
 
 def edit(path: Path, *statements: str) -> None:
@@ -27,15 +37,77 @@ def made(path: Path) -> Path:
     return path
 
 
-def test_a_schema_from_the_future_is_refused_and_kept(path: Path) -> None:
-    edit(made(path), "PRAGMA user_version = 99")
+def readable_by(schema: object) -> str:
+    return f"UPDATE meta SET value = '{schema}' WHERE key = 'readable_by'"
+
+
+@pytest.mark.parametrize(
+    "spoilt", [readable_by(4), readable_by("x"), "DELETE FROM meta WHERE key = 'readable_by'"]
+)
+def test_a_schema_from_the_future_that_is_not_for_us_is_refused_and_kept(
+    path: Path, spoilt: str
+) -> None:
+    edit(made(path), "PRAGMA user_version = 99", spoilt)
     for _ in range(2):
-        with pytest.raises(Unavailable, match=r"newer version: its schema is 99, .* knows 3$"):
+        with pytest.raises(Unavailable, match=r"its schema is 99, .* knows 3$") as refused:
             open_sqlite(path, a_keyring())
+        assert "restore the backup" in refused.value.hint
     edit(path, "PRAGMA user_version = 3")
     store = open_sqlite(path, a_keyring())
     assert store.tokens() == [a_token()]
     store.close()
+
+
+def test_what_a_newer_program_has_added_is_left_alone_until_it_comes_back(path: Path) -> None:
+    """An upgrade that is rolled back, and is then tried again."""
+    steps = [
+        *MIGRATIONS,
+        [
+            "ALTER TABLE hosts ADD COLUMN rack TEXT NOT NULL DEFAULT ''",
+            "CREATE INDEX hosts_by_rack ON hosts (rack)",
+            "CREATE TABLE racks (name TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID",
+        ],
+    ]
+    newer = sqlite3.connect(made(path), isolation_level=None)
+    migrate(newer, steps)
+    newer.execute("INSERT INTO racks VALUES ('r1')")
+    newer.close()
+    for host in ("web-1", "web-2"):
+        store = open_sqlite(path, a_keyring())
+        assert store.tokens() == [a_token()]
+        store.write(lambda tx, host=host: tx.put_host(a_host(host)))  # type: ignore[misc]  # mypy can not infer a lambda with a default
+        assert store.verify_trail()[1] is None
+        store.close()
+    newer = sqlite3.connect(path, isolation_level=None)
+    check_version(newer, "x", steps)
+    migrate(newer, steps)
+    assert newer.execute("SELECT name, rack FROM hosts ORDER BY name").fetchall() == [
+        ("name-of-web-1", ""),
+        ("name-of-web-2", ""),
+    ]
+    assert newer.execute("SELECT name FROM racks").fetchall() == [("r1",)]
+    newer.close()
+
+
+def test_a_ca_of_a_type_that_only_a_newer_program_knows_is_none_of_ours(path: Path) -> None:
+    ours = filled(CaKeys)
+    store = open_sqlite(path, a_keyring())
+    store.write(lambda tx: tx.add_ca(ours))
+    store.close()
+    columns = f"'later', id, replace(document, '\"{ours.type}\"', '\"later\"'), sealed"
+    edit(path, f"INSERT INTO cas (type, id, document, sealed) SELECT {columns} FROM cas")
+    store = open_sqlite(path, a_keyring())
+    assert store.cas() == [ours]
+    store.close()
+
+
+def test_steps_after_the_first_release_only_add() -> None:
+    """Else a failed upgrade could not be rolled back. A step that does more is one of BREAKS."""
+    adds = re.compile(r"CREATE (TABLE|INDEX) |ALTER TABLE \w+ ADD COLUMN ")
+    for schema, step in enumerate(MIGRATIONS, 1):
+        if schema not in BREAKS:
+            assert all(adds.match(statement) for statement in step)
+            assert not any("NOT NULL" in s and "DEFAULT" not in s for s in step if "COLUMN" in s)
 
 
 @pytest.mark.parametrize("pragma", ["user_version = 0", "application_id = 0"])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from teleport_lite.cli.show import Format, emit, pairs, stamp
+from teleport_lite.cli.show import Format, emit, line, pairs, stamp
 from teleport_lite.cli.tctl.desk import desk_of
 from teleport_lite.client.facts import Facts
 
@@ -28,5 +28,19 @@ def _text(found: Facts) -> str:
                 "never updated" if rotated is None else f"rotated {stamp(rotated)}",
             )
         )
+    rows += _others(found)
     rows += [("CA pin", pin) for pin in found.texts("ca_pins")]
     return pairs(rows)
+
+
+def _others(found: Facts) -> list[tuple[str, str]]:
+    """Hosts of another version than auth. An older auth does not say."""
+    if "host_versions" not in found.plain:
+        return []
+    versions = found.one("host_versions")
+    counts = {name: versions.number(name) for name in versions.plain}
+    others = {name: count for name, count in counts.items() if name != found.text("version")}
+    if not others:
+        return []
+    names = ", ".join(f"{line(name) or '?'} ({count})" for name, count in sorted(others.items()))
+    return [("Hosts", f"{sum(others.values())} of {sum(counts.values())} run {names}")]

@@ -109,6 +109,7 @@ def _enter(
         known_cas=_known_cas(desk, known),
         insecure=desk.insecure,
         ttl=_ttl(desk.ttl),
+        say=warn,
         portable=portable,
         cluster=desk.cluster,
     )

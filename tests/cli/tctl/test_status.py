@@ -38,6 +38,18 @@ def test_a_rotated_ca_says_when_and_both_pins_are_shown(auth: FakeAuth, tctl: To
     assert lines[3:] == ["CA pin   sha256:new", "CA pin   sha256:old"]
 
 
+def test_hosts_of_other_versions_are_counted_before_the_pin(auth: FakeAuth, tctl: Tool) -> None:
+    versions = {"7.1.3": 7, "7.1.2": 2, "7.0.0\x1b[2J": 1}
+    auth.answers["/v1/status"] = answers.status(cas=[], host_versions=versions)
+    lines = tctl("status").out.splitlines()
+    assert lines[2:] == [
+        "Hosts    3 of 10 run 7.0.0\\x1b[2J (1), 7.1.2 (2)",
+        f"CA pin   {answers.PIN}",
+    ]
+    auth.answers["/v1/status"] = answers.status(cas=[], host_versions={"7.1.3": 7})
+    assert "Hosts" not in tctl("status").out
+
+
 def test_json_and_yaml_say_the_same_facts(auth: FakeAuth, tctl: Tool) -> None:
     auth.answers["/v1/status"] = answers.status()
     assert json.loads(tctl("status", "--format=json").out) == answers.status()
