@@ -1,6 +1,6 @@
 """Machines that tests share: made when first asked for, one world for each distribution."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(MINUTES))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """When a test fails, what the machines have to say is part of the report."""
+    report = yield
+    if report.failed and Path(__file__).parent in item.path.parents:
+        report.sections += [
+            (f"journal of {each.name}", each.journal(lines=60)) for each in running()
+        ]
+    return report
 
 
 @pytest.fixture(scope="session", params=chosen())
@@ -59,13 +72,3 @@ def node(world: World, cluster: Cluster) -> Iterator[Machine]:
     with world.machine("node1") as node:
         cluster.add(node)
         yield node
-
-
-@pytest.fixture(autouse=True)
-def _journals(request: pytest.FixtureRequest) -> Iterator[None]:
-    """When a test fails, what the machines say is part of the report."""
-    before = request.session.testsfailed
-    yield
-    if request.session.testsfailed > before:
-        for machine in running():
-            print(f"--- {machine.name}\n{machine.journal(lines=60)}")
