@@ -447,7 +447,7 @@ def test_a_host_too_many_majors_off_is_refused_on_both_sides_and_stays_joined(
         assert f"this host runs teleport-lite {version}, auth 1.2.3" in said.message
         assert "/install.sh | bash" in said.hint
     assert [record.getMessage() for record in caplog.records] == [
-        f"host {wire.host_id} at {the_host("").address}: {said.message}"
+        f"host {wire.host_id} at {the_host('').address}: {said.message}"
     ]
     Wire(bench, wire.host_id).hello()
 
