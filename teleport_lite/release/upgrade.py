@@ -91,11 +91,12 @@ class Upgrader:
     def finish(self) -> Failure | None:
         """See an upgrade through that was cut short. Most often there is none. Raises Conflict."""
         lib = self.layout.lib
-        if attempts.under_way(lib) is None:
+        if attempts.under_way(lib) is None and not (lib / _FETCHED).exists():
             return None
         with told_as_errors("the upgrade can not be finished"), alone(lib) as lock:
+            rmtree(lib / _FETCHED, ignore_errors=True)
             attempt = attempts.under_way(lib)
-            if attempt is None:  # by whoever had the lock
+            if attempt is None:
                 return None
             why = attempts.failed(lib).get(attempt.new, "")
             current = self.layout.current()

@@ -1,6 +1,7 @@
 """Versions that are a page of Python behind the header's line, and a systemd that is a script."""
 
 import os
+import select
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 import cryptography
 
 from teleport_lite.release.layout import Layout
-from teleport_lite.release.place import Source, place
+from teleport_lite.release.place import place, source_in
 from teleport_lite.release.systemd import Systemd
 from teleport_lite.release.work import Work
 
@@ -18,21 +19,45 @@ SITE = Path(cryptography.__file__).resolve().parents[1]
 UNIT = "teleport-lite.service"
 MARK = "# teleport-lite: installed by install.sh\n"
 
-# Places itself by the real code. `wrong` is a word of what it does wrong.
+# `wrong` is a word of what it does wrong. It places itself in short, which is quick, or by the
+# real code if `wrong` says so.
 _PROGRAM = """\
 #!/usr/bin/env python3
 # teleport-lite {version} (build {build}): a stand-in
-import sys
-from pathlib import Path
+import os, sys
 version, build, wrong, words = {version!r}, {build!r}, {wrong!r}, sys.argv[1:]
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+def point(name, to):
+    os.symlink(to, name + ".new")
+    os.rename(name + ".new", name)
+
+def install(prefix, source):
+    lib = prefix + "/lib/teleport-lite/"
+    old = os.readlink(lib + "current")
+    for name in ("teleport-lite-" + version + ".pyz", "SHA256SUMS", "SHA256SUMS.sig"):
+        if source and os.path.exists(source + "/" + name):
+            os.makedirs(lib + version, exist_ok=True)
+            to = "teleport-lite.pyz" if name.endswith("z") else name
+            write(lib + version + "/" + to, open(source + "/" + name).read())
+    write(prefix + "/../etc/{unit}", {mark!r} + "# " + version + "\\n")
+    os.system("exec " + prefix + "/../systemctl daemon-reload")
+    if old != version:
+        point(lib + "previous", old)
+        point(lib + "current", version)
+        print("switched to", version)
+
 if wrong == "does not start":
     sys.exit("ERROR: no such luck")
 if words[:2] == ["self", "unpack"]:
-    tree = Path(words[2], build + "-cp311-x86_64")
-    tree.mkdir(exist_ok=True)
-    (tree / "_launch.py").write_text("")
+    tree = words[2] + "/" + build + "-cp311-x86_64"
+    os.makedirs(tree, exist_ok=True)
+    write(tree + "/_launch.py", "")
     launch = f"py='{{sys.executable}}'\\nmain='{{tree}}/_launch.py'\\n"
-    Path(words[2], "launch-" + build).write_text(launch)
+    write(words[2] + "/launch-" + build, launch)
 elif words == ["--version"]:
     print("teleport-lite v" + ("1.1.1" if wrong == "lies" else version), "python3")
 elif words[:1] == ["configure"]:
@@ -41,16 +66,21 @@ elif words[:1] == ["configure"]:
 elif words[:2] == ["install", "self"]:
     if wrong == "does not install":
         sys.exit("ERROR: no place")
-    sys.path[:0] = {path!r}
-    from tests.release.stand_ins import install
-    install(Path(sys.argv[0]), version, words)
+    if wrong == "real":
+        sys.path[:0] = {path!r}
+        from tests.release.stand_ins import install as real
+        real(sys.argv[0], version, words)
+    else:
+        given = dict(word[2:].partition("=")[::2] for word in words[2:])
+        assert "no-restart" in given
+        install(given["prefix"], given.get("from"))
 """
 
 
 def stand_in(version: str, wrong: str = "") -> bytes:
     path = [str(REPO), str(SITE)]
-    program = _PROGRAM.format(version=version, build=build_of(version), wrong=wrong, path=path)
-    return program.encode()
+    facts = {"version": version, "build": build_of(version), "wrong": wrong, "path": path}
+    return _PROGRAM.format(**facts, unit=UNIT, mark=MARK).encode()
 
 
 def build_of(version: str) -> str:
@@ -58,13 +88,15 @@ def build_of(version: str) -> str:
     return version.encode().hex()[-16:].rjust(16, "0")
 
 
-def install(file: Path, version: str, words: list[str]) -> None:
+def install(file: str, version: str, words: list[str]) -> None:
     """`install self` with a unit that says its version, and the systemd beside the prefix."""
     options = dict(word[2:].partition("=")[::2] for word in words)
     layout = Layout(Path(options["prefix"]))
     rig = Rig(layout.prefix.parent)
     directory = options.get("from")
-    source = rig.source(version, Path(directory)) if directory else rig.source_of(file, version)
+    source = (
+        rig.source(version, Path(directory)) if directory else rig.source_of(Path(file), version)
+    )
     work = Work(say=print)
     place(
         source,
@@ -140,6 +172,7 @@ class Rig:
             sysusers=tool,
             tmpfiles=tool,
             booted=self.state,
+            pause=shortly,
         )
 
     def make(self) -> "Rig":
@@ -177,23 +210,11 @@ class Rig:
         file.write_bytes(stand_in(version, wrong))
         return file
 
-    @staticmethod
-    def source(version: str, directory: Path) -> Source:
-        from teleport_lite.release.place import source_in
-
-        return source_in(directory, version)
-
-    @staticmethod
-    def source_of(file: Path, version: str) -> Source:
-        from teleport_lite.release.place import source_of
-
-        return source_of(file, version)
-
     def place(self, version: str, *, dry_run: bool = False, restart: bool = True) -> list[str]:
         """In this process. Returns the lines."""
         said: list[str] = []
         place(
-            self.source(version, self.loose(version).parent),
+            source_in(self.loose(version).parent, version),
             self.layout,
             work=Work(say=said.append, dry_run=dry_run),
             units=self.units(version),
@@ -219,3 +240,7 @@ class Rig:
             elif path.is_file() and self.state not in path.parents:
                 found[str(path.relative_to(self.root))] = path.read_text()
         return found
+
+
+def shortly(_: float) -> None:
+    select.select([], [], [], 0.02)
