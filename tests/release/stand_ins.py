@@ -94,9 +94,7 @@ def install(file: str, version: str, words: list[str]) -> None:
     layout = Layout(Path(options["prefix"]))
     rig = Rig(layout.prefix.parent)
     directory = options.get("from")
-    source = (
-        rig.source(version, Path(directory)) if directory else rig.source_of(Path(file), version)
-    )
+    source = source_in(Path(directory), version) if directory else source_of(Path(file), version)
     work = Work(say=print)
     place(
         source,
