@@ -23,6 +23,8 @@ base=${TELEPORT_LITE_BASE:-$base}
 source=${BASH_SOURCE[0]-} here='' # here: the checkout, if this is the file of one; piped there is no source
 [ -z "$source" ] || [ -n "$base" ] || here=$(cd -- "$(dirname -- "$source")" && pwd -P)
 [ -f "$here/packaging/build.py" ] || here=''
+# shellcheck source=packaging/demo.sh
+[ -z "$here" ] || . "$here/packaging/demo.sh" # build and demo, which only a checkout can
 # What comes from elsewhere has to match one of these as a whole.
 version_form='^[0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5}(-[0-9A-Za-z.]{1,32})?$'
 base_form='^(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))'
@@ -55,12 +57,12 @@ if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; else b
 # What we say may hold text from elsewhere, and no control character of it reaches the terminal.
 printable() { local text=${1:0:1000}; printf '%s' "${text//[^[:print:]]/?}"; }
 say() { printf '%s\n' "${bold}==>${plain} $(printable "$*")"; }
-complain() { # complain MESSAGE [WHAT TO TRY]
+die() { # die MESSAGE [WHAT TO TRY]
   printf 'ERROR: %s\n' "$(printable "$1")" >&2
   [ $# -lt 2 ] || printf '  try: %s\n' "$(printable "$2")" >&2
+  exit 1
 }
-die() { complain "$@"; exit 1; }
-wrong() { complain "$1"; usage >&2; exit 2; }
+wrong() { (die "$1") || usage >&2; exit 2; }
 given() { case $flags in *" $1 "*) ;; *) return 1 ;; esac; } # given OPTION
 have() { command -v "$1" >/dev/null 2>&1; }
 
@@ -145,6 +147,8 @@ with urllib.request.build_opener(Redirects).open(sys.argv[1], timeout=30) as ans
 # fetch NAME KIB: from the releases into $work, under the last part of its name, at most so much of it.
 fetch() {
   local url=$base/$1 to=$work/${1##*/} start='' protocol="=https" redirects=5
+  [[ $base =~ $base_form ]] ||
+    die 'this install.sh does not know where releases are' 'https://PROXY/scripts/install.sh, or set TELEPORT_LITE_BASE'
   case $base in http:*) protocol="=http" redirects=0 ;; esac # on loopback; base_form lets nothing else through
   ( # who writes a larger file is ended
     ulimit -c 0 -f "$2"
@@ -267,18 +271,10 @@ download() {
 
 # --- what is done with it
 
-build() { # for the demo too
-  say "building the single file with $("$python" --version)"
-  "$python" "$here/packaging/build.py"
-  file=$here/dist/teleport-lite.pyz
-}
-
 # The file to install, in $work and under the name a release gives it.
 obtain() {
   if [ -n "$here" ]; then
-    build
-    { read -r _ && read -r _ _ version _; } <"$file" # its second line: "# teleport-lite 1.2.3 (build ..."
-    [[ $version =~ $version_form ]] || die "$file does not say which version it is"
+    build # sets file and version
     cp "$file" "$work/teleport-lite-$version.pyz"
   else
     download
@@ -301,9 +297,11 @@ hand_on() {
 }
 
 install_all() {
-  local everybody="curl -fsSL $base/install.sh | sudo bash"
+  local everybody="curl -fsSL $base/install.sh | sudo bash" near=$lib
   [ -z "$here" ] || everybody='sudo bash install.sh'
   if given --upgrade && [ ! -e "$lib/current" ]; then die "there is nothing to upgrade in $prefix" 'the same without --upgrade'; fi
+  until [ -e "$near" ]; do near=${near%/*} near=${near:-/}; done
+  [ -d "$near" ] && [ -w "$near" ] || given --dry-run || die "can not write to $near" "$everybody, or --prefix DIR"
   ask_latest
   if [ -n "$newer" ]; then
     say "nothing changed: $newer is installed, and the newest release is $version (bash -s $version goes back)"
@@ -315,8 +313,7 @@ install_all() {
       program "$work/trees" install self "${options[@]}" "--from=$work"
       return
     fi
-    mkdir -p "$lib" 2>"$work/log" || true
-    [ -w "$lib" ] || die "can not write to $lib" "$everybody, or --prefix DIR"
+    mkdir -p "$lib"
     program "$lib" self unpack "$lib" >"$work/log"
     program "$lib" install self "${options[@]}" "--from=$work"
     say "teleport-lite $version is $prefix/bin/teleport-lite"
@@ -371,17 +368,6 @@ uninstall_all() {
   program "$trees" uninstall "${options[@]}"
 }
 
-demo_of_checkout() {
-  export PYTHON=$python
-  # shellcheck source=packaging/needs.sh
-  . "$here/packaging/needs.sh"
-  # shellcheck source=packaging/demo.sh
-  . "$here/packaging/demo.sh"
-  if given --keep; then keep=yes; fi
-  demo
-  exit
-}
-
 # --- the command line
 
 check_words() {
@@ -410,11 +396,9 @@ check_words() {
   if [ -n "$join_token" ] && [ "$(id -u)" != 0 ] && [ -z "${TELEPORT_LITE_CONFIG:-}" ]; then
     die 'only root makes a machine a node' 'the same with: | sudo bash'
   fi
-  if [ -n "$prefix" ]; then :; elif [ "$(id -u)" = 0 ]; then prefix=/usr/local; else prefix=${HOME:?}/.local; fi
+  if [ -n "$prefix" ]; then :; elif [ "$(id -u)" = 0 ]; then prefix=/usr/local; else prefix=${HOME:?is not set}/.local; fi
   case $prefix in *[![:print:]]* | [!/]* | *//* | */) wrong "--prefix: $prefix is not a plain absolute path" ;; esac
   case $config in /*) ;; *) wrong "TELEPORT_LITE_CONFIG: $config is not an absolute path" ;; esac
-  [ -n "$here" ] || [[ $base =~ $base_form ]] || given --uninstall ||
-    die 'this install.sh does not know where releases are' 'that of your proxy, https://PROXY/scripts/install.sh, or set TELEPORT_LITE_BASE'
   lib=$prefix/lib/teleport-lite
 }
 
@@ -446,7 +430,7 @@ main() {
   check_words
   check_machine
   find_python
-  if given --demo; then demo_of_checkout; fi
+  if given --demo; then demo; exit; fi
   case ${TMPDIR:-} in /*) ;; *) TMPDIR=/tmp ;; esac
   trap 'rm -rf -- "$work"' EXIT
   trap 'exit 129' HUP

@@ -1,10 +1,22 @@
 # shellcheck shell=bash
-# The demo of install.sh: auth and proxy, a node that listens and one that only dials out, as three
-# processes on loopback; and sessions of the system's ssh to both. Sourced by install.sh, never run.
-# shellcheck disable=SC2154 # file, bold and plain come from there and from needs.sh
+# What install.sh does in a checkout only. Sourced by it, never run.
+# shellcheck disable=SC2034,SC2154 # version is for there; here, python, bold and plain are from there
+
+# shellcheck source=packaging/needs.sh
+. "$here/packaging/needs.sh"
 
 PATIENCE=60 # seconds for a thing to happen that takes about one
 
+# Sets file and version.
+build() {
+  say "building the single file with $("$python" --version)"
+  "$python" "$here/packaging/build.py"
+  file=$here/dist/teleport-lite.pyz
+  { read -r _ && read -r _ _ version _; } <"$file" # its second line: "# teleport-lite 1.2.3 (build ..."
+}
+
+# The demo: auth and proxy, a node that listens and one that only dials out, as three processes on
+# loopback; and sessions of the system's ssh to both.
 demo() {
   need_commands ssh:openssh-client curl:curl
   build
@@ -21,7 +33,7 @@ demo() {
   demo_login
   printf '\n'
   say 'those were real ssh sessions, with certificates on both sides and nothing trusted on first use'
-  [ -z "${keep:-}" ] || demo_kept
+  if given --keep; then demo_kept; fi
 }
 
 # Everything lies in one directory, the unpacked program too, so that it can go in one stroke.
@@ -32,7 +44,7 @@ demo_files() {
   cp "$file" "$dir/bin/teleport-lite"
   for name in tctl tsh tbot; do ln -s teleport-lite "$dir/bin/$name"; done
   export TELEPORT_HOME=$dir/tsh
-  read -r auth_port node_port web_port < <("$PYTHON" -c '
+  read -r auth_port node_port web_port < <("$python" -c '
 import socket
 probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
 print(*(probe.getsockname()[1] for probe in probes))')
@@ -118,7 +130,7 @@ demo_login() {
   tell 'bob gets a link and sets his password on the page behind it (here by curl)'
   run tctl -c auth.yaml users add bob --roles=access "--logins=$login" | tee invite.out
   page=$(grep -oE 'https://[^ ]+/web/invite/[0-9a-f]+' invite.out)
-  password=$("$PYTHON" -c 'import secrets; print(secrets.token_urlsafe(12))')
+  password=$("$python" -c 'import secrets; print(secrets.token_urlsafe(12))')
   (umask 077 && printf '%s\n' "$password" >password.file)
   show "curl -k --data-urlencode password@password.file ... $page"
   # One line, as a page would send it; the file keeps it out of the list of processes.
