@@ -19,7 +19,7 @@ from teleport_lite.errors import Denied, Malformed
 from teleport_lite.model.env_names import NAME, check_patterns, never
 from teleport_lite.node.notices import MAX_BANNER, banner, shown
 from teleport_lite.node.settings import Settings
-from teleport_lite.proto.codec import Message, read, read_any
+from teleport_lite.proto.codec import Message, Statement, read, read_any
 
 # 64 variables of 1 kB, 64 patterns of names, and a banner.
 MAX_ORDER = 256 * 1024
@@ -52,7 +52,7 @@ class Order(Message, frozen=True):
     recording_spool_quota: int
 
 
-class Answer(Message, frozen=True):
+class Answer(Statement, frozen=True):
     """Comes with the control socket, unless there is a reason why not."""
 
     pid: int = 0

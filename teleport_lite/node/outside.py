@@ -43,8 +43,8 @@ def main(words: Sequence[str]) -> int:
             _refuse(daemon, str(why), why.hint if isinstance(why, Error) else "")
             return 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            answer = write(Answer(pid=os.getpid()))
+        answer = write(Answer(pid=os.getpid()))
+        with theirs, suppress(OSError):  # it has ended meanwhile, and so shall we
             socket.send_fds(daemon, [answer], [theirs.fileno()], socket.MSG_NOSIGNAL)
     # Only now, so that the daemon hears of what is wrong without waiting for all of it.
     from teleport_lite.node.nursery import live
@@ -69,6 +69,8 @@ def _hear(daemon: socket.socket, data_dir: Path) -> Settings:
     daemon.settimeout(_PATIENCE)
     # What is left unread when we close would be an error at the other end, in place of our answer.
     raw = daemon.recv(MAX_ORDER + 1)
+    if not raw:
+        raise Denied("whoever called has gone")
     uid = peer_uid(daemon)
     if uid not in (0, data_dir.stat().st_uid):
         raise Denied(f"uid {uid} may not start sessions")

@@ -139,6 +139,23 @@ def test_a_refusal_says_why_and_what_to_do(tmp_path: Path) -> None:
     assert (answer.hint, fds) == ("systemctl restart teleport-lite", [])
 
 
+def test_it_ends_quietly_when_the_daemon_has(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    errors = tmp_path / "errors"
+    with theirs:
+        with ours:
+            ours.send(write(order(Settings(data_dir=tmp_path))))
+        assert paper_systemd.zygote(theirs, tmp_path, errors) == 0
+        eventually(lambda: not mentioned(tmp_path), what="the zygote to end")
+    assert errors.read_text() == ""
+
+
+def mentioned(directory: Path) -> list[str]:
+    """Processes that have it in their arguments."""
+    done = subprocess.run(["pgrep", "-f", f"zygote {directory}"], capture_output=True, text=True)
+    return done.stdout.split()
+
+
 def test_a_person_is_told_what_it_is() -> None:
     for stdin in (subprocess.DEVNULL, subprocess.PIPE):
         words = [sys.executable, "-m", "teleport_lite", "zygote", "/"]
