@@ -72,7 +72,7 @@ check_machine() {
   [ "$(uname -s)" = Linux ] || die "this is $(uname -s), and teleport-lite runs on Linux alone"
   case $(uname -m) in x86_64 | aarch64) ;; *) die "this is $(uname -m); teleport-lite is for x86_64 and aarch64" ;; esac
   local key value
-  while IFS='=' read -r key value; do # data of the system, which is read and not run
+  while IFS='=' read -r key value || [ -n "$key" ]; do # data of the system: it is read, not run
     value=${value#[\"\']} value=${value%[\"\']}
     case $key in ID) os=$value- ;; VERSION_ID) release=$value ;; esac
   done 2>/dev/null </etc/os-release || true
@@ -241,8 +241,8 @@ ask_latest() {
   version=$(tr '\0' '?' <"$work/latest") version=${version#v}
   [[ $version =~ $version_form ]] || die "$base/latest should name a version, and says: $version"
   there=$(readlink "$lib/current") || return 0
-  newest=$(printf '%s\n' "${version/-/\~}" "${there/-/\~}" | sort -V | tail -n 1) # ~ sorts before nothing
-  [ "$newest" = "${version/-/\~}" ] || newer=$there
+  newest=$(printf '%s\n' "$version" "$there" | tr - '~' | sort -V | tail -n 1 | tr '~' -) # 1.2.3-rc.1 is before 1.2.3
+  [ "$newest" = "$version" ] || newer=$there
 }
 
 # The file of a release, downloaded and checked.
