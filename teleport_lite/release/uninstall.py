@@ -44,7 +44,7 @@ class Places:
 
     units: Path | None = None  # the directory of units
     confs: Sequence[Path] = ()  # other files of systemd
-    runtime: Sequence[Path] = ()  # what would go with the next boot
+    runtime: Sequence[Path] = ()  # what would go with the next boot, or is made again
     purge: Sequence[Path] = ()  # settings and data, which go only when that is asked for
 
 
@@ -153,6 +153,9 @@ def _remove_units(units: Path, confs: Sequence[Path], work: Work, systemd: Syste
             work.do("disable", entry.name, partial(systemd.disable, entry.name))
     for entry in [*ours, *(conf for conf in confs if unit_is_ours(conf))]:
         work.do("remove", str(entry), entry.unlink)
+    for place in sorted({conf.parent for conf in confs}):  # /usr/local/lib has none by itself
+        if place.is_dir() and not any(place.iterdir()):
+            work.do("remove", str(place), partial(_rmdir, place))
     for entry in sorted({*names} - {*ours}):
         work.left(f"{entry} alone: it is not ours")
     for entry in sorted(units.glob("teleport-lite*.d")):

@@ -41,7 +41,7 @@ def uninstall(
         Places(
             units=UNITS if whole else None,
             confs=_confs() if whole else (),
-            runtime=(_RUNTIME,) if whole else (),
+            runtime=(_RUNTIME, _CACHE) if whole else (),
             purge=_purged(whole) if purge else (),
         ),
         work=work,
@@ -63,7 +63,7 @@ def _purged(whole: bool) -> list[Path]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "teleport-lite"
     if not whole:
         return [cache]
-    return [*_SETTINGS, _DATA, *_data_elsewhere(), _CACHE, cache]
+    return [*_SETTINGS, _DATA, *_data_elsewhere(), cache]
 
 
 def _data_elsewhere() -> list[Path]:
