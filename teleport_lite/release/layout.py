@@ -128,17 +128,21 @@ def trees_in_use(lib: Path) -> dict[str, int]:
     A process counts if it was started from the tree or has a library of it mapped; so do all
     that are forks of one.
     """
-    inside = re.compile(re.escape(os.fsencode(os.path.realpath(lib))) + rb"/([0-9a-f]{16}-cp\d+-\w+)/")
+    root = re.escape(os.fsencode(os.path.realpath(lib)))
+    inside = re.compile(root + rb"/([0-9a-f]{16}-cp\d+-\w+)/")
     found: dict[str, int] = {}
-    for entry in os.scandir("/proc"):
-        named: set[str] = set()
-        for name in ("maps", "cmdline") if entry.name.isdigit() else ():
-            # Not ours to look into, or gone by now.
-            with contextlib.suppress(OSError), open(f"{entry.path}/{name}", "rb") as file:  # noqa: PTH123 - a thousand of them
-                named.update(match.decode() for match in inside.findall(file.read()))
-        if int(entry.name if entry.name.isdigit() else 0) != os.getpid():
-            for tree in named:
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            for tree in _named(process, inside):
                 found[tree] = found.get(tree, 0) + 1
+    return found
+
+
+def _named(process: Path, inside: re.Pattern[bytes]) -> set[str]:
+    found: set[str] = set()
+    for name in ("maps", "cmdline"):
+        with contextlib.suppress(OSError):  # not ours to look into, or gone by now
+            found.update(each.decode() for each in inside.findall((process / name).read_bytes()))
     return found
 
 

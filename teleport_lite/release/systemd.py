@@ -1,6 +1,7 @@
 """Talking to systemd, by systemctl and its kin: fixed words, no shell, a deadline for each."""
 
 import os
+import re
 import select
 import subprocess
 from collections.abc import Callable, Sequence
@@ -25,6 +26,12 @@ def _pause(seconds: float) -> None:
     select.select([], [], [], seconds)
 
 
+def _cause(said: str) -> str:
+    """Of "Job for X.service failed because of Y.\\nSee ..." only Y: we show the log ourselves."""
+    first = said.split("\n", 1)[0].strip()
+    return re.sub(r"^Job for \S+ failed( because)?\s*", "", first).strip(" .")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Systemd:
     """The system's manager. Tests give other programs, and another sign that it runs."""
@@ -43,6 +50,12 @@ class Systemd:
     def alive(self, units: Sequence[str] = DAEMONS) -> list[str]:
         """Those of `units` that run, or are on their way to."""
         return [unit for unit in units if self._facts(unit).get("ActiveState") in _ALIVE]
+
+    def uses(self, unit: str) -> bool:
+        """Whether it runs, has failed, or would start by itself."""
+        facts = self._facts(unit)
+        state = facts.get("ActiveState", "inactive")
+        return state != "inactive" or facts.get("UnitFileState", "").startswith("enabled")
 
     def daemon_reload(self) -> None:
         """Raises Unavailable, like all that follow."""
@@ -73,7 +86,7 @@ class Systemd:
         except subprocess.TimeoutExpired:
             return f"{unit} was not ready within {ready:.0f} s"
         if code != 0:
-            return f"{unit} did not start ({said or f'systemctl ended with {code}'})"
+            return f"{unit} did not start ({_cause(said) or f'systemctl ended with {code}'})"
         first = self._facts(unit)
         if first.get("ActiveState") != "active":
             return f"{unit} is {first.get('ActiveState', 'gone')} after its restart"
@@ -97,7 +110,7 @@ class Systemd:
         return said.splitlines()[-_LAST_LINES:] if code == 0 else []
 
     def _facts(self, unit: str) -> dict[str, str]:
-        words = ("show", "--property=ActiveState,MainPID", unit)
+        words = ("show", "--property=ActiveState,MainPID,UnitFileState", unit)
         with suppress(subprocess.TimeoutExpired):
             code, said = self._run(self.systemctl, *words)
             if code == 0:

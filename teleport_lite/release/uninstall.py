@@ -149,8 +149,9 @@ def _remove_units(units: Path, confs: Sequence[Path], work: Work, systemd: Syste
     )
     ours = [entry for entry in names if unit_is_ours(entry)]
     for entry in ours:
-        if "@." not in entry.name:  # those of sessions go on
-            work.do("disable", entry.name, partial(systemd.disable, entry.name))
+        # Sessions that systemd started go on.
+        if "@." not in entry.name and systemd.uses(entry.name):
+            work.do("stop and disable", entry.name, partial(systemd.disable, entry.name))
     for entry in [*ours, *(conf for conf in confs if unit_is_ours(conf))]:
         work.do("remove", str(entry), entry.unlink)
     for place in sorted({conf.parent for conf in confs}):  # /usr/local/lib has none by itself

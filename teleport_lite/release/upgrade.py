@@ -214,7 +214,8 @@ class Upgrader:
         command = ("install", "self", where, "--no-restart", *more, *words)
         ended = run_file(file, self.layout, *command, lock=lock)
         for line in ended.stdout.decode(errors="replace").splitlines():
-            self.say(line)
+            if line != "nothing changed":
+                self.say(line)
         return f"it can not be installed ({said_by(ended)})" if ended.returncode else ""
 
     def _back(self, attempt: Attempt, failure: Failure, lock: int) -> Failure | None:
@@ -225,7 +226,9 @@ class Upgrader:
                 self._failed(failure)
         old = self.layout.file(attempt.old)
         if old.is_file():
-            self.layout.switch(attempt.old)
+            if self.layout.current() != attempt.old:
+                self.layout.switch(attempt.old)
+                self.say(f"switched {self.layout.lib / 'current'} back to {attempt.old}")
             why = self._install(old, lock)
             if why:
                 self.say(f"{attempt.old} is in use again, but {why}")

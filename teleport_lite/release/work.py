@@ -4,14 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _PAST = {
-    "disable": "disabled",
     "install": "installed",
-    "keep": "kept",
     "link": "linked",
-    "make": "made",
     "reload": "reloaded",
     "remove": "removed",
     "restart": "restarted",
+    "stop and disable": "stopped and disabled",
     "switch": "switched",
     "unpack": "unpacked",
     "write": "wrote",

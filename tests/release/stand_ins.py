@@ -10,7 +10,7 @@ from pathlib import Path
 import cryptography
 
 from teleport_lite.release.layout import Layout
-from teleport_lite.release.place import place, source_in
+from teleport_lite.release.place import place, source_in, source_of
 from teleport_lite.release.systemd import Systemd
 from teleport_lite.release.work import Work
 
@@ -128,7 +128,8 @@ case $1 in
     case $how in
       fails)
         printf 'ActiveState=failed\\nMainPID=0\\n' >"$unit"
-        echo "Job for $unit failed." >&2
+        echo "Job for $unit failed because it said no." >&2
+        echo "See \\"systemctl status\\" for details." >&2
         exit 1 ;;
       hangs) exec sleep 60 ;;
       dies) echo "$unit" >dying ;;

@@ -62,8 +62,11 @@ def test_a_dry_run_says_the_same_and_removes_nothing(placed: Rig) -> None:
 
 def test_units_are_stopped_before_they_go_those_that_start_others_first(placed: Rig) -> None:
     etc = placed.unit.parent
-    for name in ("teleport-lite-upgrade.timer", "teleport-lite-sessions@.service"):
-        (etc / name).write_text(MARK)
+    for name in ("upgrade.timer", "sessions@.service", "auth.service"):
+        (etc / f"teleport-lite-{name}").write_text(MARK)
+    placed.runs()
+    placed.runs("teleport-lite-sessions@.service")
+    placed.state.joinpath("teleport-lite-upgrade.timer").write_text("UnitFileState=enabled\n")
     removed(placed)
     assert placed.calls() == [
         "disable --now teleport-lite-upgrade.timer",

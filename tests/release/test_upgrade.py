@@ -227,7 +227,7 @@ def test_a_version_that_does_not_work_here_is_never_switched_to(
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("fails", f"{UNIT} did not start (Job for {UNIT} failed.)"),
+        ("fails", f"{UNIT} did not start (it said no)"),
         ("hangs", f"{UNIT} was not ready within 1 s"),
         ("dies", f"{UNIT} was ready, and then failed"),
     ],

@@ -218,7 +218,7 @@ def _would(upgrader: Upgrader, origin: Origin, version: Version) -> int:
 
 def _told(failure: Failure) -> int:
     for line in failure.lines:
-        sys.stderr.write(f"  {failure.unit}: {safe(line)}\n")
+        sys.stderr.write(f"  | {safe(line)}\n")
     again = f"teleport-lite upgrade --version={failure.version}"
     complain(
         f"version {failure.version} is not in use: {failure.why}",
