@@ -46,6 +46,7 @@ class Places:
     confs: Sequence[Path] = ()  # other files of systemd
     runtime: Sequence[Path] = ()  # what would go with the next boot, or is made again
     purge: Sequence[Path] = ()  # settings and data, which go only when that is asked for
+    user: str = ""  # goes with them
 
 
 def uninstall(layout: Layout, places: Places, *, work: Work, systemd: Systemd | None) -> None:
@@ -57,7 +58,7 @@ def uninstall(layout: Layout, places: Places, *, work: Work, systemd: Systemd | 
     for path in places.purge:
         _check_purge(path)
     with told_as_errors("not all can be removed"):
-        made = user_made(layout.lib)
+        made = user_made(layout.lib) or places.user
         if work.dry_run or not layout.lib.is_dir():
             _remove(layout, places, work, systemd)
         else:
@@ -155,7 +156,7 @@ def _remove_units(units: Path, confs: Sequence[Path], work: Work, systemd: Syste
     for entry in [*ours, *(conf for conf in confs if unit_is_ours(conf))]:
         work.do("remove", str(entry), entry.unlink)
     for place in sorted({conf.parent for conf in confs}):  # /usr/local/lib has none by itself
-        if place.is_dir() and not any(place.iterdir()):
+        if place.is_dir() and not {*place.iterdir()} - {*filter(unit_is_ours, confs)}:
             work.do("remove", str(place), partial(_rmdir, place))
     for entry in sorted({*names} - {*ours}):
         work.left(f"{entry} alone: it is not ours")

@@ -65,6 +65,18 @@ def user_made(lib: Path) -> str:
     return name if users_of(f"u {name} ") == [name] else ""
 
 
+def user_as_asked(text: str) -> str:
+    """The user of a file of sysusers.d(5), if the account is as the file wants it.
+
+    For an installation that came after another had gone and left the user to its data.
+    """
+    found = re.search(r'^u!?\s+([a-z][a-z0-9-]{0,31})\s+-\s+"([^"\n]+)"\s+(\S+)', text, re.M)
+    if found is None or not _exists(found[1]):
+        return ""
+    account = pwd.getpwnam(found[1])
+    return found[1] if (account.pw_gecos, account.pw_dir) == (found[2], found[3]) else ""
+
+
 def _exists(name: str) -> bool:
     try:
         pwd.getpwnam(name)

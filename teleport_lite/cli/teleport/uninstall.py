@@ -12,10 +12,12 @@ from teleport_lite.config.load import Flags, default_file, for_start
 from teleport_lite.config.model import CONFIG_FILE
 from teleport_lite.errors import Error
 from teleport_lite.plugin.builtin import builtin_book
+from teleport_lite.release import assets
 from teleport_lite.release.layout import Layout
 from teleport_lite.release.systemd import Systemd
 from teleport_lite.release.uninstall import Places
 from teleport_lite.release.uninstall import uninstall as remove
+from teleport_lite.release.unit_files import user_as_asked
 from teleport_lite.release.units import PREFIX, UNITS, units
 from teleport_lite.release.work import Work
 
@@ -23,6 +25,7 @@ _SETTINGS = (Path(CONFIG_FILE), Path("/etc/teleport-lite"))
 _DATA = Path("/var/lib/teleport-lite")
 _CACHE = Path("/var/cache/teleport-lite")
 _RUNTIME = Path("/run/teleport-lite")
+_USERS = "systemd/teleport-lite.sysusers"
 
 
 def uninstall(
@@ -43,6 +46,7 @@ def uninstall(
             confs=_confs() if whole else (),
             runtime=(_RUNTIME, _CACHE) if whole else (),
             purge=_purged(whole) if purge else (),
+            user=user_as_asked(assets.text(_USERS)) if whole and purge else "",
         ),
         work=work,
         systemd=Systemd() if whole else None,
