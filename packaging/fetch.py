@@ -4,6 +4,9 @@ uv where there is one: it is fast, and knows other Pythons and machines than tho
 Else pip, of this Python or of Debian's; where there is none, apt brings it if we may ask it to.
 """
 
+import base64
+import contextlib
+import csv
 import hashlib
 import os
 import re
@@ -20,6 +23,11 @@ LOCK, BUILD_LOCK = HERE / "lock.txt", HERE / "lock-build.txt"
 # Never run code of a package to install it, save for the one that comes as sources only; what
 # builds that one is in lock-build.txt.
 WHEELS_ONLY = ["--only-binary", ":all:", "--no-binary", "sdnotify"]
+# What they write that is in no wheel, and what they change; none of it goes into the file.
+INSTALLERS = re.compile(
+    r"^(\.\./)*bin/|^\.lock$|\.pyc$"
+    r"|\.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_build\.json|uv_cache\.json)$"
+)
 GLIBC = 28  # of Debian 10: wheels for older ones do too, for newer ones do not
 
 
@@ -55,19 +63,58 @@ class Target:
 
 
 def site(target: Target, build: Path) -> Path:
-    """A directory with the locked wheels installed for `target`; made once per lock."""
+    """A directory with the locked wheels installed for `target`; made once per lock.
+
+    Raises Failed. Checked each time: a later install into another environment may have shared
+    files with it, and who changes one there changes it here.
+    """
     lock = hashlib.sha256(LOCK.read_bytes() + BUILD_LOCK.read_bytes()).hexdigest()[:16]
     place = build / f"site-{lock}-{target}"
     if place.is_dir():
-        return place
+        changed = altered(place)
+        if not changed:
+            return place
+        say(f"{place} was changed ({changed[0]}); fetching it anew")
     unready = build / f".making-{place.name}-{os.getpid()}"
+    shutil.rmtree(unready, ignore_errors=True)
     try:
         install(target, unready)
-        if not place.is_dir():
-            unready.rename(place)
+        replace(place, unready)
     finally:
         shutil.rmtree(unready, ignore_errors=True)
     return place
+
+
+def replace(place: Path, unready: Path) -> None:
+    """Another build may be at it too, and read what is there: it keeps what it has open."""
+    aside = unready.with_name(unready.name + ".old")
+    with contextlib.suppress(FileNotFoundError):
+        place.rename(aside)
+    with contextlib.suppress(OSError):  # somebody else put theirs there meanwhile
+        unready.rename(place)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def altered(place: Path) -> list[str]:
+    """Files that are not what their wheels hold, by the RECORD of each (PEP 376), in none, or gone.
+
+    An installer compares the digest of a wheel when it fetches it, and then unpacks it into a
+    cache that is never looked at again.
+    """
+    stated: dict[str, str] = {}
+    for record in place.glob("*.dist-info/RECORD"):
+        with record.open(encoding="utf-8", newline="") as file:
+            stated |= {row[0]: row[1] for row in csv.reader(file)}
+    stated = {name: digest for name, digest in stated.items() if not INSTALLERS.search(name)}
+    found = [name for name in stated if not (place / name).is_file()]
+    for path in sorted(place.rglob("*")):
+        name = path.relative_to(place).as_posix()
+        if not path.is_file() or INSTALLERS.search(name):
+            continue
+        digest = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest())
+        if stated.get(name) != f"sha256={digest.decode().rstrip('=')}":
+            found.append(name)
+    return found
 
 
 def install(target: Target, place: Path) -> None:
@@ -76,10 +123,8 @@ def install(target: Target, place: Path) -> None:
     uv = find_uv()
     if uv:
         say(f"fetching wheels for {target} with uv")
-        done = subprocess.run(uv_install(uv, target, place), env=uv_environment())
-        if done.returncode == 0:
+        if uv_did(uv, target, place):
             return
-        shutil.rmtree(place, ignore_errors=True)
     if foreign:
         raise Failed(f"wheels for {target} need uv on this {Target.here()}", "pip install uv")
     say(f"fetching wheels for {target} with pip")
@@ -88,6 +133,23 @@ def install(target: Target, place: Path) -> None:
             # setup.py shall find the locked setuptools, and no build environment be made for it
             if subprocess.run(command, env=os.environ | {"PYTHONPATH": tools}).returncode:
                 raise Failed("pip could not fetch what lock.txt names", "pip config debug")
+    if changed := altered(place):
+        raise Failed(f"{changed[0]}, as pip installed it, is in no wheel", "pip cache purge")
+
+
+def uv_did(uv: str, target: Target, place: Path) -> bool:
+    """Whether all is there. Raises Failed if it is, but is not what the wheels hold."""
+    command = uv_install(uv, target, place)
+    for more in ([], ["--no-cache"]):
+        if subprocess.run([*command, *more], env=uv_environment()).returncode:
+            shutil.rmtree(place, ignore_errors=True)
+            return False
+        changed = altered(place)
+        if not changed:
+            return True
+        shutil.rmtree(place, ignore_errors=True)
+        say(f"the cache of uv is not what was fetched: {changed[0]} (uv cache clean)")
+    raise Failed(f"{changed[0]}, as uv installed it, is in no wheel", "uv cache clean")
 
 
 def say(what: str) -> None:
@@ -117,7 +179,8 @@ def uv_install(uv: str, target: Target, place: Path) -> list[str]:
     return [
         *(uv, "pip", "install", "--quiet", "--no-config", "--require-hashes", *WHEELS_ONLY),
         *("--build-constraints", str(BUILD_LOCK), *platform, "--python-version", target.python),
-        *("--target", str(place), "-r", str(LOCK)),
+        # by copying, for a file that a cache shares could be changed from elsewhere
+        *("--link-mode", "copy", "--target", str(place), "-r", str(LOCK)),
     ]
 
 

@@ -1,5 +1,7 @@
 """What goes into the single file. That others make the same one is shown in test_release.py."""
 
+import base64
+import hashlib
 import io
 import json
 import re
@@ -16,6 +18,7 @@ from tests.packaging.conftest import ROOT, build, copy_sources
 sys.path.insert(0, str(ROOT / "packaging"))  # its scripts import each other by bare names
 
 import contents
+import fetch
 from build import shared_parts
 
 
@@ -101,6 +104,24 @@ def test_a_wheel_with_another_digest_than_the_lock_says_is_refused(tmp_path):
         build(tmp_path / "checkout")
     assert b"ERROR: pip could not fetch what lock.txt names" in refused.value.stderr
     assert not (tmp_path / "checkout" / "dist").exists()
+
+
+def test_a_file_that_was_changed_after_it_was_installed_is_noticed(tmp_path):
+    """Two environments may share files with the cache of an installer, and so with each other."""
+    (tmp_path / "a-1.dist-info").mkdir()
+    lines = ["a.py", "b,b.py", "gone.py", "../../bin/a", "a-1.dist-info/RECORD"]
+    digest = base64.urlsafe_b64encode(hashlib.sha256(b"right").digest()).decode().rstrip("=")
+    rows = [f'"{name}",sha256={digest},5\n' for name in lines]
+    (tmp_path / "a-1.dist-info" / "RECORD").write_text("".join(rows))
+    for name in ("a.py", "b,b.py", "gone.py"):
+        (tmp_path / name).write_text("right")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "a").write_text("made by the installer")
+    assert fetch.altered(tmp_path) == []
+    (tmp_path / "b,b.py").write_text("wrong")
+    (tmp_path / "gone.py").unlink()
+    (tmp_path / "planted.py").write_text("right")
+    assert fetch.altered(tmp_path) == ["gone.py", "b,b.py", "planted.py"]
 
 
 def test_the_manifest_names_the_parts_of_each_target(built):
