@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.machines.machine import Machine
-from tests.machines.site import BASE, NAME, Authority
+from tests.machines.site import BASE, FIRST, NAME, Authority
 from tests.machines.wires import STREET, Street
 from tests.support import eventually
 
@@ -102,9 +102,9 @@ class Cluster:
         assert found
         return found[1]
 
-    def add(self, node: Machine) -> None:
+    def add(self, node: Machine, *, version: str = FIRST) -> None:
         """Installed by one line, configured by another, run by systemd. Waits until it is there."""
-        node.bash(INSTALL, timeout=120)
+        node.bash(f"{INSTALL} -s {version}", timeout=120)
         words = ("node", "configure", f"--token={self.token()}", f"--proxy={DOMAIN}:443")
         node.say("teleport-lite", *words, "-o", "file")
         node.say("systemctl", "enable", "--now", "teleport-lite")
