@@ -93,6 +93,10 @@ class Cluster:
         self._running: list[Running] = []
         self.auth = self.start_auth()
 
+    def words(self, *words: str) -> list[str]:
+        """A command line of ours."""
+        return teleport(*words)
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
@@ -126,7 +130,7 @@ class Cluster:
         self, *words: str, env: Mapping[str, str] | None = None, stdin: str = ""
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            teleport(*words),
+            self.words(*words),
             env={**self.env, **(env or {})},
             input=stdin,
             capture_output=True,
@@ -178,7 +182,7 @@ class Cluster:
     def _spawn(
         self, words: Sequence[str], log: Path, env: Mapping[str, str] | None = None
     ) -> Running:
-        running = Running(teleport(*words), log, {**self.env, **(env or {})})
+        running = Running(self.words(*words), log, {**self.env, **(env or {})})
         self._running.append(running)
         return running
 

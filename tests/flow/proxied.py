@@ -9,7 +9,7 @@ from tests.support import eventually, free_port
 
 PASSWORD = "seven-violet-lanterns"
 
-_PROXY = """\
+PROXY = """\
 version: v3
 teleport:
   nodename: {name}
@@ -32,7 +32,7 @@ class Proxied(Cluster):
         self.public = in_front or self.proxy_port
         config = root / "proxy.yaml"
         config.write_text(
-            _PROXY.format(
+            PROXY.format(
                 name="proxy-1",
                 data=root / "proxy-1",
                 auth=self.address,
@@ -72,12 +72,17 @@ class Proxied(Cluster):
         return str(self.json("users", "add", user, *flags)["invite"]["url"])
 
     def set_password(self, link: str, password: str = PASSWORD) -> None:
-        path = urllib.parse.urlsplit(link).path
-        fields = ("--data-urlencode", f"password={password}", "--data-urlencode")
-        url = f"https://127.0.0.1:{self.proxy_port}{path}"
-        words = ("curl", "-sSkf", "-o", "/dev/null", *fields, f"again={password}", url)
-        subprocess.run(words, check=True, timeout=60)
+        set_password(link, self.proxy_port, password)
 
     def login(self, user: str) -> "subprocess.CompletedProcess[str]":
         where = (f"--proxy={self.proxy}", f"--user={user}", f"--ca-pin={self.pin}")
         return self.run("tsh", "login", *where, stdin=f"{PASSWORD}\n")
+
+
+def set_password(link: str, port: int, password: str = PASSWORD) -> None:
+    """As a browser does, at the proxy on that port."""
+    path = urllib.parse.urlsplit(link).path
+    fields = ("--data-urlencode", f"password={password}", "--data-urlencode")
+    url = f"https://127.0.0.1:{port}{path}"
+    words = ("curl", "-sSkf", "-o", "/dev/null", *fields, f"again={password}", url)
+    subprocess.run(words, check=True, timeout=60)

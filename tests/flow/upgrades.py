@@ -17,19 +17,33 @@ from tests.support import eventually
 
 
 def builds(root: Path, count: int) -> Iterator[Path]:
-    """Files that differ in their version: 9.0.1, 9.0.2... Not compressed, as that takes longest."""
-    copy_sources(root / "sources")
-    build = _builder(root / "sources")
-    target = build.Target.here()
-    site = build.contents.of_site(build.fetch.site(target, root / "sources" / "build"))
-    module = root / "sources" / "teleport_lite" / "__init__.py"
+    """Files that differ in their version: 9.0.1, 9.0.2..."""
+    sources = Sources(root)
     for number in range(1, count + 1):
-        module.write_text(f'"""Build {number}."""\n\n__version__ = "9.0.{number}"\n')
-        ours = build.contents.ours(root / "sources")
-        file = root / f"build-{number}.pyz"
-        file.write_bytes(build.assemble({str(target): site | ours}))
+        yield sources.build(f"9.0.{number}")
+
+
+class Sources:
+    """A copy of what a file is made of, to be changed between two builds."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._copy = root, root / "sources"
+        copy_sources(self._copy)
+        self._builder = _builder(self._copy)
+        self._target = self._builder.Target.here()
+        fetched = self._builder.fetch.site(self._target, self._copy / "build")
+        self._site = self._builder.contents.of_site(fetched)
+        self.package = self._copy / "teleport_lite"
+
+    def build(self, version: str) -> Path:
+        """Not compressed, as that takes longest."""
+        module = f'"""Build {version}."""\n\n__version__ = "{version}"\n'
+        (self.package / "__init__.py").write_text(module)
+        ours = self._builder.contents.ours(self._copy)
+        file = self._root / f"build-{version}.pyz"
+        file.write_bytes(self._builder.assemble({str(self._target): self._site | ours}))
         file.chmod(0o755)
-        yield file
+        return file
 
 
 def _builder(sources: Path) -> Any:
