@@ -21,7 +21,10 @@ from tests.support import eventually
 
 DOMAIN = "tele.example.com"
 ADDRESSES: Mapping[str, str] = MappingProxyType(
-    {"tele": "10.88.0.10", "node1": "10.88.0.11", "node2": "10.88.0.12", "node3": "10.88.0.13"}
+    {
+        f"{name}": f"10.88.0.{at}"
+        for at, name in enumerate(("tele", "node1", "node2", "node3", "app1"), 10)
+    }
 )
 HOSTS = "".join(f"{address} {name}\n" for name, address in ADDRESSES.items())
 HOSTS += f"{STREET} {NAME}\n{ADDRESSES['tele']} {DOMAIN}\n"
@@ -46,7 +49,7 @@ Host jump
  HostName {DOMAIN}
  Port 443
  HostKeyAlias tele.{DOMAIN}
-Host node1 node2 node3
+Host node1 node2 node3 app1
  HostName %h.{DOMAIN}
  ProxyJump jump
  Port 22
