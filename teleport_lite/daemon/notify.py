@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import sdnotify
 
+# Seconds. A systemd that reads nothing must not keep us from serving.
+_PATIENCE = 1.0
 # systemctl shows one line.
 _MAX_STATUS = 300
 
@@ -16,11 +18,10 @@ _MAX_STATUS = 300
 class Notify:
     """For the main thread, and the event loop in it."""
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        environ = os.environ if environ is None else environ
-        self.there = bool(environ.get("NOTIFY_SOCKET"))
+    def __init__(self) -> None:
+        self.there = bool(os.environ.get("NOTIFY_SOCKET"))
         # Seconds within which WATCHDOG=1 is expected, 0 if nobody waits for it.
-        self.watchdog = _watchdog(environ) if self.there else 0.0
+        self.watchdog = _watchdog(os.environ) if self.there else 0.0
         self._status = ""
 
     def __call__(self, words: str) -> None:
@@ -28,9 +29,11 @@ class Notify:
         if not self.there:
             return
         notifier = sdnotify.SystemdNotifier()
-        notifier.notify(words)
-        if notifier.socket is not None:
-            notifier.socket.close()
+        if notifier.socket is None:
+            return
+        with notifier.socket as sock:
+            sock.settimeout(_PATIENCE)
+            notifier.notify(words)
 
     def status(self, words: str) -> None:
         """What `systemctl status` shows. Said only when it has changed."""
