@@ -200,22 +200,25 @@ def make_lib(lib: Path) -> None:
 
 
 @contextlib.contextmanager
-def told_as_errors(what: str) -> Iterator[None]:
-    """OSError becomes an error with a cause and a way out; files are then 0755 or 0644."""
+def told_as_errors(what: str, command: str) -> Iterator[None]:
+    """OSError becomes an error with a cause and a way out; files are then 0755 or 0644.
+
+    `command` is what a person types to do it again.
+    """
     old_mask = os.umask(0o022)
     try:
         yield
     except OSError as why:
-        raise _error(what, why) from why
+        raise _error(what, command, why) from why
     finally:
         os.umask(old_mask)
 
 
-def _error(what: str, why: OSError) -> Error:
+def _error(what: str, command: str, why: OSError) -> Error:
     where = f"{why.filename}: " if why.filename else ""
     message = f"{what}: {where}{(why.strerror or type(why).__name__).lower()}"
     if why.errno in (errno.EACCES, errno.EPERM):
-        return Denied(message, hint="the same command with sudo, or --prefix=$HOME/.local")
+        return Denied(message, hint=f"sudo {command}")
     if why.errno in (errno.ENOSPC, errno.EDQUOT):
         return Unavailable(message, hint="df -h")
-    return Unavailable(message, hint="teleport-lite install self --dry-run")
+    return Unavailable(message, hint=command)

@@ -96,7 +96,7 @@ def place(
     restarted if `restart` and the version moved. Nothing is enabled or started. Raises Conflict
     while another install runs; Denied, Malformed, Unavailable. The old version works on then.
     """
-    with told_as_errors("the program can not be placed"):
+    with told_as_errors("the program can not be placed", "teleport-lite install self"):
         if work.dry_run:
             return _place(source, layout, work, units, systemd, restart)
         make_lib(layout.lib)

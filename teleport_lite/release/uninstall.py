@@ -57,7 +57,7 @@ def uninstall(layout: Layout, places: Places, *, work: Work, systemd: Systemd | 
     """
     for path in places.purge:
         _check_purge(path)
-    with told_as_errors("not all can be removed"):
+    with told_as_errors("not all can be removed", "teleport-lite uninstall"):
         made = user_made(layout.lib) or places.user
         if work.dry_run or not layout.lib.is_dir():
             _remove(layout, places, work, systemd)

@@ -47,6 +47,7 @@ def standing(current: Version, wanted: Version | None, failed: Collection[str]) 
 READY = 90.0  # seconds for a daemon to say that it is ready; a node takes one
 STAYS = 5.0  # seconds it must then stay, as one that ends over its data does so at once
 _FETCHED = ".fetched"
+AGAIN = "teleport-lite upgrade"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ class Upgrader:
         lib = self.layout.lib
         if attempts.under_way(lib) is None and not (lib / _FETCHED).exists():
             return None
-        with told_as_errors("the upgrade can not be finished"), alone(lib) as lock:
+        with told_as_errors("the upgrade stops", AGAIN), alone(lib) as lock:
             rmtree(lib / _FETCHED, ignore_errors=True)
             attempt = attempts.under_way(lib)
             if attempt is None:
@@ -118,7 +119,7 @@ class Upgrader:
         """
         self._may(target, down)
         lib = self.layout.lib
-        with told_as_errors("the upgrade stops"):
+        with told_as_errors("the upgrade stops", AGAIN):
             make_lib(lib)
             with alone(lib) as lock:
                 fetched = lib / _FETCHED

@@ -55,6 +55,8 @@ def uninstall(
         say("nothing changed")
     elif whole and not purge:
         stay = [str(path) for path in (*_SETTINGS, _DATA) if os.path.lexists(path)]
+        user = user_as_asked(assets.text(_USERS))
+        stay += [f"user {user}"] if user else []
         say(f"{', '.join(stay)} stay" if stay else "no settings and no data are there")
 
 

@@ -189,7 +189,8 @@ def _upgrade(upgrader: Upgrader, wish: Wish, *, dry_run: bool, quiet: bool) -> i
         return 0
     if dry_run:
         return _would(upgrader, origin, wanted.version)
-    say(f"upgrade from {upgrader.current} to {wanted.version}")
+    critical = ", which the cluster calls critical" if wanted.critical else ""
+    say(f"upgrade from {upgrader.current} to {wanted.version}{critical}")
     failure = upgrader.upgrade(origin, wanted.version, down=wish.downgrade)
     return 0 if failure is None else _told(failure)
 
@@ -259,7 +260,13 @@ def _progress() -> Progress:
     if not sys.stderr.isatty():
         return lambda _count, _size: None
 
+    told = -1
+
     def show(count: int, size: int) -> None:
+        nonlocal told
+        if count != size and count >> 20 == told:  # a line for each MiB is enough
+            return
+        told = count >> 20
         whole = f" of {size / 1e6:.1f}" if size else ""
         end = "\r\033[K" if count == size else ""
         sys.stderr.write(f"\rfetching {count / 1e6:.1f}{whole} MB{end}")
