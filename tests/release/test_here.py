@@ -26,10 +26,14 @@ def test_a_file_in_its_place_is_an_installation(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["teleport-lite.pyz", "lib/teleport-lite/teleport-lite.pyz"]
-    + ["lib/other/1.0.0/teleport-lite.pyz", "lib/teleport-lite/current/teleport-lite.pyz"]
-    + ["lib/teleport-lite/1.0.0/other.pyz"],
-)  # fmt: skip
+    [
+        "teleport-lite.pyz",
+        "lib/teleport-lite/teleport-lite.pyz",
+        "lib/other/1.0.0/teleport-lite.pyz",
+        "lib/teleport-lite/current/teleport-lite.pyz",
+        "lib/teleport-lite/1.0.0/other.pyz",
+    ],
+)
 def test_a_file_anywhere_else_is_none(tmp_path: Path, place: str) -> None:
     file = tmp_path / place
     file.parent.mkdir(parents=True, exist_ok=True)
