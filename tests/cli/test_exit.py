@@ -143,3 +143,12 @@ def test_a_terminal_without_unicode_still_gets_its_listing(auth: FakeAuth, data_
     out, err = run.communicate(timeout=20)
     assert (run.returncode, err) == (0, "")
     assert "\\u03a9" in out
+
+
+def test_the_journal_is_told_how_bad_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    guarded(failing(errors.Denied("the token is wrong", hint="tctl tokens ls")))
+    assert capsys.readouterr().err == "<3>ERROR: the token is wrong\n<3>  try: tctl tokens ls\n"

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from teleport_lite.config.model import LogConfig
 from teleport_lite.daemon import logs
-from teleport_lite.daemon.logs import JsonLines, TextLines, plain
+from teleport_lite.daemon.logs import JournalLines, JsonLines, TextLines, plain
 from teleport_lite.errors import Unavailable
 
 HOSTILE = "web\n2026-01-01T00:00:00Z INFO [AUTH] all is well\x1b[2J\x07\u2028\u202e"
@@ -122,3 +123,57 @@ def test_a_file_that_cannot_be_written_is_an_error_we_mean(
 ) -> None:
     with pytest.raises(Unavailable, match=r"log\.output"):
         logs.set_up(LogConfig(output=str(tmp_path / "no" / "log")), debug=False)
+
+
+# In the journal
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [
+        (logging.CRITICAL, 3),
+        (logging.ERROR, 3),
+        (logging.WARNING, 4),
+        (logging.INFO, 6),
+        (logging.DEBUG, 7),
+    ],
+)
+def test_the_journal_is_told_a_priority_and_no_time(level: int, priority: int) -> None:
+    line = JournalLines().format(record("host %s joined", "web-1", level=level))
+    word = {3: "ERROR", 4: "WARN", 6: "INFO", 7: "DEBUG"}[priority]
+    assert line == f"<{priority}>{word} [AUTH] host web-1 joined"
+
+
+def test_every_line_of_a_traceback_has_the_priority() -> None:
+    lines = JournalLines().format(record("bug", failed=True, level=logging.ERROR)).split("\n")
+    assert len(lines) > 3
+    assert all(line.startswith("<3>") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"), [("text", "<4>WARN [AUTH] hello"), ("json", '{"timestamp":')]
+)
+def test_standard_error_that_is_the_journal_is_seen(
+    root: logging.Logger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    begins: str,
+) -> None:
+    with (tmp_path / "stream").open("w") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        monkeypatch.setattr(sys, "stderr", stream)
+        logs.set_up(LogConfig(format=form), debug=False)
+        logging.getLogger("teleport_lite.auth").warning("hello")
+    assert (tmp_path / "stream").read_text().startswith(begins)
+
+
+def test_a_file_of_ours_is_no_journal(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    logs.set_up(LogConfig(output=str(tmp_path / "log")), debug=False)
+    logging.getLogger("teleport_lite.auth").warning("hello")
+    assert "Z WARN [AUTH] hello" in (tmp_path / "log").read_text()
