@@ -160,7 +160,7 @@ fetch() {
       # (wget could not be kept from following a redirect out of https, so it follows none)
       "$python" -I -S -c "$downloader" "$url" "$to" || exit
     fi
-  ) >"$work/log" 2>&1 || die "can not download $url: $(sed '/[^ ]/!d' "$work/log" | tail -n 1)" "curl -fsSL $url | head -c 300"
+  ) >"$work/log" 2>&1 || die "can not download $url: $(sed '/[^ ]/!d' "$work/log" | tail -n 1)" "curl -fsSL $url | head -c 300 (CURL_CA_BUNDLE=FILE names a CA of your own)"
   IFS= read -r -d '' -n 100 start <"$to" || true
   case $start in *'<'*) die "$url is a web page, not the file: is a proxy or a captive portal in between?" "curl -fsSL $url" ;; esac
 }
@@ -350,7 +350,7 @@ join() {
     systemctl enable --now teleport-lite || die 'the service did not start' 'journalctl -eu teleport-lite'
     say 'teleport-lite runs, and will after every boot'
   fi
-  say 'once it has joined, the cluster lists it: tctl nodes ls'
+  say 'who administers the cluster sees it then: tctl nodes ls'
 }
 
 uninstall_all() {

@@ -60,7 +60,7 @@ def test_the_machine_gets_its_settings_and_a_token_nobody_else_can_read(site, pi
     ]
     assert TOKEN not in said.stdout + said.stderr + json.dumps(site.calls())
     start = f"/prefix/bin/teleport-lite start --config={etc}/teleport-lite.yaml\n"
-    assert f"{start}==> once it has joined, the cluster lists it: tctl nodes ls\n" in said.stdout
+    assert f"{start}==> who administers the cluster sees it then: tctl nodes ls\n" in said.stdout
 
 
 def test_settings_that_are_there_stay(site, piped, etc):
