@@ -41,6 +41,9 @@ def main(argv: Argv | None = None) -> int:
         from teleport_lite.node.outside import main as zygote
 
         return zygote(words[1:])
+    import gc
+
+    gc.disable()  # until the command is loaded (cli/lazy.py): what modules make is not garbage
     from teleport_lite.cli.main import run
 
     return run(program, words)

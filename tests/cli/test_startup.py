@@ -155,3 +155,12 @@ def test_who_one_is_is_read_without_cryptography(proxy: FakeProxy, tmp_path: Pat
     home = str(tmp_path / ".tsh")
     for words in (["status"], ["config"], ["version", "--client"]):
         assert HEAVY & modules("tsh", *words, TELEPORT_HOME=home) == set()
+
+
+@pytest.mark.parametrize("words", [["teleport-lite", "start"], ["tbot", "start"], ["tsh", "ls"]])
+def test_garbage_is_collected_again_once_the_command_is_loaded(words: list[str]) -> None:
+    """It is put off while modules load; a daemon must not run so for ever."""
+    code = "import gc, sys; from teleport_lite.__main__ import main; code = main(sys.argv[1:]); "
+    code += "sys.exit(code or not gc.isenabled() or not gc.get_freeze_count())"
+    command = [sys.executable, "-c", code, *words, "--help"]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
