@@ -14,6 +14,8 @@ import contextlib
 import os
 import signal
 
+from teleport_lite.node.confine import name
+
 # What `docker stop`, `docker kill -s`, a terminal and a supervisor send.
 FORWARDED = frozenset(
     {
@@ -48,6 +50,7 @@ def begin() -> int | None:
         _take_the_terminal()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return None
+    name("tl-init")
     code = _attend(daemon)
     _end_the_rest()
     return code

@@ -42,10 +42,14 @@ def distribution(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def releases(distribution: str, tmp_path_factory: pytest.TempPathFactory) -> Releases:
-    shared = tmp_path_factory.getbasetemp()
-    if shared.name.startswith("popen-"):  # a worker's own; above it is what they share
-        shared = shared.parent
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of all workers of a run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if own.name.startswith("popen-") else own
+
+
+@pytest.fixture(scope="session")
+def releases(distribution: str, shared: Path) -> Releases:
     return Releases(shared, IMAGES[distribution].python)
 
 

@@ -112,6 +112,9 @@ class Releases:
         for name in ("install.sh", "latest"):
             shutil.copy(made / name, directory / name)
 
+    def program(self, version: str) -> Path:
+        return self._made(version) / version / f"teleport-lite-{version}.pyz"
+
     def _made(self, version: str) -> Path:
         place = self._root / version
         with self._alone():
