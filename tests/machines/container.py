@@ -101,10 +101,12 @@ class Engine:
         env: Mapping[str, str] | None = None,
         user: str = "",
         hosts: str = "",
+        read_only: bool = False,
     ) -> "Container":
         """As `docker run IMAGE WORDS...`; without words the image says what.
 
-        Volumes are empty, and belong to whoever runs it (podman's `-v NAME:DIR:U`).
+        Volumes are empty, and belong to whoever runs it (podman's `-v NAME:DIR:U`). Nothing else
+        can be written if it is `read_only`.
         """
         image = self.image
         below = image.place / "upper"
@@ -113,10 +115,11 @@ class Engine:
         command = [*image.entrypoint, *(words or image.command)]
         given = {**image.env, "HOSTNAME": name, "HOME": "/root", **(env or {})}
         who = user or image.user
-        own = 'cd "$1"; shift; exec chroot . chown "$@"'
-        volumes = [each for each in image.volumes if who != "root"]
-        if volumes:
-            self._do("sh", "-ec", own, "sh", str(root), f"{who}:", *volumes)
+        for volume in image.volumes:
+            self._do("mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", f"{root}{volume}")
+            self._do("chroot", str(root), "chown", f"{who}:", volume)
+        if read_only:
+            self._do("mount", "-o", "remount,ro", str(root))
         drop = ["setpriv", f"--bounding-set={_CAPABILITIES}", "--inh-caps=-all"]
         drop += [f"--reuid={who}", f"--regid={who}", "--init-groups"] if who != "root" else []
         process = subprocess.Popen(

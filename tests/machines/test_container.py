@@ -130,7 +130,7 @@ def _log_in(tele: Container) -> None:
     eventually(lambda: tele.run("ssh", "node1", "true").returncode == 0, what="a way to node1")
 
 
-def test_auth_and_proxy_need_not_be_root(
+def test_auth_and_proxy_need_neither_root_nor_a_disk_but_their_volumes(
     engine: Engine, street: Street, stack: contextlib.ExitStack
 ) -> None:
     tele = engine.start(
@@ -138,11 +138,13 @@ def test_auth_and_proxy_need_not_be_root(
         env=encoded(_TELE.format(ssh="no")),
         user="teleport-lite",
         hosts=HOSTS,
+        read_only=True,
     )
     stack.callback(tele.close)
     tele.waits_for("is running")
     eventually(lambda: healthy(engine, tele), what="a healthy container")
     assert tele.say("stat", "-c", "%U", "/proc/1") == "teleport-lite"
+    assert tele.run("touch", "/usr/local/lib/teleport-lite/new").returncode == 1
     assert tele.stop(signal.SIGTERM, within=PATIENCE) == 0
 
 
