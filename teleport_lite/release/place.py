@@ -37,7 +37,7 @@ from teleport_lite.release.work import Work
 
 _CHUNK = 1 << 20
 # Unpacking and compiling takes 2 s; a slow disk under load may take a hundred times as long.
-_PATIENCE = 600.0
+PATIENCE = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,14 +259,14 @@ def run_file(
             [sys.executable, "-I", "-S", str(file), *words],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
             check=False,
             cwd="/",
             env={**os.environ, "TELEPORT_LITE_ROOT": str(layout.lib), **shared},
             pass_fds=() if lock is None else (lock,),
         )
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{file} {words[0]} did not end within {_PATIENCE:.0f} s") from None
+        raise Unavailable(f"{file} {words[0]} did not end within {PATIENCE:.0f} s") from None
 
 
 def said_by(ended: "subprocess.CompletedProcess[bytes]") -> str:

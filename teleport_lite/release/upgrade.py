@@ -12,16 +12,17 @@ from pathlib import Path
 from shutil import rmtree
 
 from teleport_lite.ambient import Clock, SystemClock
-from teleport_lite.errors import Denied, Error, Malformed
+from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.release import attempts
 from teleport_lite.release.attempts import Attempt
 from teleport_lite.release.fetch import Origin, Progress
 from teleport_lite.release.here import Installation, stated
 from teleport_lite.release.layout import Layout, alone, make_lib, told_as_errors
-from teleport_lite.release.place import run_file, said_by
+from teleport_lite.release.place import prune, run_file, said_by
 from teleport_lite.release.sums import SIGNATURE, SUMS, program_name, signed_sums
 from teleport_lite.release.systemd import Systemd
 from teleport_lite.release.version import Version
+from teleport_lite.release.work import Work
 
 
 class Standing(StrEnum):
@@ -122,6 +123,7 @@ class Upgrader:
         with told_as_errors("the upgrade stops", AGAIN):
             make_lib(lib)
             with alone(lib) as lock:
+                self._may(target, down)  # again: nobody changes what is in use from here on
                 fetched = lib / _FETCHED
                 rmtree(fetched, ignore_errors=True)
                 try:
@@ -135,7 +137,7 @@ class Upgrader:
         if not self.keys:
             raise Denied(
                 "this build carries no release keys, so nothing that it fetches can be checked",
-                hint="bash install.sh, of a checkout or of a signed release",
+                hint="bash install.sh",
             )
         if target < self.current and not down:
             raise Denied(
@@ -170,6 +172,7 @@ class Upgrader:
         """Let the new file speak before anything depends on it; then switch and restart."""
         why = self._objection(new, fetched / program_name(new))
         if why:
+            prune(self.layout, Work(say=lambda _: None))  # its tree
             return self._failed(Failure(version=new, why=why))
         attempts.forget(self.layout.lib, new)
         attempt = Attempt(old=str(self.current), new=new, units=self.running())
@@ -194,18 +197,17 @@ class Upgrader:
 
     def _objection(self, new: str, file: Path) -> str:
         """Why the new version can not be used; "" if it starts here and accepts the config."""
-        ended = run_file(file, self.layout, "self", "unpack", str(self.layout.lib))
-        if ended.returncode == 0:
-            ended = run_file(file, self.layout, "--version")
-            said = ended.stdout.decode(errors="replace").split()
-            if ended.returncode == 0 and said[1:2] != [f"v{new}"]:
-                return f"it says that it is {' '.join(said)[:80]!a}"
-        if ended.returncode != 0:
-            return f"it does not start ({said_by(ended)})"
+        why, _ = self._ran(file, "self", "unpack", str(self.layout.lib))
+        if not why:
+            why, said = self._ran(file, "--version")
+            if not why and said.split()[1:2] != [f"v{new}"]:
+                return f"it says that it is {said[:80]!a}"
+        if why:
+            return f"it does not start ({why})"
         if self.config is not None:
-            ended = run_file(file, self.layout, "configure", f"--test={self.config}")
-            if ended.returncode != 0:
-                return f"it refuses the configuration ({said_by(ended)})"
+            why, _ = self._ran(file, "configure", f"--test={self.config}")
+            if why:
+                return f"it refuses the configuration ({why})"
         return ""
 
     def _install(self, file: Path, lock: int, *words: str) -> str:
@@ -213,11 +215,20 @@ class Upgrader:
         where = f"--prefix={self.layout.prefix}"
         more = () if self.systemd is not None else ("--no-systemd",)
         command = ("install", "self", where, "--no-restart", *more, *words)
-        ended = run_file(file, self.layout, *command, lock=lock)
-        for line in ended.stdout.decode(errors="replace").splitlines():
+        why, said = self._ran(file, *command, lock=lock)
+        for line in said.splitlines():
             if line != "nothing changed":
                 self.say(line)
-        return f"it can not be installed ({said_by(ended)})" if ended.returncode else ""
+        return f"it can not be installed ({why})" if why else ""
+
+    def _ran(self, file: Path, *words: str, lock: int | None = None) -> tuple[str, str]:
+        """Why a command of a version failed, "" if it did not; and what it said on stdout."""
+        try:
+            ended = run_file(file, self.layout, *words, lock=lock)
+        except Unavailable as late:
+            return late.message, ""
+        said = ended.stdout.decode(errors="replace").strip()
+        return (said_by(ended) if ended.returncode else ""), said
 
     def _back(self, attempt: Attempt, failure: Failure, lock: int) -> Failure | None:
         """The old version in use again, with its units, and running. None: nothing had failed."""

@@ -59,6 +59,9 @@ if words[:2] == ["self", "unpack"]:
     launch = f"py='{{sys.executable}}'\\nmain='{{tree}}/_launch.py'\\n"
     write(words[2] + "/launch-" + build, launch)
 elif words == ["--version"]:
+    if wrong == "hangs":
+        import time
+        time.sleep(60)
     print("teleport-lite v" + ("1.1.1" if wrong == "lies" else version), "python3")
 elif words[:1] == ["configure"]:
     if wrong == "refuses the config":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
-from teleport_lite.release import attempts
+from teleport_lite.release import attempts, place
 from teleport_lite.release.attempts import Attempt
 from teleport_lite.release.fetch import Origin
 from teleport_lite.release.here import Installation
@@ -17,7 +17,7 @@ from teleport_lite.release.layout import alone
 from teleport_lite.release.upgrade import Failure, Standing, Upgrader, standing
 from teleport_lite.release.version import Version
 from tests.packaging.published import Published, new_key, public, published, sign
-from tests.release.stand_ins import MARK, UNIT, Rig, stand_in
+from tests.release.stand_ins import MARK, UNIT, Rig, build_of, stand_in
 
 NEW = Version.parse("1.1.0")
 
@@ -139,9 +139,9 @@ def test_a_flipped_bit_anywhere_is_refused(host: Host, origin: Origin, site: Pub
     files = [site.file(f"1.1.0/{name}") for name in ("SHA256SUMS", "SHA256SUMS.sig")]
     for file in [*files, site.file("1.1.0/teleport-lite-1.1.0.pyz")]:
         good = file.read_bytes()
-        for place in (0, len(good) // 2):
+        for at in (0, len(good) // 2):
             bad = bytearray(good)
-            bad[place] ^= 1
+            bad[at] ^= 1
             file.write_bytes(bad)
             host.refused(origin, Error, "refused|is not the file|does not say")
         file.write_bytes(good)
@@ -220,6 +220,7 @@ def test_a_version_that_does_not_work_here_is_never_switched_to(
     assert failure is not None
     assert words in failure.why
     assert host.rig.says() == "v1.0.0"
+    assert list(host.rig.layout.trees()) == [f"{build_of('1.0.0')}-cp311-x86_64"]
     assert host.rig.calls("restart", "try-restart", "daemon-reload") == []
     assert words in attempts.failed(host.rig.layout.lib)["1.1.0"]
 
@@ -255,6 +256,17 @@ def test_a_version_whose_daemon_is_not_ready_or_does_not_stay_is_taken_back(
     assert f"{UNIT} runs 1.0.0 again" in host.said
     assert words in attempts.failed(rig.layout.lib)["1.1.0"]
     assert attempts.under_way(rig.layout.lib) is None
+
+
+def test_a_version_that_hangs_is_not_switched_to(
+    host: Host, origin: Origin, site: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "PATIENCE", 1.0)
+    site.release("1.1.0", program=stand_in("1.1.0", "hangs"))
+    failure = host.upgrader().upgrade(origin, NEW)
+    assert failure is not None
+    assert "--version did not end within 1 s" in failure.why
+    assert host.rig.says() == "v1.0.0"
 
 
 def test_a_version_that_can_not_be_installed_is_taken_back(
