@@ -2,7 +2,7 @@
 
     0  done            3  not found                    130  interrupted
     1  error           4  denied, or not signed in     141  nobody reads our output any more
-    2  usage           5  unreachable or unavailable
+    2  usage           5  unreachable or unavailable       10  an upgrade is there (--check)
 
 Rules, after which there is nothing left to decide for each message:
   - Answers go to stdout, everything else to stderr.

@@ -35,7 +35,8 @@ One program, four names: `teleport-lite`, `tctl`, `tsh` and `tbot`; `teleport-li
 the same where a name is taken. Flags may stand before or after the rest, `--flag=value` or
 `--flag value`. Listings take `--format=text|json|yaml`. `NO_COLOR` is respected.
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 denied, 5 unreachable, 130 Ctrl-C.
+Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 denied, 5 unreachable, 10 an upgrade is there
+(`upgrade --check` alone), 130 Ctrl-C.
 """
 
 
