@@ -39,6 +39,8 @@ def uninstall(
     layout = Layout(prefix_of(prefix))
     work = Work(say=say, dry_run=dry_run)
     whole = layout.prefix == PREFIX  # units, settings and data are the machine's
+    # Read now: in a moment the file it stands in is gone.
+    user = user_as_asked(assets.text(_USERS)) if whole else ""
     remove(
         layout,
         Places(
@@ -46,7 +48,7 @@ def uninstall(
             confs=_confs() if whole else (),
             runtime=(_RUNTIME, _CACHE) if whole else (),
             purge=_purged(whole) if purge else (),
-            user=user_as_asked(assets.text(_USERS)) if whole and purge else "",
+            user=user if purge else "",
         ),
         work=work,
         systemd=Systemd() if whole else None,
@@ -55,7 +57,6 @@ def uninstall(
         say("nothing changed")
     elif whole and not purge:
         stay = [str(path) for path in (*_SETTINGS, _DATA) if os.path.lexists(path)]
-        user = user_as_asked(assets.text(_USERS))
         stay += [f"user {user}"] if user else []
         say(f"{', '.join(stay)} stay" if stay else "no settings and no data are there")
 
