@@ -9,6 +9,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from teleport_lite import __version__
@@ -23,7 +25,7 @@ from teleport_lite.daemon.patience import until_reached
 from teleport_lite.daemon.process import Process
 from teleport_lite.daemon.reload import reload
 from teleport_lite.daemon.watch import Watch
-from teleport_lite.errors import Malformed
+from teleport_lite.errors import Error, Malformed
 from teleport_lite.model.host import Resource
 from teleport_lite.model.system_role import AUTH, BOT, NODE
 from teleport_lite.net.listen import forget_unused
@@ -130,7 +132,7 @@ async def _main(process: Process, reread: Callable[[], Config], notify: Notify) 
         settle()
         forget_unused()
         if config.pid_file:
-            write_public(config.pid_file, f"{os.getpid()}\n".encode())
+            _write_pid(config.pid_file, notify)
         notify.ready()
         watch.start()
         log.info("teleport-lite %s is running", __version__)
@@ -140,7 +142,8 @@ async def _main(process: Process, reread: Callable[[], Config], notify: Notify) 
     finally:
         await watch.stop()
         if config.pid_file:
-            config.pid_file.unlink(missing_ok=True)
+            with suppress(OSError):  # in a sandbox it was not written either
+                config.pid_file.unlink(missing_ok=True)
         if diag is not None:
             diag.close()
         await process.retire()
@@ -148,6 +151,16 @@ async def _main(process: Process, reread: Callable[[], Config], notify: Notify) 
             await leave_behind(process, code=process.exit_code)
         await process.close()
     return process.exit_code
+
+
+def _write_pid(path: Path, notify: Notify) -> None:
+    """Systemd knows our process without, and its sandbox may forbid the place."""
+    try:
+        write_public(path, f"{os.getpid()}\n".encode())
+    except Error as why:
+        if not notify.there:
+            raise
+        log.warning("teleport.pid_file: %s; systemd does without", why.message)
 
 
 def _diagnose(process: Process) -> "DiagServer | None":

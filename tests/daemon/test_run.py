@@ -14,8 +14,9 @@ import pytest
 
 from teleport_lite.config.token_source import TokenSource
 from teleport_lite.daemon import logs
+from teleport_lite.daemon.notify import Notify
 from teleport_lite.daemon.process import Process, own_server
-from teleport_lite.daemon.run import _wanted, run
+from teleport_lite.daemon.run import _wanted, _write_pid, run
 from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.net.http import Connection, dial
 from teleport_lite.plugin.builtin import seat_builtin
@@ -187,6 +188,17 @@ def test_its_addresses_are_in_its_certificate(tmp_path: Path) -> None:
     process = a_node(tmp_path, listen_addr="10.0.0.5:3022", public_addrs=("web.example:22",))
     assert process._principals() == ("web.example",)
     assert a_node(tmp_path, listen_addr="10.0.0.5:3022")._principals() == ("10.0.0.5",)
+
+
+def test_a_pid_file_that_a_sandbox_forbids_is_no_reason_not_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    with pytest.raises(Error, match="is no directory"):
+        _write_pid(tmp_path / "none" / "pid", Notify())
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+    _write_pid(tmp_path / "none" / "pid", Notify())
+    assert "systemd does without" in caplog.text
 
 
 # From start to stop, for real
