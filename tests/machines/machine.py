@@ -133,19 +133,17 @@ class Machine:
     @contextlib.contextmanager
     def going(self, *words: str) -> "Iterator[subprocess.Popen[bytes]]":
         """A command that goes on, with pipes. Killed at the end if it has not ended by itself."""
-        process = subprocess.Popen(
-            self.inside(*words),
+        with subprocess.Popen(
+            self.inside("setpriv", "--pdeathsig", "KILL", *words),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
-        )
-        try:
-            yield process
-        finally:
-            process.kill()  # nsenter, whose child gets the end of its pipes
-            with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
-                process.communicate(timeout=10)
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()  # nsenter, and its child with it
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         place = self.root / path.lstrip("/")
