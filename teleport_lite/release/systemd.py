@@ -13,7 +13,9 @@ from teleport_lite.ambient import Clock, SystemClock
 from teleport_lite.errors import Unavailable
 
 # What runs the program for long. Not the sessions: those are never restarted.
-DAEMONS = tuple(f"teleport-lite{role}.service" for role in ("", "-auth", "-proxy", "-node"))
+DAEMONS = tuple(
+    f"teleport-lite{roles}.service" for roles in ("", "-auth", "-proxy", "-node", "-auth-proxy")
+)
 # Seconds for an answer that waits for nothing. A machine that boots may be busy.
 _PATIENCE = 60.0
 _STEP = 0.25  # seconds between two looks at a unit that shall stay as it is

@@ -18,6 +18,8 @@ _LIMIT = "LimitNOFILE=1024:524288"
 
 ROLES = ("auth", "proxy", "node")
 ALL = "teleport-lite.service"
+# What has a unit of its own, with no more power than that.
+_OWN = (*(frozenset({role}) for role in ROLES), frozenset({"auth", "proxy"}))
 _SESSIONS = ("teleport-lite-sessions.socket", "teleport-lite-sessions@.service")
 _UPGRADE = ("teleport-lite-upgrade.service", "teleport-lite-upgrade.timer")
 # fs.nr_open of Linux: nobody has more descriptors.
@@ -50,10 +52,13 @@ def units(*, roles: frozenset[str] | None, prefix: Path) -> dict[Path, str]:
 
 
 def units_of(roles: frozenset[str] | None, wish: Wish) -> dict[Path, str]:
-    """With one role, what a host needs that is nothing else. With several, one process for all of
-    them; with none, for those of its settings. Raises Malformed for a role that has no unit."""
+    """With one role, or auth and proxy, what a host needs that is nothing else. With others, one
+    process for all of them; with none, for those of its settings.
+
+    Raises Malformed for a role that has no unit.
+    """
     found = {UNITS / name: assets.text(f"systemd/{name}") for name in names(roles)}
-    if roles is not None and len(roles) > 1:
+    if roles and roles not in _OWN:
         text = found[UNITS / ALL]
         found[UNITS / ALL] = text.replace(_START, f"{_START} --roles={','.join(sorted(roles))}")
     found[_SYSUSERS] = assets.text("systemd/teleport-lite.sysusers")
@@ -64,15 +69,17 @@ def units_of(roles: frozenset[str] | None, wish: Wish) -> dict[Path, str]:
 def names(roles: frozenset[str] | None) -> tuple[str, ...]:
     """Of the units; what people start comes first."""
     if roles is None:
-        each = tuple(f"teleport-lite-{role}.service" for role in ROLES)
-        return (ALL, *each, *_SESSIONS, *_UPGRADE)
+        return (ALL, *map(_own, _OWN), *_SESSIONS, *_UPGRADE)
     if odd := roles - set(ROLES):
         wrong = ",".join(sorted(odd))[:80]
         raise Malformed(f"there is no unit for role {wrong!a}, there is for {', '.join(ROLES)}")
-    if len(roles) != 1:
+    if roles not in _OWN:
         return (ALL, *_SESSIONS)
-    (role,) = roles
-    return (f"teleport-lite-{role}.service", *(_SESSIONS if role == "node" else ()))
+    return (_own(roles), *(_SESSIONS if "node" in roles else ()))
+
+
+def _own(roles: frozenset[str]) -> str:
+    return f"teleport-lite-{'-'.join(sorted(roles))}.service"
 
 
 def _fitted(text: str, wish: Wish) -> str:

@@ -155,7 +155,8 @@ def test_no_token_is_in_the_journal(cluster: Cluster, node: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "most"), [("auth", 2.0), ("proxy", 2.0), ("node", 3.0), ("", 3.0)]
+    ("role", "most"),
+    [("auth", 2.0), ("proxy", 2.0), ("auth-proxy", 2.0), ("node", 3.0), ("", 3.0)],
 )
 def test_units_are_sandboxed(node: Machine, role: str, most: float) -> None:
     """What systemd itself thinks of them: 0 can do nothing, 10 can do everything."""

@@ -11,15 +11,15 @@ import pytest
 from teleport_lite.errors import Malformed
 from teleport_lite.release import assets
 from teleport_lite.release.unit_files import MARK
-from teleport_lite.release.units import PREFIX, ROLES, UNITS, Wish, names, units, units_of
+from teleport_lite.release.units import PREFIX, UNITS, Wish, names, units, units_of
 
 ROOT = Path(__file__).parents[2]
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
 )
 # `systemd-analyze security`, in tenths: what docs promise, and no more.
-EXPOSED = {"auth": 12, "proxy": 16, "node": 20, "all": 25}
-DAEMONS = ("teleport-lite.service", *(f"teleport-lite-{role}.service" for role in ROLES))
+EXPOSED = {"auth": 12, "proxy": 16, "auth-proxy": 16, "node": 20, "all": 25}
+DAEMONS = tuple(f"teleport-lite{'' if what == 'all' else f'-{what}'}.service" for what in EXPOSED)
 
 
 def analysed(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -83,6 +83,26 @@ def test_no_two_daemons_use_one_data_directory() -> None:
         assert (other in after(one)) != (one in after(other)), (one, other)
 
 
+def test_auth_and_the_proxy_in_one_have_what_each_of_them_has_and_no_more() -> None:
+    """But what both need of the system: the CA is in there."""
+    auth, proxy, both = (
+        [
+            each
+            for each in settings(f"teleport-lite-{what}.service")
+            if each[0] not in ("Description", "Conflicts", "After", "ExecStart")
+        ]
+        for what in ("auth", "proxy", "auth-proxy")
+    )
+    assert set(both) <= {*auth, *proxy}
+    # Ports below 1024, which a user namespace takes away, and workers of the jump host.
+    assert set(auth) - set(both) == {
+        ("PrivateUsers", "yes"),
+        ("CapabilityBoundingSet", ""),
+        ("AmbientCapabilities", ""),
+    }
+    assert set(proxy) <= set(both)
+
+
 def after(name: str) -> set[str]:
     return {each for key, value in settings(name) if key == "After" for each in value.split()}
 
@@ -102,7 +122,7 @@ def test_people_are_never_in_the_daemons_sandbox(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("role", ["auth", "proxy"])
+@pytest.mark.parametrize("role", ["auth", "proxy", "auth-proxy"])
 def test_what_is_copied_for_a_daemon_is_in_a_directory_of_roots(role: str) -> None:
     """Whoever took over the daemon could plant a link there, and root would follow it."""
     said = settings(f"teleport-lite-{role}.service")
@@ -139,7 +159,9 @@ def test_all_of_them_are_there_to_choose_from() -> None:
         ({"proxy"}, "teleport-lite-proxy.service", False),
         ({"node"}, "teleport-lite-node.service", True),
         (set(), "teleport-lite.service", True),
-        ({"auth", "proxy"}, "teleport-lite.service", True),
+        ({"auth", "proxy"}, "teleport-lite-auth-proxy.service", False),
+        ({"node", "proxy"}, "teleport-lite.service", True),
+        ({"auth", "node", "proxy"}, "teleport-lite.service", True),
     ],
 )
 def test_a_host_gets_what_its_roles_need(roles: set[str], first: str, sessions: bool) -> None:
@@ -149,8 +171,8 @@ def test_a_host_gets_what_its_roles_need(roles: set[str], first: str, sessions: 
 
 
 def test_several_roles_are_one_process() -> None:
-    found = units_of(frozenset({"proxy", "auth"}), Wish())
-    assert "teleport-lite.yaml --roles=auth,proxy\n" in found[UNITS / "teleport-lite.service"]
+    found = units_of(frozenset({"proxy", "node"}), Wish())
+    assert "teleport-lite.yaml --roles=node,proxy\n" in found[UNITS / "teleport-lite.service"]
     assert "--roles" not in units_of(frozenset(), Wish())[UNITS / "teleport-lite.service"]
 
 
