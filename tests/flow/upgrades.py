@@ -17,10 +17,10 @@ from tests.support import eventually
 
 
 def builds(root: Path, count: int) -> Iterator[Path]:
-    """Files that differ in their version: 9.0.1, 9.0.2..."""
+    """Files that differ in their version: 0.9.1, 0.9.2..."""
     sources = Sources(root)
     for number in range(1, count + 1):
-        yield sources.build(f"9.0.{number}")
+        yield sources.build(f"0.9.{number}")
 
 
 class Sources:

@@ -150,7 +150,7 @@ def test_an_update_changes_only_what_is_given(auth: FakeAuth, tctl: Tool) -> Non
     auth.answers["/v1/users/update"] = {"user": {}}
     said = tctl("users", "update", "alice", "--set-logins=").out
     assert said == 'User "alice" has been updated, logins: none\n'
-    assert auth.asked[-1][1] == {"name": "alice", "roles": None, "logins": []}
+    assert auth.asked[-1][1] == {"name": "alice", "logins": []}
     said = tctl("users", "update", "alice", "--set-roles=access", "--set-logins=root").out
     assert said == 'User "alice" has been updated, roles: access; logins: root\n'
     assert auth.asked[-1][1] == {"name": "alice", "roles": ["access"], "logins": ["root"]}
