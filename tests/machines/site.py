@@ -39,7 +39,8 @@ class Authority:
         self._root = root
         root.mkdir(exist_ok=True)
         self.file = root / "ca.pem"
-        self._openssl("ca", "/CN=A CA of tests", "-addext", "basicConstraints=critical,CA:TRUE")
+        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")  # Python 3.13 looks for it
+        self._openssl("ca", "/CN=A CA of tests", *usage)
         self.subject = subprocess.check_output(
             ["openssl", "x509", "-in", str(self.file), "-noout", "-subject_hash"], text=True
         ).strip()
