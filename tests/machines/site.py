@@ -48,7 +48,9 @@ class Authority:
     def certificate(self, name: str) -> tuple[Path, Path]:
         """For a host of that name: the certificate, and its key."""
         signer = ("-CA", str(self.file), "-CAkey", str(self._root / "ca.key"))
-        self._openssl(name, f"/CN={name}", *signer, "-addext", f"subjectAltName=DNS:{name}")
+        wanted = (f"subjectAltName=DNS:{name}", "basicConstraints=critical,CA:FALSE")
+        extensions = [word for each in wanted for word in ("-addext", each)]
+        self._openssl(name, f"/CN={name}", *signer, *extensions)
         return self._root / f"{name}.pem", self._root / f"{name}.key"
 
     def trusted_by(self, machine: Machine) -> None:
