@@ -21,7 +21,13 @@ from benchmarks.world import PYZ, REPO, World
 TELEPORT_DOWNLOAD_MB = 180.0
 NAMES = ("teleport-lite", "tctl", "tsh", "tbot")
 # What it costs over `python3 -c pass`, in milliseconds.
-BUDGETS = {"tctl --version": 5, "tsh status": 55, "tctl status": 80, "tsh ls": 80}
+BUDGETS = {
+    "tctl --version": 5,
+    "tctl tokens --help": 55,  # nothing but this machine is asked
+    "tsh status": 90,  # reads certificates
+    "tctl status": 80,
+    "tsh ls": 80,
+}
 INSTALL = """
 set -eu
 lib=$1/lib/teleport-lite/0 bin=$1/bin file=$2 python=$3
@@ -49,6 +55,7 @@ def rows(world: World, rounds: int, figure: Callable[..., Any]) -> list[Any]:
     venv = virtual_environment(world.root / "venv", python)
     words = {
         "tctl --version": ["tctl", "--version"],
+        "tctl tokens --help": ["tctl", "tokens", "--help"],
         "tsh status": ["tsh", "status"],
         "tctl status": ["tctl", "-c", str(world.root / "auth.yaml"), "status"],
         "tsh ls": ["tsh", "ls"],
