@@ -23,7 +23,9 @@ DOMAIN = "tele.example.com"
 ADDRESSES: Mapping[str, str] = MappingProxyType(
     {
         f"{name}": f"10.88.0.{at}"
-        for at, name in enumerate(("tele", "node1", "node2", "node3", "app1"), 10)
+        for at, name in enumerate(
+            ("tele", "node1", "node2", "node3", "app1", "auth1", "proxy1"), 10
+        )
     }
 )
 HOSTS = "".join(f"{address} {name}\n" for name, address in ADDRESSES.items())
