@@ -115,7 +115,7 @@ def rejected(current: Identity, servers: tuple[str, ...]) -> Error | None:
                 return error
         except Unavailable:
             refusal = certificate_refused(current, address, timeout=PROBE_TIMEOUT)
-            if refusal is not None:
+            if refusal is not None and not _answers(current, address):
                 return refusal
         except NotFound as why:  # it was removed from the cluster
             return why
@@ -124,3 +124,16 @@ def rejected(current: Identity, servers: tuple[str, ...]) -> Error | None:
         else:
             return None
     return None
+
+
+def _answers(current: Identity, address: str) -> bool:
+    """With our certificate, after all? Auth may have come up between the two questions before."""
+    context = client_context(current.tls_cert, current.tls_private, current.host_cas)
+    try:
+        with Connection.tls(way_of(current, address), context, timeout=PROBE_TIMEOUT) as wire:
+            wire.ask("/v1/ca")
+    except (ssl.SSLError, Unavailable):
+        return False
+    except Error:
+        pass
+    return True

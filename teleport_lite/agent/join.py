@@ -86,7 +86,7 @@ class JoinRequest:
 def join(request: JoinRequest) -> Identity:
     """Prove the token and come back with an identity, which the caller saves.
 
-    Raises Denied (pin, clock, token, role, lock), Unavailable (address) or Malformed, each
+    Raises Denied (pin, token, role, lock), Unavailable (address, clock) or Malformed, each
     with the one cause and what to do. With several servers the first that answers decides.
     """
     auth = _first_answer(request)

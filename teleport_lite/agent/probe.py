@@ -161,11 +161,14 @@ def trusted_cas(auth: Auth, pins: tuple[str, ...]) -> list[str]:
 
 
 def check_clock(auth: Auth) -> None:
-    """Raises Denied when certificates of this cluster could not be valid on this host."""
+    """Raises Unavailable when certificates of this cluster could not be valid on this host.
+
+    No refusal: a host that was just switched on sets its clock a moment later.
+    """
     if auth.clock_fits:
         return
     ahead = "ahead of" if auth.skew > 0 else "behind"
-    raise Denied(
+    raise Unavailable(
         f"the clock of this host is {show_skew(auth.skew)} {ahead} the auth server's "
         f"at {auth.way.name} (2 minutes are allowed)",
         hint="set the clock, for example: timedatectl set-ntp true",

@@ -6,10 +6,14 @@ starts by hand is told at once what is wrong instead.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+from teleport_lite.agent.identity import FILE
 from teleport_lite.daemon.notify import Notify
-from teleport_lite.errors import Unavailable
+from teleport_lite.errors import Denied, NotFound, Unauthenticated, Unavailable
+from teleport_lite.model.system_role import AUTH
 
 log = logging.getLogger("teleport_lite.daemon")
 
@@ -18,6 +22,8 @@ PAUSES = (1.0, 2.0, 4.0, 8.0)
 # Tries begin for so long. Then it is systemd's turn, and whoever waits for `systemctl start` hears
 # what is wrong.
 PATIENCE = 60.0
+# Opening the store of auth: after a power cut all of it is read, and an upgrade may rewrite it.
+OPENING = 900.0
 # One try asks each server with timeouts of its own.
 _ONE_TRY = 90.0
 
@@ -45,3 +51,21 @@ def until_reached(
         notify.wait(said, seconds + _ONE_TRY)
         pause(seconds)
         waited, tries = waited + seconds, tries + 1
+
+
+def has_served(data_dir: Path, roles: tuple[str, ...]) -> bool:
+    """Whether there is nothing to join any more: auth never does, and others have done it."""
+    return AUTH in roles or (data_dir / FILE).exists()
+
+
+@contextmanager
+def not_for_good() -> Iterator[None]:
+    """Refusals become Unavailable: systemd starts us again after that, and not after a refusal.
+
+    For a host that has served. What refuses it may be a clock that is not set yet, a disk that is
+    not there yet, or an auth server that was not itself; and this may be the only way to the host.
+    """
+    try:
+        yield
+    except (Denied, NotFound, Unauthenticated) as why:
+        raise Unavailable(why.message, hint=why.hint, log=why.log) from why

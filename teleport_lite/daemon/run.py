@@ -9,7 +9,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from teleport_lite.daemon.health import STATUS
 from teleport_lite.daemon.heap import raise_descriptors, settle, share_arenas
 from teleport_lite.daemon.notify import Notify
 from teleport_lite.daemon.outlast import leave_behind
-from teleport_lite.daemon.patience import until_reached
+from teleport_lite.daemon.patience import OPENING, has_served, not_for_good, until_reached
 from teleport_lite.daemon.process import Process
 from teleport_lite.daemon.reload import reload
 from teleport_lite.daemon.watch import Watch
@@ -61,15 +62,27 @@ def run(
     pins = parse_pins(config.ca_pins)
     roles = _wanted(config, guests)
     resources = _announced(config, guests, roles)
-    node = _start_node(config, roles)
-    process, notify = Process(config, guests, clock=clock, chance=chance), Notify()
-    process.resources, process.node = resources, node
-    if AUTH in roles:
-        process.open_auth(roles)
-    else:
-        until_reached(lambda: process.enlist(roles, pins), notify)
-    raise_descriptors()
-    return _loop(process, reread or (lambda: config), notify)
+    notify = Notify()
+    again = notify.there and has_served(config.data_dir, roles)
+    with not_for_good() if again else nullcontext():
+        node = _start_node(config, roles)
+        process = Process(config, guests, clock=clock, chance=chance)
+        process.resources, process.node = resources, node
+        if AUTH in roles:
+            notify.wait("opening the store", OPENING)
+            process.open_auth(roles)
+        else:
+            until_reached(partial(_enlisted, process, roles, pins, again=again), notify)
+        raise_descriptors()
+        return _loop(process, reread or (lambda: config), notify)
+
+
+def _enlisted(
+    process: Process, roles: tuple[str, ...], pins: tuple[str, ...], *, again: bool
+) -> None:
+    """Who is refused `again` has patience, too."""
+    with not_for_good() if again else nullcontext():
+        process.enlist(roles, pins)
 
 
 def _wanted(config: Config, guests: Guests) -> tuple[str, ...]:

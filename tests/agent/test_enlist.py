@@ -243,6 +243,25 @@ def test_a_certificate_that_auth_no_longer_takes_is_told(auth: Auth, home: Path)
     assert enlist(auth.enlistment(home)).host_cas == old.host_cas
 
 
+def test_auth_that_comes_up_while_it_is_asked_refuses_nobody(
+    auth: Auth, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut all hosts start at once. The first try is met by nobody."""
+    old = joined(auth, home)
+    begin = Connection.tls
+    tries: list[str] = []
+
+    def tls(*words: Any, **more: Any) -> Any:
+        tries.append("once")
+        if len(tries) == 1:
+            raise Unavailable("Connection refused")
+        return begin(*words, **more)
+
+    monkeypatch.setattr(Connection, "tls", tls)
+    assert enlist(auth.enlistment(home, token=never)) == old
+    assert len(tries) == 3
+
+
 # A lost answer
 
 

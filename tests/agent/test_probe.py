@@ -10,7 +10,7 @@ import pytest
 from teleport_lite.agent import probe
 from teleport_lite.agent.probe import Auth as Found
 from teleport_lite.agent.probe import check_clock, find_auth, trusted_cas
-from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.net.way import Way
 from teleport_lite.proto.join import Bundle
 from teleport_lite.testing.certs import PaperCluster
@@ -168,7 +168,7 @@ def test_two_minutes_do_not_matter(skew: float) -> None:
     ],
 )
 def test_more_is_told_with_the_fix(skew: float, words: str) -> None:
-    with pytest.raises(Denied, match=f"the clock of this host is .*{words}") as why:
+    with pytest.raises(Unavailable, match=f"the clock of this host is .*{words}") as why:
         check_clock(found(skew))
     assert "timedatectl" in why.value.hint
 

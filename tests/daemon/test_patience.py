@@ -4,10 +4,21 @@ from pathlib import Path
 
 import pytest
 
+from teleport_lite.cli.exit import CODE
 from teleport_lite.daemon import patience
 from teleport_lite.daemon.notify import Notify
-from teleport_lite.daemon.patience import PATIENCE, until_reached
-from teleport_lite.errors import Denied, Unavailable
+from teleport_lite.daemon.patience import PATIENCE, has_served, not_for_good, until_reached
+from teleport_lite.errors import (
+    Conflict,
+    Denied,
+    Error,
+    Malformed,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
+from teleport_lite.release import assets
+from teleport_lite.release.systemd import DAEMONS
 from tests.daemon.systemds import Systemd
 
 
@@ -82,3 +93,35 @@ def test_who_is_refused_is_not_told_to_wait(
     with Systemd(tmp_path, monkeypatch), pytest.raises(Denied):
         until_reached(cluster, Notify(), pause=pytest.fail)
     assert cluster.tries == 1
+
+
+# Who has served is started again, whatever refuses it
+
+
+@pytest.mark.parametrize("kind", [Denied, NotFound, Unauthenticated, Unavailable])
+def test_a_refusal_is_not_for_good_with_the_same_words(kind: type[Error]) -> None:
+    with pytest.raises(Unavailable) as why, not_for_good():
+        raise kind("the clock is wrong", hint="set it")
+    assert (why.value.message, why.value.hint) == ("the clock is wrong", "set it")
+
+
+def test_what_is_wrong_with_the_settings_is_said_as_it_is() -> None:
+    with pytest.raises(Malformed), not_for_good():
+        raise Malformed("no role is enabled")
+
+
+def test_auth_and_whoever_has_joined_have_served(tmp_path: Path) -> None:
+    assert has_served(tmp_path, ("Auth", "Proxy"))
+    assert not has_served(tmp_path, ("Node",))
+    (tmp_path / "identity.json").touch()
+    assert has_served(tmp_path, ("Node",))
+
+
+def test_systemd_stops_after_a_refusal_and_after_nothing_else_that_time_may_mend() -> None:
+    """What RestartPreventExitStatus= of the units stands for."""
+    final = {code for kind, code in CODE.items() if kind not in (Malformed, Conflict, Unavailable)}
+    assert final == {3, 4}
+    for name in DAEMONS:
+        unit = assets.text(f"systemd/{name}")
+        assert "\nRestartPreventExitStatus=2 3 4\n" in unit
+        assert "\nStartLimitIntervalSec=0\n" in unit

@@ -12,17 +12,19 @@ from typing import Any
 
 import pytest
 
+from teleport_lite.config.model import KeyPair
 from teleport_lite.config.token_source import TokenSource
-from teleport_lite.daemon import logs
+from teleport_lite.daemon import logs, patience
 from teleport_lite.daemon.notify import Notify
 from teleport_lite.daemon.process import Process, own_server
 from teleport_lite.daemon.run import _wanted, _write_pid, run
-from teleport_lite.errors import Error, Malformed, Unavailable
+from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.net.http import Connection, dial
 from teleport_lite.plugin.builtin import seat_builtin
 from teleport_lite.plugin.guests import Guests
 from teleport_lite.testing.fakes import FakeChance, FakeClock
 from tests.daemon.configs import TEXT, a_config
+from tests.daemon.systemds import Systemd
 from tests.net.servers import Little, silence
 from tests.support import eventually, free_port
 
@@ -92,6 +94,47 @@ def test_a_role_whose_service_is_not_built_says_so(
 ) -> None:
     assert _wanted(a_config(tmp_path, roles=frozenset({"App"})), GUESTS) == ("App",)
     assert "its service is not built yet" in caplog.text
+
+
+# Who has served, and is refused
+
+
+def test_what_systemd_watches_over_is_started_again_if_it_is_not_for_the_first_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a proxy may be on a disk that comes later. By hand it is told as it is."""
+    missing = KeyPair(cert_file=tmp_path / "web.pem", key_file=tmp_path / "web.key")
+
+    def ended(name: str) -> Error:
+        config = a_config(tmp_path / name, roles=frozenset({"Auth", "Proxy"}))
+        config = replace(config, proxy=replace(config.proxy, https_keypairs=(missing,)))
+        with pytest.raises(Error, match=r"web.pem: does not exist") as why:
+            run(config, GUESTS, clock=FakeClock.here(), chance=FakeChance())
+        return why.value
+
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert isinstance(ended("by hand"), NotFound)
+    with Systemd(tmp_path, monkeypatch) as systemd:
+        assert isinstance(ended("as a unit"), Unavailable)
+        assert any("opening the store" in each for each in systemd.rest())
+
+
+def test_a_host_that_has_joined_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = a_config(tmp_path, roles=frozenset({"App"}), auth_servers=("127.0.0.1:1",))
+    monkeypatch.setattr(patience, "PATIENCE", 0.0)
+
+    def refuse(*_: object) -> None:
+        raise Denied("this host was removed from the cluster")
+
+    monkeypatch.setattr(Process, "enlist", refuse)
+    with Systemd(tmp_path, monkeypatch):
+        for kind in (Denied, Unavailable):
+            with pytest.raises(kind, match="was removed"):
+                run(config, GUESTS, clock=FakeClock.here(), chance=FakeChance())
+            config.data_dir.mkdir(exist_ok=True)
+            (config.data_dir / "identity.json").touch()
 
 
 # An address that is taken
