@@ -36,15 +36,17 @@ class Ends(Protocol):
 class RoundTrip:
     """A question for another thread, which has to be answered in time. Asked again and again."""
 
-    def __init__(self, ask: Callable[[], object], *, most: float) -> None:
-        self._ask, self._most = ask, most
+    def __init__(self, ask: Callable[[], object], *, every: float, most: float) -> None:
+        self._ask, self._every, self._most = ask, every, most
         self._thread: threading.Thread | None = None
-        self._since = 0.0
+        self._since = float("-inf")
 
     def overdue(self, now: float) -> bool:
-        """Ask, if the last answer is here. True if it should be by now."""
+        """Ask, if it is time and the last answer is here. True if that should be by now."""
         if self._thread is not None and self._thread.is_alive():
             return now - self._since >= self._most
+        if now - self._since < self._every:
+            return False
         self._since = now
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
@@ -67,10 +69,12 @@ class Watch:
     def __init__(self, process: "Process", notify: Notify) -> None:
         self._process, self._notify = process, notify
         self._now = asyncio.get_running_loop().time
-        self._half = notify.watchdog / 2
+        self._patience = notify.watchdog or COUNT_EVERY
         self._told = ""
         self._hosts, self._counted = 0, float("-inf")
-        self._writes = RoundTrip(self._write, most=0.8 * self._half or COUNT_EVERY)
+        # A disk may have a bad time, and a new process would have the same disk: the store gets all
+        # of the time between two signs, and systemd waits for as long again.
+        self._writes = RoundTrip(self._write, every=self._patience / 2, most=self._patience)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -84,14 +88,11 @@ class Watch:
             await asyncio.to_thread(self._writes.join, 1.0)
 
     async def _run(self) -> None:
-        step = min(STATUS_EVERY, self._half or STATUS_EVERY)
-        petted = float("-inf")
+        step = min(STATUS_EVERY, self._patience / 5)
         while True:
             try:
                 self._notify.status(summary(self._process, hosts=self._hosts))
-                if self._now() - petted >= self._half - step / 2:
-                    petted = self._now()
-                    self._look()
+                self._look()
             except Exception:
                 log.exception("internal error while looking after the daemon")
             await asyncio.sleep(step)
@@ -103,14 +104,16 @@ class Watch:
         elif self._told and not trouble:
             log.info("this process works again")
         self._told = trouble
-        if not trouble and self._half:
+        # More often than asked for: one may get lost where systemd has much to do, and what is well
+        # again has to be told before it is too late.
+        if not trouble and self._notify.watchdog:
             self._notify.pet()
 
     def troubles(self) -> Iterator[str]:
         """What does not live any more."""
         process = self._process
         if process.auth is not None and self._writes.overdue(self._now()):
-            yield f"the store of auth has written nothing for {0.8 * self._half:.0f} s"
+            yield f"the store of auth has written nothing for {self._patience:.0f} s"
         if process.node is not None and ended(process.node.zygote):
             yield "the process that forks sessions has ended"
         if process.proxy is not None and ended(process.proxy.ssh.zygote):

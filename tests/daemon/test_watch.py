@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -180,7 +181,7 @@ def test_an_error_is_an_answer() -> None:
     def full() -> None:
         raise Unavailable("no space left on device")
 
-    trip = RoundTrip(full, most=5)
+    trip = RoundTrip(full, every=0, most=5)
     assert not trip.overdue(0)
     trip.join(30)
     assert not trip.overdue(100)
@@ -188,12 +189,41 @@ def test_an_error_is_an_answer() -> None:
 
 def test_an_answer_has_its_time() -> None:
     gate = threading.Event()
-    trip = RoundTrip(lambda: gate.wait(30), most=5)
+    trip = RoundTrip(lambda: gate.wait(30), every=0, most=5)
     assert [trip.overdue(now) for now in (0, 4.9, 5.0, 60)] == [False, False, True, True]
     gate.set()
     trip.join(30)
     assert not trip.overdue(61)
     trip.join(30)
+
+
+def test_it_is_not_asked_all_the_time() -> None:
+    asked: list[int] = []
+    trip = RoundTrip(lambda: asked.append(1), every=15, most=30)
+    for now in (0, 3, 14.9, 15, 18):
+        assert not trip.overdue(now)
+        trip.join(30)
+    assert len(asked) == 2
+
+
+def test_a_store_that_is_slow_once_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: PaperStore
+) -> None:
+    """A disk that writes nothing for two thirds of the watchdog's time is no reason to die."""
+
+    def slow(_: Watch) -> None:
+        systemd.hears("WATCHDOG=1")
+        store.gate.clear()
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end:
+            systemd.rest()
+            before = time.monotonic()
+            systemd.hears("WATCHDOG=1")
+            assert time.monotonic() - before < 3.0, "systemd would have ended it"
+        store.gate.set()
+
+    with Systemd(tmp_path, monkeypatch, watchdog=3) as systemd:
+        watched(a_process(store), slow)
 
 
 # A whole daemon
