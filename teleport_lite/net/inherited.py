@@ -58,8 +58,13 @@ class Inherited:
 
 
 def keep(sock: socket.socket, what: str) -> None:
-    """Give systemd a copy, to be ours again after a restart. Nothing without systemd."""
-    _notify(f"FDSTORE=1\nFDNAME={_OURS}{what.replace(':', '.')}", sock.fileno())
+    """Give systemd a copy, to be ours again after a restart. Nothing without systemd.
+
+    The name has the address: all that have a name are taken back at once, and after a change of
+    the settings there are for a moment the old one and the new one.
+    """
+    name = f"{_OURS}{what}={_key(sock.getsockname()).replace(' ', '.')}"
+    _notify(f"FDSTORE=1\nFDNAME={name.replace(':', '.')}", sock.fileno())
 
 
 def _key(address: object) -> str:

@@ -7,6 +7,7 @@ once, and the old one stays.
 
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -165,7 +166,11 @@ def _unreadable(path: Path, why: OSError) -> Error:
     if isinstance(why, FileNotFoundError):
         return NotFound(f"{path}: does not exist", hint="docs/config.md, https_keypairs")
     if isinstance(why, PermissionError):
-        return Denied(f"{path}: may not be read by uid {os.geteuid()}")
+        who, name = os.geteuid(), shlex.quote(str(path))
+        return Denied(
+            f"{path}: may not be read by uid {who}",
+            hint=f"setfacl -m u:{who}:r {name}, or chgrp {os.getegid()} {name} && chmod g+r {name}",
+        )
     return Malformed(f"{path}: can not be read: {why.strerror}")
 
 

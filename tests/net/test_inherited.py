@@ -87,7 +87,9 @@ def test_systemd_is_given_a_copy_with_a_name(
     with systemd, listening:
         keep(listening, "ssh_service.listen_addr")
         words, fds, _, _ = socket.recv_fds(systemd, 1000, 4)
-        assert words == b"FDSTORE=1\nFDNAME=tl-ssh_service.listen_addr"
+        port = listening.getsockname()[1]
+        name = f"tl-ssh_service.listen_addr=127.0.0.1.{port}"
+        assert words == f"FDSTORE=1\nFDNAME={name}".encode()
         [fd] = fds
         assert os.path.samestat(os.fstat(fd), os.fstat(listening.fileno()))
         os.close(fd)
@@ -103,6 +105,31 @@ def test_systemd_is_told_what_is_not_needed_any_more(
             for fd in fds:
                 os.close(fd)
         assert said[1][0] == b"FDSTOREREMOVE=1\nFDNAME=tl-old.listen_addr"
+
+
+def test_what_has_another_address_now_is_kept_and_the_old_one_is_not(
+    systemd: socket.socket, listening: socket.socket
+) -> None:
+    """FDSTOREREMOVE takes back all of a name."""
+    with systemd, listening:
+        child(listening, f"127.0.0.1:{free_port()}", name=kept_as(systemd, listening, "test"))
+        said = [socket.recv_fds(systemd, 1000, 4) for _ in range(2)]
+        for _, fds, _, _ in said:
+            for fd in fds:
+                os.close(fd)
+        (new, _, _, _), (gone, _, _, _) = said
+        assert new.startswith(b"FDSTORE=1\nFDNAME=tl-test=")
+        assert gone.startswith(b"FDSTOREREMOVE=1\nFDNAME=tl-test=")
+        assert new.partition(b"FDNAME=")[2] != gone.partition(b"FDNAME=")[2]
+
+
+def kept_as(systemd: socket.socket, listening: socket.socket, what: str) -> str:
+    """The name under which systemd keeps it."""
+    keep(listening, what)
+    words, fds, _, _ = socket.recv_fds(systemd, 1000, 4)
+    for fd in fds:
+        os.close(fd)
+    return words.decode().partition("FDNAME=")[2]
 
 
 def test_a_socket_unit_of_somebody_else_is_left_alone(
