@@ -9,9 +9,9 @@ import typer
 
 from teleport_lite import __version__
 from teleport_lite.cli.lazy import LazyGroup, Place, program
-from teleport_lite.cli.show import put, safe
+from teleport_lite.cli.show import Unread, discard, put, safe
 from teleport_lite.config.path import absolute_path
-from teleport_lite.errors import NotFound
+from teleport_lite.errors import NotFound, Unavailable
 from teleport_lite.release.here import own_file
 from teleport_lite.release.layout import Layout
 from teleport_lite.release.place import Source, place, source_in, source_of
@@ -65,8 +65,11 @@ def install_self(
 
 
 def say(line: str) -> None:
-    """At once: a long step may follow."""
-    put(safe(line) + "\n")
+    """At once: a long step may follow. That nobody reads it any more stops no work half way."""
+    try:
+        put(safe(line) + "\n")
+    except (Unread, Unavailable):
+        discard()
 
 
 def prefix_of(typed: str) -> Path:

@@ -1,8 +1,10 @@
 """teleport-lite upgrade."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +21,7 @@ from teleport_lite.config.model import WEB_PORT, Config
 from teleport_lite.errors import Conflict, Error, NotFound, Unavailable
 from teleport_lite.plugin.invited import gather
 from teleport_lite.release.assets import release_keys
-from teleport_lite.release.attempts import failed
+from teleport_lite.release.attempts import failed, under_way
 from teleport_lite.release.fetch import Origin, Progress, Wanted
 from teleport_lite.release.here import installed
 from teleport_lite.release.layout import Layout
@@ -124,8 +126,14 @@ def upgrade(
     upgrader = _upgrader(file, timeout, not no_restart)
     if check:
         return _check(upgrader, wish, format)
+    # It may go on over a connection that the restart of a service ends, and must come to its end:
+    # whoever dies here leaves a version that does not start, and nobody who goes back.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         return _upgrade(upgrader, wish, dry_run=dry_run, quiet=quiet)
+    except KeyboardInterrupt:
+        _tell_unfinished(upgrader.layout.lib)
+        raise
     except Conflict as why:
         if not quiet:
             raise
@@ -217,9 +225,20 @@ def _would(upgrader: Upgrader, origin: Origin, version: Version) -> int:
     return 0
 
 
+def _tell_unfinished(lib: Path) -> None:
+    """For who has pressed Ctrl-C."""
+    attempt = under_way(lib)
+    if attempt is not None:
+        complain(
+            f"the upgrade from {attempt.old} to {attempt.new} is half done, and nobody watches it",
+            "teleport-lite upgrade, which goes on with it",
+        )
+
+
 def _told(failure: Failure) -> int:
-    for line in failure.lines:
-        sys.stderr.write(f"  | {safe(line)}\n")
+    with suppress(OSError):  # the terminal is gone
+        for line in failure.lines:
+            sys.stderr.write(f"  | {safe(line)}\n")
     again = f"teleport-lite upgrade --version={failure.version}"
     complain(
         f"version {failure.version} is not in use: {failure.why}",
@@ -269,7 +288,8 @@ def _progress() -> Progress:
         told = count >> 20
         whole = f" of {size / 1e6:.1f}" if size else ""
         end = "\r\033[K" if count == size else ""
-        sys.stderr.write(f"\rfetching {count / 1e6:.1f}{whole} MB{end}")
-        sys.stderr.flush()
+        with suppress(OSError):  # the terminal is gone
+            sys.stderr.write(f"\rfetching {count / 1e6:.1f}{whole} MB{end}")
+            sys.stderr.flush()
 
     return show

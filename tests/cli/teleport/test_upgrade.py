@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,14 +42,16 @@ class Machine:
         self.config.write_text(CONFIG.format(data=home / "data", port=site.port))
 
     def run(self, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-        env = {
+        env = self.env() | more
+        return subprocess.run(words, env=env, capture_output=True, text=True, timeout=110)
+
+    def env(self) -> dict[str, str]:
+        return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "TELEPORT_LITE_PYTHON": sys.executable,
             "TELEPORT_LITE_CONFIG": str(self.config),
-            **more,
         }
-        return subprocess.run(words, env=env, capture_output=True, text=True, timeout=110)
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         """The installed program."""
@@ -144,6 +147,26 @@ def test_a_configuration_that_the_next_version_refuses_keeps_it_away(machine: Ma
     assert "surprise" in refused.stderr
     assert not (machine.lib / "9.0.2").exists()
     assert "tried here and failed" in machine.call("upgrade").stdout
+
+
+def test_an_upgrade_comes_to_its_end_when_the_connection_it_was_typed_in_does_not(
+    machine: Machine,
+) -> None:
+    """Who went away in the middle left a version that may not start, and nobody to go back."""
+    words = [str(machine.prefix / "bin/teleport-lite"), "upgrade", "--version=9.0.2"]
+    with subprocess.Popen(
+        words, env=machine.env(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"upgrade from 9.0.1 to 9.0.2\n"
+        process.stdout.close()
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(110) == 0
+    assert machine.call("version", "--raw").stdout == "9.0.2\n"
+    back = machine.run(machine.lib / "9.0.1/teleport-lite.pyz", "install", "self",
+                       f"--prefix={machine.prefix}")  # fmt: skip
+    assert back.returncode == 0, back
+    assert machine.call("version", "--raw").stdout == "9.0.1\n"
 
 
 def test_from_one_version_to_the_next_and_away(machine: Machine) -> None:
