@@ -13,6 +13,7 @@ from shutil import rmtree
 
 from teleport_lite.ambient import Clock, SystemClock
 from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.net.problems import plain
 from teleport_lite.release import attempts
 from teleport_lite.release.attempts import Attempt
 from teleport_lite.release.fetch import Origin, Progress
@@ -235,7 +236,7 @@ class Upgrader:
         if failure.why:
             self.say(f"{failure.why}; going back to {attempt.old}")
             if failure.version not in attempts.failed(self.layout.lib):
-                self._failed(failure)
+                self._note(failure)
         old = self.layout.file(attempt.old)
         if old.is_file():
             if self.layout.current() != attempt.old:
@@ -265,6 +266,13 @@ class Upgrader:
         if not why:
             return None
         return Failure(version=version, why=why, unit=unit, lines=systemd.last_lines(unit))
+
+    def _note(self, failure: Failure) -> None:
+        """As `_failed`, but a full disk does not keep us from going back."""
+        try:
+            self._failed(failure)
+        except (OSError, Error) as why:
+            self.say(f"that {failure.version} failed can not be noted: {plain(str(why))}")
 
     def _failed(self, failure: Failure) -> Failure:
         attempts.remember(self.layout.lib, failure.version, failure.why, self.clock.now())

@@ -1,5 +1,6 @@
 """Upgrades from a real HTTPS server by real signatures, of versions that are stand-ins."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -256,6 +257,25 @@ def test_a_version_whose_daemon_is_not_ready_or_does_not_stay_is_taken_back(
     assert f"{UNIT} runs 1.0.0 again" in host.said
     assert words in attempts.failed(rig.layout.lib)["1.1.0"]
     assert attempts.under_way(rig.layout.lib) is None
+
+
+def test_a_disk_that_is_full_by_then_does_not_keep_it_from_going_back(
+    host: Host, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, rig = attempts.write_public, host.rig
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == attempts.FAILED:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, data)
+
+    monkeypatch.setattr(attempts, "write_public", full)
+    rig.how("1.1.0", "fails")
+    assert host.upgrader().upgrade(origin, NEW) is not None
+    assert rig.says() == "v1.0.0"
+    assert rig.calls("restart") == [f"restart {UNIT}"] * 2
+    assert attempts.under_way(rig.layout.lib) is None
+    assert any("1.1.0 failed can not be noted" in line for line in host.said)
 
 
 def test_a_version_that_hangs_is_not_switched_to(
