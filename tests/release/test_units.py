@@ -64,6 +64,13 @@ def test_every_restriction_says_why(name: str) -> None:
             assert lines[above].startswith("# "), f"{name}:{at + 1}: {line}"
 
 
+def test_who_upgrades_reads_what_daemons_read() -> None:
+    """A plugin or a key below /root that it can not see would be a configuration that it refuses,
+    and then the version for a bad one."""
+    mine = dict(settings("teleport-lite-upgrade.service"))["ProtectHome"]
+    assert mine == dict(settings("teleport-lite.service"))["ProtectHome"] == "read-only"
+
+
 @pytest.mark.parametrize("name", DAEMONS)
 def test_a_daemon_is_watched_and_its_sessions_stay(name: str) -> None:
     said = dict(settings(name))
