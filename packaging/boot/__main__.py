@@ -82,16 +82,24 @@ def tree() -> str:
     return unpack.somewhere()
 
 
-if sys.argv[1:2] == ["self"] and sys.argv[2:3] in (["unpack"], ["verify"], ["where"]):
-    import commands
+def start() -> "int":
+    if sys.argv[1:2] == ["self"] and sys.argv[2:3] in (["unpack"], ["verify"], ["where"]):
+        import commands
 
-    sys.exit(commands.command(sys.argv[2], sys.argv[3:]))
-sys.path[0] = tree()
-# Where `pip install --target` puts distributions that the configuration may invite as plugins.
-# Last, so that nothing in there can stand in for what is ours or Python's.
-plugins = os.path.dirname(sys.path[0]) + "/plugins"
-if os.path.isdir(plugins) and not objection(plugins):
-    sys.path.append(plugins)
-from teleport_lite.__main__ import main
+        return commands.command(sys.argv[2], sys.argv[3:])
+    sys.path[0] = tree()
+    # Where `pip install --target` puts distributions that the configuration may invite as plugins.
+    # Last, so that nothing in there can stand in for what is ours or Python's.
+    plugins = os.path.dirname(sys.path[0]) + "/plugins"
+    if os.path.isdir(plugins) and not objection(plugins):
+        sys.path.append(plugins)
+    from teleport_lite.__main__ import main
 
-sys.exit(main())
+    return main()
+
+
+try:
+    code = start()
+except KeyboardInterrupt:  # what was half made is gone by now
+    code = 130
+sys.exit(code)

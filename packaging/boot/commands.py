@@ -20,9 +20,13 @@ try:
         sys.path.append({plugins!r})
 except OSError:
     pass
-from teleport_lite.__main__ import main
+try:
+    from teleport_lite.__main__ import main
 
-sys.exit(main())
+    code = main()
+except KeyboardInterrupt:  # before there was anybody to see to it
+    code = 130
+sys.exit(code)
 """
 
 

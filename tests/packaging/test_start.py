@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,26 @@ def test_a_first_start_that_was_killed_is_made_good(built, root):
     assert first.wait() == -signal.SIGKILL
     assert start(built, "--version", env=into(root)).stdout.startswith(VERSION)
     assert not list(root.glob(".making-*"))
+
+
+def test_who_presses_ctrl_c_in_a_first_start_sees_no_traceback_and_leaves_nothing(built, root):
+    env = {"PATH": "/usr/bin:/bin", "TELEPORT_LITE_PYTHON": sys.executable} | into(root)
+    first = subprocess.Popen([str(built), "version"], env=env, stderr=subprocess.PIPE, text=True)
+    eventually(lambda: list(root.glob(".making-*/*")) if root.exists() else [])
+    first.send_signal(signal.SIGINT)
+    assert first.communicate(timeout=60)[1] == ""
+    assert first.returncode == 130
+    assert [path.name for path in root.iterdir()] == [".lock"]
+
+
+def test_who_presses_ctrl_c_while_an_installed_program_loads_sees_no_traceback(built, root):
+    start(built, "self", "unpack", str(root))
+    (tree,) = root.glob("*-cp*")
+    (tree / "teleport_lite/__main__.py").write_text("raise KeyboardInterrupt\n")
+    shutil.rmtree(tree / "teleport_lite/__pycache__")
+    words = [sys.executable, "-I", "-S", str(tree / "_launch.py"), "tctl"]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (said.returncode, said.stderr) == (130, "")
 
 
 def test_old_trees_go_and_those_in_use_stay(built, root):
