@@ -26,7 +26,7 @@ NAMES = ("teleport-lite", "tctl", "tsh", "tbot")
 LAUNCH = re.compile(r"launch-([0-9a-f]{16})")
 # Begins the names of what is half made; packaging/boot removes such after an hour, too.
 MAKING = ".making-"
-_LOCK = ".install-lock"
+LOCK = ".install-lock"
 # The number of an open file that holds the lock, for the program that an upgrade runs.
 _LOCK_VARIABLE = "TELEPORT_LITE_INSTALL_LOCK"
 
@@ -162,7 +162,7 @@ def alone(lib: Path) -> Iterator[int]:
     except BlockingIOError:
         raise Conflict(
             f"another install or upgrade is at work in {lib}",
-            hint=f"fuser -v {shlex.quote(str(lib / _LOCK))}",
+            hint=f"fuser -v {shlex.quote(str(lib / LOCK))}",
         ) from None
     finally:
         os.close(lock)
@@ -175,12 +175,12 @@ def handed_on(lock: int) -> dict[str, str]:
 
 def _opened_lock(lib: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(lib / _LOCK, flags, 0o600)
+    return os.open(lib / LOCK, flags, 0o600)
 
 
 def _is_lock(descriptor: int, lib: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), (lib / _LOCK).lstat())
+        return os.path.samestat(os.fstat(descriptor), (lib / LOCK).lstat())
     except OSError:
         return False
 

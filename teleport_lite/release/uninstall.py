@@ -20,6 +20,7 @@ from teleport_lite.release.attempts import FAILED
 from teleport_lite.release.here import TREE
 from teleport_lite.release.layout import (
     LAUNCH,
+    LOCK,
     MAKING,
     NAMES,
     Layout,
@@ -46,17 +47,20 @@ class Places:
     confs: Sequence[Path] = ()  # other files of systemd
     runtime: Sequence[Path] = ()  # what would go with the next boot, or is made again
     purge: Sequence[Path] = ()  # settings and data, which go only when that is asked for
+    named: Sequence[Path] = ()  # as `purge`, but it was a configuration that named them
     user: str = ""  # goes with them
 
 
 def uninstall(layout: Layout, places: Places, *, work: Work, systemd: Systemd | None) -> None:
     """Remove what is ours, each with a line. Processes that run are left to their end.
 
-    Raises Denied if one of `places.purge` is not to be removed like that, before anything is;
+    Raises Denied if one of those to purge is not to be removed like that, before anything is;
     Conflict while an install runs; Unavailable.
     """
-    for path in places.purge:
+    for path in (*places.purge, *places.named):
         _check_purge(path)
+    for path in places.named:
+        _check_named(path)
     with told_as_errors("not all can be removed", "teleport-lite uninstall"):
         made = user_made(layout.lib) or places.user
         if work.dry_run or not layout.lib.is_dir():
@@ -64,7 +68,7 @@ def uninstall(layout: Layout, places: Places, *, work: Work, systemd: Systemd | 
         else:
             with alone(layout.lib):
                 _remove(layout, places, work, systemd)
-        for path in (*places.runtime, *places.purge):
+        for path in (*places.runtime, *places.purge, *places.named):
             if os.path.lexists(path):
                 remove_any(path, work)
         if places.purge and made:
@@ -94,12 +98,16 @@ def _remove_lib(lib: Path, current: str, work: Work) -> None:
     """All that is ours in it, the version in use last; what is not ours stays, and is said."""
     entries = sorted(lib.iterdir(), key=lambda entry: (entry.name in ("current", current), entry))
     for entry in entries:
+        if entry.name == LOCK:
+            continue
         if _is_of_lib(entry):
             remove_any(entry, work, quiet=entry.name.startswith("."))
         elif entry.name == "plugins" and entry.is_dir() and not any(entry.iterdir()):
             remove_any(entry, work)
         else:
             work.left(f"{entry} alone: it is not ours")
+    if not work.dry_run:
+        (lib / LOCK).unlink(missing_ok=True)  # until now nobody could install into what goes
     if work.dry_run or not any(lib.iterdir()):
         work.do("remove", str(lib), partial(_rmdir, lib))
 
@@ -123,9 +131,7 @@ def _is_of_lib(entry: Path) -> bool:
     return False
 
 
-_NOTES = frozenset(
-    {".lock", ".install-lock", ".fetched", ".upgrading", ".to-reload", ".to-restart", ".made-user"}
-)
+_NOTES = frozenset({".lock", ".fetched", ".upgrading", ".to-reload", ".to-restart", ".made-user"})
 
 
 def remove_any(path: Path, work: Work, *, quiet: bool = False) -> None:
@@ -214,6 +220,23 @@ def _check_purge(path: Path) -> None:
             raise Denied(
                 f"{path} is not purged: {mount} is a file system of its own", hint=f"umount {mount}"
             )
+
+
+def _check_named(path: Path) -> None:
+    """Raises Denied for what is no data directory, as those are private, or more than one."""
+    try:
+        facts = path.lstat()
+    except OSError:
+        return
+    if facts.st_mode & 0o077:
+        raise Denied(
+            f"{path} is not purged: others than its owner may enter it, so it is not our data",
+            hint=f"ls -ld {path}",
+        )
+    for account in pwd.getpwall():
+        home = Path(account.pw_dir)
+        if home == path or path in home.parents:
+            raise Denied(f"{path} is not purged: the home of {account.pw_name} is {home}")
 
 
 def mounts(table: Path = _MOUNTS) -> list[Path]:

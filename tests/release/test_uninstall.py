@@ -15,12 +15,24 @@ from teleport_lite.release.work import Work
 from tests.release.stand_ins import MARK, UNIT, Rig, build_of
 
 
-def removed(rig: Rig, *, purge: tuple[Path, ...] = (), dry_run: bool = False) -> list[str]:
+def removed(
+    rig: Rig,
+    *,
+    purge: tuple[Path, ...] = (),
+    named: tuple[Path, ...] = (),
+    dry_run: bool = False,
+) -> list[str]:
     said: list[str] = []
     confs = [path for path in rig.units("1.0.0") if path.parent != rig.unit.parent]
     uninstall(
         rig.layout,
-        Places(units=rig.unit.parent, confs=confs, runtime=(rig.root / "run",), purge=purge),
+        Places(
+            units=rig.unit.parent,
+            confs=confs,
+            runtime=(rig.root / "run",),
+            purge=purge,
+            named=named,
+        ),
         work=Work(say=said.append, dry_run=dry_run),
         systemd=rig.systemd,
     )
@@ -116,6 +128,21 @@ def test_an_install_at_work_is_not_disturbed(placed: Rig) -> None:
     assert placed.everything() == before
 
 
+def test_nobody_can_install_into_what_is_going(placed: Rig) -> None:
+    refused = []
+
+    def look(line: str) -> None:
+        if placed.layout.lib.is_dir():
+            with pytest.raises(Conflict), alone(placed.layout.lib):
+                pass
+            refused.append(line)
+
+    work = Work(say=look)
+    uninstall(placed.layout, Places(), work=work, systemd=None)
+    assert f"removed {placed.layout.lib / '1.0.1'}" in refused
+    assert not placed.layout.lib.exists()
+
+
 # Purging
 
 
@@ -150,6 +177,25 @@ def test_an_odd_data_directory_is_refused_before_anything_is_removed(placed: Rig
             removed(placed, purge=(path,))
     data.unlink()
     assert placed.everything() == before
+
+
+def test_what_a_configuration_named_is_only_purged_if_it_is_private_and_nobodys_home(
+    placed: Rig,
+) -> None:
+    before = placed.everything()
+    data, open_ = placed.root / "srv/data", placed.root / "srv/open"
+    home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    for path, words in ((open_, "others than its owner"), (home, "not purged")):
+        if path is open_:
+            path.mkdir(parents=True, mode=0o755)
+        with pytest.raises(Denied, match=words):
+            removed(placed, named=(path,), dry_run=path is home)
+    open_.rmdir()
+    open_.parent.rmdir()
+    assert placed.everything() == before
+    data.mkdir(parents=True, mode=0o700)
+    assert f"removed {data}" in removed(placed, named=(data, placed.root / "never-there"))
+    assert not data.exists()
 
 
 def test_a_file_system_of_its_own_is_refused() -> None:
