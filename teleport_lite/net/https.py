@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from aiohttp import WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from teleport_lite.errors import Error, Malformed
+from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.net.accept import Doorway, Limits, Peer, Shown
 from teleport_lite.net.head import Attested
 from teleport_lite.net.problems import problem
@@ -59,6 +59,7 @@ class ApiServer:
         self._application, self._trace = application, trace
         self._limits = limits or Limits()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="api")
+        self._over = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: set[web.WebSocketResponse] = set()
         app = web.Application(client_max_size=MAX_ADMIN)
@@ -125,6 +126,7 @@ class ApiServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._doorway.drop_all()
+        self._over = True  # who waited for an answer that took long may have more to ask
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _new_protocol(self) -> asyncio.Protocol:
@@ -171,7 +173,8 @@ class ApiServer:
         finally:
             self._streams.discard(socket_)
             writer.cancel()
-            await self._call(stream.closed)
+            with suppress(Unavailable):  # whom it would be told to has ended
+                await self._call(stream.closed)
         return socket_
 
     async def _listen(self, socket_: web.WebSocketResponse, stream: Stream) -> None:
@@ -208,6 +211,8 @@ class ApiServer:
         return web.json_response(body, status=status, headers=headers)
 
     async def _call(self, work: Callable[[], Any]) -> Any:
+        if self._over:
+            raise Unavailable("this server is shutting down")
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _spawn(self, work: Any, name: str) -> asyncio.Task[None]:

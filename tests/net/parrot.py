@@ -56,12 +56,14 @@ class Parrot:
 class Chatter:
     def __init__(self, send: Callable[[bytes | None], None]) -> None:
         self.send, self.heard = send, []  # type: ignore[var-annotated]
-        self.over = threading.Event()
+        self.over, self.gate = threading.Event(), threading.Event()
 
     def frame(self, raw: bytes) -> None:
         self.heard.append(raw)
         if raw == b"bug":
             raise ZeroDivisionError
+        if raw == b"wait":
+            self.gate.wait(10)
         self.send(None if raw == b"bye" else b"you said " + raw)
 
     def closed(self) -> None:

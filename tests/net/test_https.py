@@ -1,5 +1,6 @@
 """Requests, bodies and streams of the API server, on real sockets."""
 
+import asyncio
 import contextlib
 import gzip
 import logging
@@ -294,3 +295,16 @@ def test_closing_the_server_ends_streams_and_connections(parrot: Parrot) -> None
     assert parrot.streams[0].over.is_set()
     with pytest.raises(Unavailable):
         Connection.tls(Way(serving.address), stranger_context(), timeout=1)
+
+
+def test_an_answer_that_comes_after_the_end_is_no_bug(
+    parrot: Parrot, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store of auth had something else to do when auth was told to stop."""
+    with Serving(parrot, shown(CLUSTER)) as serving, contextlib.closing(stream(serving)) as client:
+        client.send(b"wait")
+        eventually(lambda: client.receive(0.1) is None and parrot.streams[0].heard)
+        serving.wait(serving.server.close())
+        parrot.streams[0].gate.set()
+        eventually(lambda: serving.call(lambda: len(asyncio.all_tasks())) == 1)
+    assert caplog.text == ""
