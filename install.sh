@@ -240,7 +240,7 @@ ask_latest() {
   fetch latest 1
   version=$(tr '\0' '?' <"$work/latest") version=${version#v}
   [[ $version =~ $version_form ]] || die "$base/latest should name a version, and says: $version"
-  there=$(readlink "$lib/current") || return 0
+  [ -f "$lib/current/teleport-lite.pyz" ] && there=$(readlink "$lib/current") || return 0
   newest=$(printf '%s\n' "$version" "$there" | tr - '~' | sort -V | tail -n 1 | tr '~' -) # 1.2.3-rc.1 is before 1.2.3
   [ "$newest" = "$version" ] || newer=$there
 }
@@ -316,7 +316,11 @@ install_all() {
     mkdir -p "$lib"
     program "$lib" self unpack "$lib" >"$work/log"
     program "$lib" install self "${options[@]}" "--from=$work"
-    say "teleport-lite $version is $prefix/bin/teleport-lite"
+    if [ "$lib/current/teleport-lite.pyz" -ef "$prefix/bin/teleport-lite" ]; then
+      say "teleport-lite $version is $prefix/bin/teleport-lite"
+    else # units and habits name that one
+      say "WARNING: $prefix/bin/teleport-lite is another program; teleport-lite $version is $lib/current/teleport-lite.pyz"
+    fi
   fi
   case :$PATH: in *":$prefix/bin:"*) ;; *) say "PATH lacks $prefix/bin" ;; esac
   [ "$prefix" != "${HOME:-}/.local" ] || say "that is for $(id -un) alone; for everybody: $everybody"
@@ -327,6 +331,8 @@ install_all() {
 join() {
   local secrets=${config%/*}/teleport-lite pin unready
   local token=$secrets/token
+  [ "$lib/current/teleport-lite.pyz" -ef "$prefix/bin/teleport-lite" ] ||
+    die "$prefix/bin/teleport-lite is another program, and the service would start that" "mv $prefix/bin/teleport-lite{,.old}, then this again"
   if [ ! -e "$config" ] || grep -qF -- "$token" "$config"; then
     [ -d "$secrets" ] || mkdir -m 700 "$secrets"
     unready=$(mktemp "$secrets/.token.XXXXXXXX") # 0600

@@ -26,6 +26,7 @@ from teleport_lite.release.layout import (
     alone,
     handed_on,
     make_lib,
+    point,
     settle,
     told_as_errors,
     trees_in_use,
@@ -280,27 +281,28 @@ def said_by(ended: "subprocess.CompletedProcess[bytes]") -> str:
 def _link(layout: Layout, work: Work) -> None:
     for name in NAMES:
         link = layout.bin / name
-        if os.path.lexists(link):
-            if not is_ours(link):
-                use = f"{layout.lib}/current/{FILE}" + ("" if name == NAMES[0] else f" {name}")
-                work.left(f"{link} alone: it is not ours (use: {use})")
-            continue
-        work.do("link", str(link), partial(_make_link, link))
+        if os.path.lexists(link) and not is_ours(link):
+            use = f"{layout.lib}/current/{FILE}" + ("" if name == NAMES[0] else f" {name}")
+            work.left(f"{link} alone: it is not ours (use: {use})")
+        elif not os.path.lexists(link) or str(link.readlink()) != LINK:
+            work.do("link", str(link), partial(_make_link, link))
 
 
 LINK = f"../lib/teleport-lite/current/{FILE}"
 
 
 def is_ours(link: Path) -> bool:
+    """A link to something in PREFIX/lib/teleport-lite, be it only what somebody once put there."""
     try:
-        return str(link.readlink()) == LINK
+        leads = os.path.normpath(link.parent / link.readlink())
     except OSError:
         return False
+    return Path(leads).is_relative_to(Layout(link.parent.parent).lib)
 
 
 def _make_link(link: Path) -> None:
     link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    link.symlink_to(LINK)
+    point(link, LINK)
 
 
 # What nobody needs any more

@@ -40,6 +40,10 @@ if words[:2] == ["install", "self"] and "--dry-run" not in words:
     shutil.copy(source / "teleport-lite-{version}.pyz", lib / "{version}/teleport-lite.pyz")
     (lib / "new").symlink_to("{version}")
     (lib / "new").rename(lib / "current")
+    name = lib.parents[1] / "bin/teleport-lite"
+    if not name.exists():
+        name.parent.mkdir(exist_ok=True)
+        name.symlink_to("../lib/teleport-lite/current/teleport-lite.pyz")
 if words[:2] == ["node", "configure"]:
     pathlib.Path(words[-1].removeprefix("file://")).write_text("token: " + options["token"])
 """

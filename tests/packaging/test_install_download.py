@@ -118,6 +118,7 @@ def current(home: Path, version: str = "") -> Path:
     if version:
         link.unlink(missing_ok=True)
         (link.parent / version).mkdir(parents=True)
+        (link.parent / version / "teleport-lite.pyz").touch()
         link.symlink_to(version)
     return link
 
@@ -133,6 +134,24 @@ def test_a_server_that_says_an_old_version_is_the_newest_takes_nobody_back(site,
     assert site.calls() == []
     assert site.piped(home, "1.2.3").returncode == 0  # who says so goes back
     assert current(home).readlink() == Path("1.2.3")
+
+
+def test_a_link_to_a_version_that_is_gone_is_no_reason_not_to_install(site, home):
+    current(home, "1.2.4").readlink()
+    (home / "prefix/lib/teleport-lite/1.2.4/teleport-lite.pyz").unlink()
+    said = site.piped(home)
+    assert said.returncode == 0, said.stderr
+    assert current(home).readlink() == Path("1.2.3")
+
+
+def test_another_program_by_our_name_is_not_said_to_be_ours(site, home):
+    name = home / "prefix/bin/teleport-lite"
+    name.parent.mkdir(parents=True)
+    name.write_text("#!/bin/sh\n")
+    said = site.piped(home)
+    assert said.returncode == 0, said.stderr
+    assert f"WARNING: {name} is another program; teleport-lite 1.2.3 is " in said.stdout
+    assert f"1.2.3 is {name}\n" not in said.stdout
 
 
 def test_a_release_follows_what_came_before_it(site, home):

@@ -87,6 +87,16 @@ def test_a_dry_run_writes_no_settings(piped, etc):
     assert list(etc.iterdir()) == []
 
 
+def test_where_another_program_would_be_started_nothing_joins(piped, etc, tmp_path):
+    name = tmp_path / "home/prefix/bin/teleport-lite"
+    name.parent.mkdir(parents=True)
+    name.write_text("#!/bin/sh\n")
+    said = piped()
+    assert said.returncode == 1
+    assert f"ERROR: {name} is another program, and the service would start that" in said.stderr
+    assert list(etc.iterdir()) == []
+
+
 def test_it_removes_too(site, piped, tmp_path):
     piped()
     assert piped("--uninstall", "--purge", "--dry-run").returncode == 0

@@ -12,7 +12,7 @@ import pytest
 
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavailable
 from teleport_lite.release.layout import Layout, alone, told_as_errors, trees_in_use
-from teleport_lite.release.place import place, source_in
+from teleport_lite.release.place import LINK, place, source_in
 from teleport_lite.release.work import Work
 from tests.packaging.published import new_key, sign
 from tests.release.stand_ins import MARK, UNIT, Rig, build_of
@@ -140,6 +140,19 @@ def test_a_name_that_is_somebody_elses_is_left_alone_and_said(rig: Rig) -> None:
         assert f"left {rig.layout.bin}/{name} alone: it is not ours (use: {use} {name})" in said
     assert (rig.layout.bin / "tsh").read_text() == "of another product"
     assert os.readlink(rig.layout.bin / "tctl") == "/opt/teleport/tctl"
+
+
+def test_a_name_that_leads_into_our_directory_is_ours_whatever_it_led_to(rig: Rig) -> None:
+    """Somebody has put the file there by hand, once."""
+    rig.layout.bin.mkdir(parents=True)
+    (rig.layout.bin / "tctl").symlink_to("../lib/teleport-lite/teleport-lite.pyz")
+    (rig.layout.bin / "tsh").symlink_to(rig.layout.lib / "teleport-lite.pyz")
+    (rig.layout.bin / "tbot").symlink_to("../lib/teleport-lite/../tbot")
+    said = rig.place("1.0.0")
+    for name in ("tctl", "tsh"):
+        assert f"linked {rig.layout.bin}/{name}" in said
+        assert os.readlink(rig.layout.bin / name) == LINK
+    assert any("/tbot alone: it is not ours" in line for line in said)
 
 
 @pytest.mark.parametrize("kind", ["file", "mask"])
