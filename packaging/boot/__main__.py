@@ -7,6 +7,7 @@ if sys.version_info < (3, 11):
     import older
 
     older.start_a_newer_python()
+import fcntl
 import os
 
 if not (sys.flags.isolated and sys.flags.no_site):  # `python3 FILE`: shut out PYTHONPATH and site
@@ -75,11 +76,26 @@ def roots() -> "list[tuple[str, bool]]":
 def tree() -> str:
     for root, _ in roots():
         here = root + "/" + LEAF
-        if os.path.isdir(here) and not objection(here):
+        if os.path.isdir(here) and not objection(here) and held(here):
             return here
     import unpack
 
-    return unpack.somewhere()
+    found = unpack.somewhere()
+    held(found)
+    return found
+
+
+def held(tree: str) -> bool:
+    """Keep a tree from being tidied away for as long as we live; False if it has just gone.
+
+    By a shared lock, which whoever tidies asks for alone (unpack.tidy). Only a hint: who may not
+    have it goes on without, for any user can hold locks on what is root's.
+    """
+    try:  # noqa: SIM105  # contextlib would be one more import for each start
+        fcntl.flock(os.open(tree, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        pass
+    return os.path.isdir(tree)
 
 
 def start() -> "int":

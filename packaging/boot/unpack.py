@@ -268,10 +268,25 @@ def tidy(root: str) -> None:
             age = time.time() - entry.stat(follow_symlinks=False).st_mtime
             trees.append((age, entry.path, found["build"]))
     for _, path, build_id in sorted(trees)[1:]:
-        if build_id not in placed and not in_use(path):
-            shutil.rmtree(path, ignore_errors=True)
+        if build_id not in placed and not in_use(path) and removed(path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(root, "launch-" + build_id))
+
+
+def removed(tree: str) -> bool:
+    """Take a tree away, unless somebody holds it: whoever has just started, mostly."""
+    with contextlib.suppress(OSError):
+        lock = os.open(tree, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # At once, so that nobody finds half a tree.
+            aside = f"{os.path.dirname(tree)}/.making-aside-{os.path.basename(tree)}-{os.getpid()}"
+            os.rename(tree, aside)
+        finally:
+            os.close(lock)
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+    return False
 
 
 def builds_placed(root: str) -> set[str]:

@@ -1,6 +1,7 @@
 """How the single file starts: from where, as whom, and what it refuses to run."""
 
 import ast
+import fcntl
 import os
 import re
 import shutil
@@ -247,7 +248,7 @@ def test_who_presses_ctrl_c_while_an_installed_program_loads_sees_no_traceback(b
 
 def test_old_trees_go_and_those_in_use_stay(built, root):
     target = f"cp{sys.version_info[0]}{sys.version_info[1]}-{os.uname().machine}"
-    for age, build in enumerate("abcde"):
+    for age, build in enumerate("abcdef"):
         (root / (build * 16 + "-" + target)).mkdir(parents=True)
         os.utime(root / (build * 16 + "-" + target), (1e9 - age, 1e9 - age))
     (root / "1.2.3").mkdir()  # an installed version, with the header of its file
@@ -262,10 +263,43 @@ def test_old_trees_go_and_those_in_use_stay(built, root):
     )
     assert user.stdout
     assert user.stdout.readline() == b"\n"
+    starting = os.open(root / ("f" * 16 + "-" + target), os.O_RDONLY)
+    fcntl.flock(starting, fcntl.LOCK_SH)
     start(built, "--version", env=into(root))
     user.communicate(b"")
-    assert {name[0] for name in trees(root)} >= {"a", "d", "e"}
+    os.close(starting)
+    assert {name[0] for name in trees(root)} >= {"a", "d", "e", "f"}
     assert not {"b" * 16 + "-" + target, "c" * 16 + "-" + target} & set(trees(root))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_running_program_holds_its_tree(built, root, first):
+    if not first:
+        start(built, "--version", env=into(root))
+    program = subprocess.Popen(
+        [built, "node", "configure", "--token=-"],  # waits for somebody to type it
+        env={"PATH": "/usr/bin:/bin", "TELEPORT_LITE_PYTHON": sys.executable} | into(root),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        eventually(lambda: root.is_dir() and any(locked(root / name) for name in trees(root)))
+        assert program.poll() is None
+    finally:
+        program.communicate(b"")
+    assert not any(locked(root / name) for name in trees(root))
+
+
+def locked(tree: Path) -> bool:
+    lock = os.open(tree, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 # Unpacked by the installer
