@@ -4,9 +4,11 @@ import os
 import pwd
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from teleport_lite.errors import Unavailable
 from teleport_lite.pki.keyfile import write_public
 from teleport_lite.release.systemd import Systemd
 from teleport_lite.release.work import Work
@@ -28,6 +30,9 @@ def put_units(units: Mapping[Path, str], lib: Path, work: Work, systemd: Systemd
     if (lib / _RELOAD).exists() and not work.dry_run:
         if systemd.runs():
             work.do("reload", "systemd's units", partial(_reload, units, lib, systemd))
+        else:  # the image of a machine: when that boots it makes files, but users only at times
+            with suppress(Unavailable):  # a container, which will run no units
+                _make_users(units, lib, systemd)
         (lib / _RELOAD).unlink()
 
 
@@ -39,14 +44,18 @@ def _put(path: Path, text: str, lib: Path) -> None:
 
 def _reload(units: Mapping[Path, str], lib: Path, systemd: Systemd) -> None:
     """Users first: files may belong to them, and units name them."""
+    _make_users(units, lib, systemd)
+    for path in _confs(units, "tmpfiles.d"):
+        systemd.make_files(path)
+    systemd.daemon_reload()
+
+
+def _make_users(units: Mapping[Path, str], lib: Path, systemd: Systemd) -> None:
     for path in _confs(units, "sysusers.d"):
         missing = [name for name in users_of(units[path]) if not _exists(name)]
         systemd.make_users(path)
         for name in filter(_exists, missing):
             write_public(lib / _MADE_USER, f"{name}\n".encode())
-    for path in _confs(units, "tmpfiles.d"):
-        systemd.make_files(path)
-    systemd.daemon_reload()
 
 
 def _confs(units: Iterable[Path], kind: str) -> list[Path]:

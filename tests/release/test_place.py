@@ -13,6 +13,7 @@ import pytest
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavailable
 from teleport_lite.release.layout import Layout, alone, told_as_errors, trees_in_use
 from teleport_lite.release.place import LINK, place, source_in
+from teleport_lite.release.systemd import Systemd
 from teleport_lite.release.work import Work
 from tests.packaging.published import new_key, sign
 from tests.release.stand_ins import MARK, UNIT, Rig, build_of
@@ -80,6 +81,24 @@ def test_units_are_written_users_made_and_systemd_reloaded_only_if_something_cha
     rig.place("1.0.1")
     assert "daemon-reload" in rig.calls()
     assert rig.unit.read_text() == f"{MARK}# 1.0.1\n"
+
+
+def test_the_image_of_a_machine_gets_its_user_when_it_is_made(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd-sysusers.service has ConditionNeedsUpdate=/etc: it does not run at every boot."""
+    monkeypatch.setattr(Systemd, "runs", lambda _: False)
+    rig.place("1.0.0")
+    assert rig.calls() == [str(rig.root / "etc/sysusers.d/teleport-lite.conf")]
+
+
+def test_a_container_without_systemd_needs_no_users(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Systemd, "runs", lambda _: False)
+    (rig.root / "systemctl").unlink()
+    rig.place("1.0.0")
+    assert rig.says() == "v1.0.0"
 
 
 def test_nothing_is_enabled_or_started_and_what_runs_is_restarted_when_the_version_moves(
