@@ -301,7 +301,10 @@ install_all() {
   [ -z "$here" ] || everybody='sudo bash install.sh'
   if given --upgrade && [ ! -e "$lib/current" ]; then die "there is nothing to upgrade in $prefix" 'the same without --upgrade'; fi
   until [ -e "$near" ]; do near=${near%/*} near=${near:-/}; done
-  [ -d "$near" ] && [ -w "$near" ] || given --dry-run || die "can not write to $near" "$everybody, or --prefix DIR"
+  [ -d "$near" ] && [ -w "$near" ] || given --dry-run || {
+    if [ "$(id -u)" = 0 ]; then everybody='findmnt -T '$near; fi # it is read-only
+    die "can not write to $near" "$everybody, or --prefix DIR"
+  }
   ask_latest
   if [ -n "$newer" ]; then
     say "nothing changed: $newer is installed, and the newest release is $version (bash -s $version goes back)"
@@ -402,7 +405,7 @@ check_words() {
   if [ -n "$join_token" ] && [ "$(id -u)" != 0 ] && [ -z "${TELEPORT_LITE_CONFIG:-}" ]; then
     die 'only root makes a machine a node' 'the same with: | sudo bash'
   fi
-  if [ -n "$prefix" ]; then :; elif [ "$(id -u)" = 0 ]; then prefix=/usr/local; else prefix=${HOME:?is not set}/.local; fi
+  if [ -n "$prefix" ]; then :; elif [ "$(id -u)" = 0 ]; then prefix=/usr/local; elif [ -n "${HOME:-}" ]; then prefix=$HOME/.local; else die 'HOME is not set' '--prefix DIR'; fi
   case $prefix in *[![:print:]]* | [!/]* | *//* | */) wrong "--prefix: $prefix is not a plain absolute path" ;; esac
   case $config in /*) ;; *) wrong "TELEPORT_LITE_CONFIG: $config is not an absolute path" ;; esac
   lib=$prefix/lib/teleport-lite

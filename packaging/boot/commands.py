@@ -1,6 +1,7 @@
 """`self unpack`, `self verify`, `self where`: what installers and the curious ask of the file."""
 
 import contextlib
+import errno
 import os
 import sys
 
@@ -41,9 +42,16 @@ def command(name: str, arguments: list[str]) -> int:
     except Refused as why:
         return told(why)
     except OSError as why:
-        return told(Refused(str(why), "another directory, or more rights"))
+        return told(unable(why, arguments))
     sys.stderr.write("usage: self unpack DIRECTORY | self verify [TREE] | self where\n")
     return 2
+
+
+def unable(why: OSError, arguments: "list[str]") -> Refused:
+    place = why.filename or " ".join(arguments) or start.FILE
+    full = why.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = f"df -h {place}" if full else "another directory, or more rights"
+    return Refused(f"{place}: {(why.strerror or str(why)).lower()}", hint)
 
 
 def install_tree(root: str) -> int:

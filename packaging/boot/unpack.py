@@ -121,7 +121,7 @@ def make(root: str, payload: dict[str, bytes], *, installed: bool = False) -> st
     with own_umask():
         os.makedirs(root, exist_ok=True)
         if why := start.objection(root, strict=1):
-            raise Refused(why, "")
+            raise Refused(why, way_out(why))
         refuse_noexec(root)
         with one_at_a_time(root) as alone:
             sweep(root, alone=alone)
@@ -132,8 +132,14 @@ def make(root: str, payload: dict[str, bytes], *, installed: bool = False) -> st
                 with contextlib.suppress(OSError):  # a chore, whose failure must not stop a start
                     tidy(root)
         if why := start.objection(final):
-            raise Refused(why, "")
+            raise Refused(why, "another directory")
     return final
+
+
+def way_out(why: str) -> str:
+    """Many a home was made with umask 002, and ~/.local is a group's."""
+    found = re.fullmatch(r"others can write to (.+) \(mode \d+\)", why)
+    return f"chmod go-w '{found[1]}'" if found else "another directory"
 
 
 @contextlib.contextmanager
@@ -151,7 +157,7 @@ def own_umask() -> Iterator[None]:
 
 def refuse_noexec(place: str) -> None:
     if os.statvfs(place).f_flag & os.ST_NOEXEC:
-        raise Refused("its file system is mounted noexec", "")
+        raise Refused("its file system is mounted noexec", "another directory")
 
 
 def spoilt(tree: str, payload: dict[str, bytes]) -> bool:

@@ -187,6 +187,8 @@ def _is_lock(descriptor: int, lib: Path) -> bool:
 
 def make_lib(lib: Path) -> None:
     """Make it, or see that nobody but root and us could put code there. Raises Denied."""
+    for above in Path(os.path.realpath(lib)).parents:
+        _check_above(above, lib)
     lib.mkdir(mode=0o755, parents=True, exist_ok=True)
     facts = lib.lstat()
     if not stat.S_ISDIR(facts.st_mode):
@@ -197,6 +199,21 @@ def make_lib(lib: Path) -> None:
             f"others than you could change {lib} (uid {facts.st_uid}, mode {mode:04o})",
             hint=f"ls -ld {lib}",
         )
+
+
+def _check_above(above: Path, lib: Path) -> None:
+    """As packaging/boot does before it loads code. Which group may write to a directory of root's
+    is root's choice: Debian's /usr/local/lib is of staff."""
+    with contextlib.suppress(FileNotFoundError):
+        facts = above.lstat()
+        others = facts.st_mode & (0o002 if facts.st_uid == 0 else 0o022)
+        if facts.st_uid not in (0, os.geteuid()) or (others and not facts.st_mode & stat.S_ISVTX):
+            mode = stat.S_IMODE(facts.st_mode)
+            raise Denied(
+                f"others than you could change {lib}: {above} has uid {facts.st_uid}, "
+                f"mode {mode:04o}",
+                hint=f"{'chmod go-w' if others else 'ls -ld'} {shlex.quote(str(above))}",
+            )
 
 
 @contextlib.contextmanager

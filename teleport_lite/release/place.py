@@ -8,6 +8,7 @@ step, so the next run does it if this one is cut short.
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -230,8 +231,11 @@ def _unpack(source: Source, layout: Layout, work: Work) -> None:
 def _launches(layout: Layout, build: str) -> bool:
     """Is there a tree, and still the Python it was compiled for?"""
     text = _small(layout.lib / f"launch-{build}").decode(errors="replace")
-    python, main = (re.search(rf"^{name}='([^'\n]+)'$", text, re.M) for name in ("py", "main"))
-    return bool(python and main and os.access(python[1], os.X_OK) and Path(main[1]).is_file())
+    try:
+        said = dict(word.partition("=")[::2] for word in shlex.split(text))
+    except ValueError:
+        return False
+    return os.access(said.get("py", ""), os.X_OK) and Path(said.get("main", "")).is_file()
 
 
 def unpack(layout: Layout, version: str) -> None:

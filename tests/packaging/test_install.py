@@ -1,5 +1,6 @@
 """install.sh from a checkout: install, install again, remove; and what it leaves alone."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -88,4 +89,5 @@ def test_where_it_may_not_write_it_says_what_to_do(checkout, tmp_path):
     said = install(f"--prefix={tmp_path}/file", root=checkout)
     assert said.returncode == 1
     cause = f"ERROR: can not write to {tmp_path}/file\n"
-    assert said.stderr == f"{cause}  try: sudo bash install.sh, or --prefix DIR\n"
+    way = "sudo bash install.sh" if os.geteuid() else f"findmnt -T {tmp_path}/file"
+    assert said.stderr == f"{cause}  try: {way}, or --prefix DIR\n"

@@ -321,6 +321,19 @@ def test_an_unpacked_tree_is_compiled_and_verified_and_repaired(built, root):
     assert start(built, "self", "verify", str(tree)).returncode == 0
 
 
+def test_who_can_not_unpack_is_told_what_to_type(built, tmp_path):
+    open_ = tmp_path / "home/.local"
+    open_.mkdir(parents=True)
+    open_.chmod(0o777)
+    said = start(built, "self", "unpack", str(open_ / "x"))
+    assert said.returncode == 1
+    assert said.stderr == (
+        f"ERROR: others can write to {open_} (mode 0777)\n  try: chmod go-w '{open_}'\n"
+    )
+    said = start(built, "self", "unpack", "/proc/x")
+    assert said.stderr.startswith("ERROR: /proc/x: no such file or directory\n  try: ")
+
+
 def test_where_says_what_speaks_against_each_place(built, root):
     root.mkdir(mode=0o777)
     root.chmod(0o777)

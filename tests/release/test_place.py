@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavailable
-from teleport_lite.release.layout import Layout, alone, told_as_errors, trees_in_use
+from teleport_lite.release.layout import Layout, alone, make_lib, told_as_errors, trees_in_use
 from teleport_lite.release.place import LINK, place, source_in
 from teleport_lite.release.systemd import Systemd
 from teleport_lite.release.work import Work
@@ -146,6 +146,16 @@ def test_a_tree_whose_python_is_gone_is_unpacked_again(rig: Rig) -> None:
     assert sys.executable in launch.read_text()
 
 
+def test_a_python_in_a_place_with_an_odd_name_is_not_taken_for_gone(rig: Rig) -> None:
+    rig.place("1.0.0")
+    python = rig.root / "it's a python"
+    python.symlink_to(sys.executable)
+    launch = rig.layout.lib / f"launch-{build_of('1.0.0')}"
+    quoted = "'" + str(python).replace("'", "'\\''") + "'"  # as packaging/boot does
+    launch.write_text(launch.read_text().replace(f"'{sys.executable}'", quoted))
+    assert rig.place("1.0.0") == []
+
+
 # What is not ours
 
 
@@ -202,6 +212,26 @@ def test_a_directory_that_others_could_change_is_refused(rig: Rig) -> None:
     with pytest.raises(Denied, match=r"others than you could change .* mode 0777"):
         rig.place("1.0.0")
     assert names(rig.layout.lib) == []
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o755, 12345)])
+def test_a_directory_that_others_could_replace_is_refused(rig: Rig, mode: int, owner: int) -> None:
+    """As in the home of somebody else, who could put another in its place."""
+    home = rig.layout.prefix.parent / "home"
+    (home / "of").mkdir(parents=True)
+    if owner:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a directory away")
+        os.chown(home, owner, owner)
+    home.chmod(mode)
+    with pytest.raises(
+        Denied, match=rf"others than you could change .*/home has .* mode 0{mode:o}"
+    ):
+        make_lib(Layout(home / "of").lib)
+    assert list((home / "of").iterdir()) == []
+    home.chmod(mode | 0o1000)
+    os.chown(home, os.geteuid(), os.getegid())
+    make_lib(Layout(home / "of").lib)
 
 
 def test_files_get_the_same_modes_under_any_umask(rig: Rig) -> None:

@@ -73,10 +73,15 @@ def say(line: str) -> None:
 
 
 def prefix_of(typed: str) -> Path:
-    """Raises Malformed."""
+    """Raises Malformed, NotFound."""
     if typed:
         return absolute_path(typed)
-    return PREFIX if os.geteuid() == 0 else Path.home() / ".local"
+    if os.geteuid() == 0:
+        return PREFIX
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path raises for who has none
+    if not home.startswith("/"):
+        raise NotFound("HOME is not set, and this user has no home", hint="--prefix=/a/directory")
+    return absolute_path(home) / ".local"
 
 
 def has_systemd(layout: Layout) -> bool:
