@@ -8,7 +8,9 @@ The zygote is outside the daemon's sandbox, so an order holds what an administra
 nothing else, and each of it is checked again: it may come from a daemon that has been taken over.
 """
 
+import os
 import re
+import shlex
 import stat
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -116,6 +118,11 @@ def _check_place(asked: Path, ours: Path) -> None:
             hint=f"systemctl edit teleport-lite-sessions@.service (Environment={DATA_DIR}={asked})",
         )
     status = ours.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        raise Denied(
+            f"{ours} belongs to uid {status.st_uid}, who would decide who becomes root here",
+            hint=f"chown -R root: {shlex.quote(str(ours))}",
+        )
     if status.st_mode & 0o022:
         raise Denied(f"others may write to {ours} (mode {stat.S_IMODE(status.st_mode):04o})")
 

@@ -125,11 +125,23 @@ def call(data_dir: Path, raw: bytes, uid: int = 0) -> tuple[Answer, list[int]]:
         return read(Answer, answer, limit=MAX_ANSWER), fds
 
 
-def test_only_root_and_the_owner_of_the_data_may_call(tmp_path: Path) -> None:
+def test_only_root_and_our_own_user_may_call(tmp_path: Path) -> None:
     raw = write(order(Settings(data_dir=tmp_path)))
     answer, fds = call(tmp_path, raw, NOBODY)
     assert (answer.reason, fds) == (f"uid {NOBODY} may not start sessions", [])
     assert f"no SSH sessions: uid {NOBODY} may not" in (tmp_path / "errors").read_text()
+
+
+def test_data_of_somebody_else_gets_nobody_in_even_if_they_call(tmp_path: Path) -> None:
+    """The user of auth and proxy, on a host that was one of those before."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give it away")
+    raw = write(order(Settings(data_dir=tmp_path)))
+    os.chown(tmp_path, NOBODY, NOBODY)
+    answer, fds = call(tmp_path, raw, NOBODY)
+    assert (answer.reason, fds) == (f"uid {NOBODY} may not start sessions", [])
+    answer, fds = call(tmp_path, raw)
+    assert (f"{tmp_path} belongs to uid {NOBODY}" in answer.reason, fds) == (True, [])
 
 
 def test_a_refusal_says_why_and_what_to_do(tmp_path: Path) -> None:
