@@ -70,6 +70,8 @@ def _attend(daemon: int) -> int:
         number = signal.sigwaitinfo(_OURS).si_signo
         if number in FORWARDED:
             os.kill(daemon, number)  # there, if only as a zombie, until we have asked for it
+            if number == signal.SIGTERM:  # whoever was stopped by a ^Z hears nothing else
+                os.kill(daemon, signal.SIGCONT)
         status = _reaped().get(daemon)
         if status is not None:
             code = os.waitstatus_to_exitcode(status)

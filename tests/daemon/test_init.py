@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.daemon import init
+from tests.support import eventually
 
 ROOT = Path(__file__).parent.parent.parent
 _BEGIN = """\
@@ -59,8 +60,11 @@ def container() -> Iterator[Container]:
 
 def first(process: "subprocess.Popen[str]") -> int:
     """PID 1 of the container, seen from here. `unshare` itself only waits for it."""
-    pid = process.pid
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    return children(process.pid)[0]
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def line(process: "subprocess.Popen[str]") -> str:
@@ -151,6 +155,20 @@ def test_who_does_not_listen_does_not_hold_the_container_up(container: Container
         "os.read(ready, 1)"
     )
     assert process.wait(timeout=60) == 0
+
+
+def test_who_was_stopped_at_the_terminal_ends_when_told(container: Container) -> None:
+    process = container(
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+        "print('here', flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "time.sleep(600)"
+    )
+    assert line(process) == "here"
+    stat = Path(f"/proc/{children(first(process))[0]}/stat")
+    eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    os.kill(first(process), signal.SIGTERM)
+    assert process.wait(timeout=30) == 9
 
 
 def test_a_terminals_interrupt_comes_once() -> None:
