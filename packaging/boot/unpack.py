@@ -166,7 +166,8 @@ def spoilt(tree: str, payload: dict[str, bytes]) -> bool:
 
 
 def put_aside(tree: str) -> None:
-    """A process that runs from it keeps the files it has open."""
+    """Away in one step, for half a tree would be started, and fail. A process that runs from it
+    keeps the files it has open."""
     aside = f"{os.path.dirname(tree)}/.making-aside-{os.getpid()}"
     os.rename(tree, aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from teleport_lite.errors import Malformed, NotFound, Unavailable
-from teleport_lite.release.here import FILE, stated
+from teleport_lite.release.here import FILE, TREE, stated
 from teleport_lite.release.layout import (
     LAUNCH,
     MAKING,
@@ -336,7 +336,16 @@ def prune(layout: Layout, work: Work, *, keep: Collection[str] = ()) -> None:
 
 
 def remove_tree(tree: Path, work: Work) -> None:
-    work.do("remove", str(tree), partial(shutil.rmtree, tree))
+    work.do("remove", str(tree), partial(_remove_tree, tree))
+
+
+def _remove_tree(tree: Path) -> None:
+    """What code is loaded from goes in one step: half of it would be started, and fail."""
+    if TREE.fullmatch(tree.name):
+        aside = tree.with_name(f"{MAKING}gone-{tree.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        tree = tree.rename(aside)
+    shutil.rmtree(tree)
 
 
 def sweep(lib: Path) -> None:

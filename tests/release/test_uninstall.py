@@ -143,6 +143,27 @@ def test_nobody_can_install_into_what_is_going(placed: Rig) -> None:
     assert not placed.layout.lib.exists()
 
 
+def test_a_removal_that_is_cut_short_leaves_no_half_a_tree_to_start_from(
+    placed: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees = placed.layout.trees()
+    assert trees
+
+    def cut(path: Path, **_: object) -> None:
+        if path.is_dir():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", cut)
+        with pytest.raises(KeyboardInterrupt):
+            removed(placed)
+    assert len(placed.layout.trees()) == len(trees) - 1
+    (half,) = placed.layout.lib.glob(".making-gone-*")
+    removed(placed)
+    assert not half.exists()
+    assert not placed.layout.lib.exists()
+
+
 # Purging
 
 
