@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs teleport-lite, upgrades and removes it; `--help` says how. For Linux, with bash and Python 3.11+.
 # It finds a Python, downloads a release, checks its signature and digest, and has the checked file put
-# everything in its place. It becomes no other user than the one who runs it.
+# everything in its place: by sudo, if who runs it may, or for that user alone.
 [ -n "${BASH_VERSION-}" ] || { echo 'ERROR: this is for bash: pipe it to bash, or run: bash install.sh' >&2; exit 2; }
 { # read whole before it runs: of a download that was cut off nothing runs
 set +o posix
@@ -40,14 +40,15 @@ usage: curl -fsSL https://HOST/install.sh | bash -s -- [VERSION [EDITION]] [OPTI
   --upgrade         to the newest version, but only where teleport-lite is installed
   --uninstall       remove it; settings and data stay, unless --purge is given too
   --dry-run         download and check, say what would be done, change nothing
-  --prefix DIR      /usr/local for root, ~/.local for others
+  --user            for you alone, in ~/.local; without it for everybody, by sudo if you may use it
+  --prefix DIR      another place than /usr/local or ~/.local
   --python PATH     the Python to use
   --no-systemd      leave systemd alone; --no-restart: leave running services as they are
   --demo [--keep]   in a checkout: a cluster on loopback, a node that joins it, and SSH sessions,
                     all gone afterwards (--keep: not gone)
 With a script that joins a cluster: --labels K=V,... (more labels), --nodename NAME, --no-start.
 
-To install what is there already changes nothing. No question is asked.
+To install what is there already changes nothing. No question is asked, but by sudo.
 Environment: TELEPORT_LITE_SHA256 (digest the file must have), TELEPORT_LITE_BASE (https address of the
 releases), TELEPORT_LITE_PYTHON, TMPDIR, NO_COLOR, and what curl knows (https_proxy, no_proxy...).
 HELP
@@ -112,14 +113,14 @@ if tuple(map(int, libc.split(".")[:2])) < (2, 28) or sys.maxsize < 2**32:
     sys.exit("it has glibc %s, or 32 bits: 2.28 and 64 bits are needed" % libc)
 '
 
-# Sets python. For root the system's own comes first: one in a home would be closed to all others.
+# Sets python. For everybody the system's own comes first: one in a home would be closed to all others.
 find_python() {
   local path why seen=''
   if [ -n "$python" ]; then
     why=$("$python" -I -S -c "$probe" 2>&1) || die "$python can not be used: ${why##*$'\n'}"
     return
   fi
-  [ "$(id -u)" != 0 ] || set -- /usr/bin/python3
+  [ "$prefix" != /usr/local ] || set -- /usr/bin/python3
   for name in "$@" python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
     path=$(command -v "$name") || continue
     if why=$("$path" -I -S -c "$probe" 2>&1); then python=$path && return; fi
@@ -285,8 +286,14 @@ obtain() {
     die "the SHA-256 of the file is $digest, not what TELEPORT_LITE_SHA256 says. Nothing was installed"
 }
 
+as_owner() { if [ -n "$become" ]; then sudo "$@"; else "$@"; fi; } # of the prefix
+
 # program ROOT WORD...: runs the file, unpacked in that directory.
-program() { TELEPORT_LITE_ROOT=$1 "$python" -I -S "$file" "${@:2}"; }
+program() {
+  local run=as_owner
+  if given --dry-run; then run=''; fi
+  $run env TELEPORT_LITE_ROOT="$1" "$python" -I -S "$file" "${@:2}"
+}
 
 # hand_on OPTION...: sets options to the prefix and those of these that were given.
 hand_on() {
@@ -301,7 +308,7 @@ install_all() {
   [ -z "$here" ] || everybody='sudo bash install.sh'
   if given --upgrade && [ ! -e "$lib/current" ]; then die "there is nothing to upgrade in $prefix" 'the same without --upgrade'; fi
   until [ -e "$near" ]; do near=${near%/*} near=${near:-/}; done
-  [ -d "$near" ] && [ -w "$near" ] || given --dry-run || {
+  [ -d "$near" ] && [ -w "$near" ] || given --dry-run || [ -n "$become" ] || {
     if [ "$(id -u)" = 0 ]; then everybody='findmnt -T '$near; fi # it is read-only
     die "can not write to $near" "$everybody, or --prefix DIR"
   }
@@ -316,7 +323,7 @@ install_all() {
       program "$work/trees" install self "${options[@]}" "--from=$work"
       return
     fi
-    mkdir -p "$lib"
+    as_owner mkdir -p "$lib"
     program "$lib" self unpack "$lib" >"$work/log"
     program "$lib" install self "${options[@]}" "--from=$work"
     if [ "$lib/current/teleport-lite.pyz" -ef "$prefix/bin/teleport-lite" ]; then
@@ -379,6 +386,29 @@ uninstall_all() {
 
 # --- the command line
 
+# Sets prefix if none was given, and become. As guides expect it, an administrator installs for everybody.
+choose_prefix() {
+  if [ -n "$prefix" ]; then return; fi
+  prefix=${HOME:-}/.local
+  if given --user || [ "$(id -u)" != 0 ] && { given --demo || [ -L "$prefix/lib/teleport-lite/current" ] || ! may_sudo; }; then
+    [ -n "${HOME:-}" ] || die 'HOME is not set' '--prefix DIR'
+    return
+  fi
+  prefix=/usr/local
+  if [ "$(id -u)" != 0 ]; then
+    become=sudo
+    say 'for everybody, by sudo (for you alone: --user)'
+  fi
+}
+
+may_sudo() {
+  have sudo || return
+  if sudo -n true 2>/dev/null; then return; fi
+  case " $(id -nG) " in *' sudo '* | *' wheel '* | *' admin '*) ;; *) return 1 ;; esac
+  { : </dev/tty; } 2>/dev/null || return # nobody could type a password
+  given --dry-run || sudo -v
+}
+
 check_words() {
   case $version in
     '' | null | edition | oss | enterprise | cloud)
@@ -405,14 +435,15 @@ check_words() {
   if [ -n "$join_token" ] && [ "$(id -u)" != 0 ] && [ -z "${TELEPORT_LITE_CONFIG:-}" ]; then
     die 'only root makes a machine a node' 'the same with: | sudo bash'
   fi
-  if [ -n "$prefix" ]; then :; elif [ "$(id -u)" = 0 ]; then prefix=/usr/local; elif [ -n "${HOME:-}" ]; then prefix=$HOME/.local; else die 'HOME is not set' '--prefix DIR'; fi
+  if given --user && [ -n "$prefix" ]; then wrong '--user and --prefix name two places'; fi
+  choose_prefix
   case $prefix in *[![:print:]]* | [!/]* | *//* | */) wrong "--prefix: $prefix is not a plain absolute path" ;; esac
   case $config in /*) ;; *) wrong "TELEPORT_LITE_CONFIG: $config is not an absolute path" ;; esac
   lib=$prefix/lib/teleport-lite
 }
 
 main() {
-  words=0 version=latest edition='' prefix='' python=${TELEPORT_LITE_PYTHON:-} nodename='' flags='' file='' newer='' os='' release=''
+  words=0 version=latest edition='' prefix='' python=${TELEPORT_LITE_PYTHON:-} nodename='' become='' flags='' file='' newer='' os='' release=''
   config=${TELEPORT_LITE_CONFIG:-/etc/teleport-lite.yaml}
   while [ $# -gt 0 ]; do
     case $1 in
@@ -426,7 +457,7 @@ main() {
       --python=*) python=${1#*=} ;;
       --labels=*) join_labels+=${join_labels:+,}${1#*=} ;;
       --nodename=*) nodename=${1#*=} ;;
-      --upgrade | --uninstall | --purge | --dry-run | --no-systemd | --no-restart | --no-start | --demo | --keep) flags+=" $1 " ;;
+      --user | --upgrade | --uninstall | --purge | --dry-run | --no-systemd | --no-restart | --no-start | --demo | --keep) flags+=" $1 " ;;
       -h | --help) usage; return ;;
       --version=* | [!-]* | '')
         words=$((words + 1))
@@ -441,7 +472,9 @@ main() {
   find_python
   if given --demo; then demo; exit; fi
   case ${TMPDIR:-} in /*) ;; *) TMPDIR=/tmp ;; esac
-  trap 'rm -rf -- "$work"' EXIT
+  # After `su` it may be another's, who could put something else in the place of what was checked.
+  [ -O "$TMPDIR" ] || [ -k "$TMPDIR" ] || TMPDIR=/tmp
+  trap 'rm -rf -- "$work" 2>/dev/null || as_owner rm -rf -- "$work"' EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
   trap 'exit 143' TERM

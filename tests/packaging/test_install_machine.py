@@ -173,6 +173,17 @@ def test_the_environment_does_not_lead_it_astray(site, home):
     assert site.calls()[-1]["words"] == ["install", "self", f"--prefix={home}/prefix"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to somebody else")
+def test_nothing_is_checked_where_somebody_else_could_change_it_afterwards(site, home, tmp_path):
+    """As `su` leaves TMPDIR, and some systems give everybody one of their own."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 12345, 12345)
+    before = theirs.stat().st_mtime_ns
+    assert site.piped(home, TMPDIR=str(theirs)).returncode == 0
+    assert theirs.stat().st_mtime_ns == before
+
+
 def test_an_unstamped_script_that_is_piped_takes_nothing_from_where_it_is(home):
     """Only a file in a checkout builds that; for who pipes it, ./packaging is anybody's."""
     (home / "packaging").mkdir(parents=True)
