@@ -27,6 +27,15 @@ auth_service: {{enabled: no}}
 ssh_service: {{enabled: no}}
 proxy_service: {{web_listen_addr: "0.0.0.0:443", public_addr: "proxy1:443"}}
 """
+_BOTH = f"""\
+version: v3
+auth_service: {{cluster_name: {CLUSTER}}}
+ssh_service: {{enabled: no}}
+proxy_service:
+  web_listen_addr: "0.0.0.0:443"
+  public_addr: "auth1:443"
+  https_keypairs: [{{key_file: /etc/web.key, cert_file: /etc/web.pem}}]
+"""
 NET_BIND_SERVICE = 1 << 10  # linux/capability.h
 
 
@@ -72,6 +81,35 @@ def test_auth_and_proxy_run_without_root(world: World) -> None:
         # In its sandbox it can still read what it hands out.
         assert one.bash("curl -sSk https://proxy1/scripts/install.sh").startswith("#!/usr/bin/env")
         eventually(lambda: "proxy1" in one.say("tctl", "get", "hosts"), what="the proxy")
+
+
+def test_auth_and_proxy_in_one_run_without_root(world: World) -> None:
+    """What most small clusters are: one server that people come through, and no shells on it."""
+    unit = "teleport-lite-auth-proxy"
+    with world.machine("auth1") as tele:
+        for file, path in zip(world.authority.certificate("auth1"), ("pem", "key"), strict=True):
+            tele.write(f"/etc/web.{path}", file.read_text(), 0o600)
+        tele.bash(f"{INSTALL} -s {FIRST}", timeout=120)
+        tele.write(CONFIG, _BOTH, 0o600)
+        # Keys that it may not read: it says how to mend that, and comes up when it is mended.
+        assert tele.run("systemctl", "enable", "--now", unit).returncode != 0
+        assert "chgrp" in tele.journal("-u", unit, "--output=cat")
+        tele.say("chgrp", "teleport-lite", "/etc/web.pem", "/etc/web.key")
+        tele.say("chmod", "0640", "/etc/web.pem", "/etc/web.key")
+        eventually(lambda: tele.unit(unit, "ActiveState") == "active", seconds=60, what=unit)
+        assert capabilities(tele, unit) == NET_BIND_SERVICE
+        assert tele.say("tctl", "status").startswith("Cluster")
+        ping = ("curl", "-sS", "https://auth1/webapi/ping")
+        assert json.loads(tele.say(*ping))["cluster_name"] == CLUSTER
+        for what in ("reload", "restart"):
+            tele.say("systemctl", what, unit)
+            assert tele.say("tctl", "status").startswith("Cluster")
+        # The same cluster as root, with whatever else that is asked for, and back.
+        for other in ("teleport-lite", unit):
+            pin = tele.say("tctl", "status").split()[-1]
+            tele.say("systemctl", "start", other)
+            assert tele.say("tctl", "status").split()[-1] == pin
+        assert tele.unit("teleport-lite", "ActiveState") == "inactive"
 
 
 def test_a_node_by_its_own_unit_is_the_same_host(cluster: Cluster, node: Machine) -> None:
