@@ -57,3 +57,12 @@ def test_a_process_that_dies_of_a_bug_tells_the_journal_how_bad_it_is(journal: b
     assert lines[0].endswith("Traceback (most recent call last):")
     assert "ValueError: a bug" in done.stderr
     assert {line.startswith("<3>") for line in lines} == {journal}
+
+
+def test_a_line_that_the_journal_would_break_can_not_choose_its_priority() -> None:
+    """The rest of it would begin with what a stranger has put there (LineMax= of journald)."""
+    for padding in (48 * 1024 - 3, 48 * 1024, 12 * 1024):
+        lines = prefixed("\U0001f600" * padding + "<0>forged", 6).split("\n")
+        assert all(len(line.encode()) < 48 * 1024 for line in lines)
+        assert all(line.startswith("<6>") for line in lines)
+    assert prefixed("a\n\nb", 4) == "<4>a\n<4>\n<4>b"
