@@ -290,9 +290,11 @@ as_owner() { if [ -n "$become" ]; then sudo "$@"; else "$@"; fi; } # of the pref
 
 # program ROOT WORD...: runs the file, unpacked in that directory.
 program() {
-  local run=as_owner
-  if given --dry-run; then run=''; fi
-  $run env TELEPORT_LITE_ROOT="$1" "$python" -I -S "$file" "${@:2}"
+  if [ -n "$become" ] && ! given --dry-run; then
+    sudo env TELEPORT_LITE_ROOT="$1" "$python" -I -S "$file" "${@:2}"
+  else
+    TELEPORT_LITE_ROOT=$1 "$python" -I -S "$file" "${@:2}"
+  fi
 }
 
 # hand_on OPTION...: sets options to the prefix and those of these that were given.
@@ -390,7 +392,7 @@ uninstall_all() {
 choose_prefix() {
   if [ -n "$prefix" ]; then return; fi
   prefix=${HOME:-}/.local
-  if given --user || [ "$(id -u)" != 0 ] && { given --demo || [ -L "$prefix/lib/teleport-lite/current" ] || ! may_sudo; }; then
+  if given --user || { [ "$(id -u)" != 0 ] && { given --demo || [ -L "$prefix/lib/teleport-lite/current" ] || ! may_sudo; }; }; then
     [ -n "${HOME:-}" ] || die 'HOME is not set' '--prefix DIR'
     return
   fi

@@ -126,9 +126,9 @@ class Machine:
         )
         return done.stdout.strip()
 
-    def bash(self, script: str, *, timeout: float = 60) -> str:
-        """As a person at root's prompt would paste it."""
-        return self.say("bash", "-c", script, timeout=timeout)
+    def bash(self, script: str, *, timeout: float = 60, user: str = "") -> str:
+        """As a person would paste it, at root's prompt if no `user` is named."""
+        return self.say("bash", "-c", script, timeout=timeout, user=user)
 
     @contextlib.contextmanager
     def going(self, *words: str) -> "Iterator[subprocess.Popen[bytes]]":

@@ -248,3 +248,76 @@ def on_a_terminal(site: Published, home: Path, **more: str) -> bytes:
         )
         os.close(follower)
         return eventually(lambda: terminal.read(1000))
+
+
+# For whom: `id` and `sudo` of the machine are stand-ins, as the tests may be root themselves
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """In front of PATH: somebody who is not root, and a sudo that notes what it is asked."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "id").write_text('#!/bin/sh\n[ "$1" = -u ] && echo 1000 || echo someone\n')
+    (tools / "sudo").write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>"{tmp_path}/sudo"\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    return tools
+
+
+def as_somebody(
+    site: Published, home: Path, tools: Path, *words: str
+) -> subprocess.CompletedProcess[str]:
+    environment = site.environment(home)
+    said = subprocess.run(
+        ["bash", "-s", "--", *words],
+        input=site.script(),
+        env=environment | {"PATH": f"{tools}:{environment['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert list(temporary(home).iterdir()) == []
+    return said
+
+
+def test_who_may_use_sudo_installs_for_everybody_by_it(site, home, tools, tmp_path):
+    said = as_somebody(site, home, tools)
+    assert "==> for everybody, by sudo (for you alone: --user)\n" in said.stdout
+    asked = (tmp_path / "sudo").read_text().splitlines()
+    lib = "/usr/local/lib/teleport-lite"
+    assert asked[:2] == ["-n true", f"mkdir -p {lib}"]
+    assert all(line.startswith(f"env TELEPORT_LITE_ROOT={lib} ") for line in asked[2:])
+    assert [line.split("1.2.3.pyz ")[1].split()[:2] for line in asked[2:]] == [
+        ["self", "unpack"],
+        ["install", "self"],
+    ]
+    assert not (home / ".local").exists()
+
+
+def test_a_dry_run_needs_nobodys_rights(site, home, tools, tmp_path):
+    said = as_somebody(site, home, tools, "--dry-run")
+    assert "would install teleport-lite 1.2.3 in /usr/local " in said.stdout
+    assert (tmp_path / "sudo").read_text() == "-n true\n"
+
+
+@pytest.mark.parametrize("case", ["--user", "no sudo for them", "no sudo", "theirs already"])
+def test_who_may_not_or_does_not_want_to_installs_for_themself(site, home, tools, case):
+    words = ["--user"] if case == "--user" else []
+    if case == "no sudo for them":
+        (tools / "sudo").write_text("#!/bin/sh\necho a password is required >&2\nexit 1\n")
+    if case == "no sudo":
+        (tools / "sudo").write_text("#!/bin/sh\nexit 127\n")
+    if case == "theirs already":
+        (home / ".local/lib/teleport-lite").mkdir(parents=True)
+        (home / ".local/lib/teleport-lite/current").symlink_to("1.0.0")
+    said = as_somebody(site, home, tools, *words)
+    assert said.returncode == 0, said.stderr
+    assert "by sudo (" not in said.stdout
+    assert site.calls()[-1]["words"][:3] == ["install", "self", f"--prefix={home}/.local"]
+
+
+def test_two_places_are_one_too_many(site, home):
+    said = site.piped(home, "--user")
+    assert said.returncode == 2
+    assert "ERROR: --user and --prefix name two places\n" in said.stderr
