@@ -30,6 +30,7 @@ def objection(path: str, strict: int = 2) -> str:
     Nobody but root and us may be able to change it or put another in its place: it and the one it
     is in (`strict` is how many) must be root's or ours and writable by nobody else, and so must
     all above them, save that a group may write to one of root's: which group, is root's choice.
+    The group that a user is alone in is the user.
     A sticky one that holds ours will do, for in there others cannot rename what is not theirs.
     """
     here, below = os.path.realpath(path), ""
@@ -44,12 +45,29 @@ def objection(path: str, strict: int = 2) -> str:
             return here + " is not a directory"
         if facts.st_uid not in (0, os.geteuid()):
             return "%s belongs to uid %d" % (here, facts.st_uid)
-        others = 0o002 if level >= strict and facts.st_uid == 0 else 0o022
+        wide = facts.st_uid == 0 and level >= strict
+        others = 0o002 if wide or alone(facts.st_uid, facts.st_gid, mode) else 0o022
         if mode & others and not (level and mode & 0o1000):
             return "others can write to %s (mode %04o)" % (here, mode & 0o7777)
         below, here = here, os.path.dirname(here)
         level += 1
     return ""
+
+
+def alone(uid: int, gid: int, mode: int) -> bool:
+    """Has a directory that its group may write to the private group of its user? Debian's and
+    Ubuntu's users have one by that name and number, and make such directories; sshd trusts it too.
+    """
+    if not mode & 0o020 or not uid or uid != gid:
+        return False
+    import grp
+    import pwd
+
+    try:
+        name, group = pwd.getpwuid(uid).pw_name, grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return group.gr_name == name and not set(group.gr_mem) - {name}
 
 
 def roots() -> "list[tuple[str, bool]]":

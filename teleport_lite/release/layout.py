@@ -10,7 +10,9 @@ PREFIX/lib/teleport-lite/plugins/                   the operator's
 import contextlib
 import errno
 import fcntl
+import grp
 import os
+import pwd
 import re
 import shlex
 import stat
@@ -193,7 +195,8 @@ def make_lib(lib: Path) -> None:
     facts = lib.lstat()
     if not stat.S_ISDIR(facts.st_mode):
         raise Denied(f"{lib} is not a directory", hint=f"ls -ld {lib}")
-    if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & 0o022:
+    others = facts.st_mode & (0o002 if _is_alone(facts) else 0o022)
+    if facts.st_uid not in (0, os.geteuid()) or others:
         mode = stat.S_IMODE(facts.st_mode)
         raise Denied(
             f"others than you could change {lib} (uid {facts.st_uid}, mode {mode:04o})",
@@ -206,7 +209,8 @@ def _check_above(above: Path, lib: Path) -> None:
     is root's choice: Debian's /usr/local/lib is of staff."""
     with contextlib.suppress(FileNotFoundError):
         facts = above.lstat()
-        others = facts.st_mode & (0o002 if facts.st_uid == 0 else 0o022)
+        root_or_alone = facts.st_uid == 0 or _is_alone(facts)
+        others = facts.st_mode & (0o002 if root_or_alone else 0o022)
         if facts.st_uid not in (0, os.geteuid()) or (others and not facts.st_mode & stat.S_ISVTX):
             mode = stat.S_IMODE(facts.st_mode)
             raise Denied(
@@ -214,6 +218,17 @@ def _check_above(above: Path, lib: Path) -> None:
                 f"mode {mode:04o}",
                 hint=f"{'chmod go-w' if others else 'ls -ld'} {shlex.quote(str(above))}",
             )
+
+
+def _is_alone(facts: os.stat_result) -> bool:
+    """Is its group the private one of its user, as Debian and Ubuntu make them?"""
+    if not facts.st_uid or facts.st_uid != facts.st_gid:
+        return False
+    try:
+        name, group = pwd.getpwuid(facts.st_uid).pw_name, grp.getgrgid(facts.st_gid)
+    except KeyError:
+        return False
+    return group.gr_name == name and not set(group.gr_mem) - {name}
 
 
 @contextlib.contextmanager

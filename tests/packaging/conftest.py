@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -28,11 +29,26 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = tmp_path_factory.getbasetemp()
     if shared.name.startswith("popen-"):  # a worker's own; above it is what they share
         shared = shared.parent
-    copy = shared / "checkout"
-    with (shared / "checkout.lock").open("w") as lock:
+    return _once(shared, "checkout")
+
+
+@pytest.fixture(scope="session")
+def unknown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of a build of its own: root has not unpacked it to where everybody looks."""
+    shared = tmp_path_factory.getbasetemp()
+    if shared.name.startswith("popen-"):
+        shared = shared.parent
+    return _once(shared, "unknown") / "dist" / "teleport-lite.pyz"
+
+
+def _once(shared: Path, name: str) -> Path:
+    copy = shared / name
+    with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not copy.exists():
             copy_sources(copy)
+            with (copy / "LICENSE").open("a") as file:
+                file.write("" if name == "checkout" else f"\n{name} {secrets.token_hex(8)}\n")
             build(copy)
     return copy
 
@@ -48,9 +64,9 @@ def outside() -> Iterator[Path]:
 
 
 @pytest.fixture
-def stranger(built: Path, outside: Path) -> dict[str, Any]:
+def stranger(unknown: Path, outside: Path) -> dict[str, Any]:
     """How to run the file as somebody who owns nothing: `start(**stranger)`."""
-    shutil.copy(built, outside / "file.pyz")
+    shutil.copy(unknown, outside / "file.pyz")
     who = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     same = f"import sys; assert sys.version_info[:2] == {sys.version_info[:2]}"
     for python in (sys.executable, "/usr/bin/python3"):  # root's own may be closed to others

@@ -226,12 +226,18 @@ def test_a_first_start_that_was_killed_is_made_good(built, root):
     assert not list(root.glob(".making-*"))
 
 
-def test_who_presses_ctrl_c_in_a_first_start_sees_no_traceback_and_leaves_nothing(built, root):
-    env = {"PATH": "/usr/bin:/bin", "TELEPORT_LITE_PYTHON": sys.executable} | into(root)
-    first = subprocess.Popen([str(built), "version"], env=env, stderr=subprocess.PIPE, text=True)
-    eventually(lambda: list(root.glob(".making-*/*")) if root.exists() else [])
-    first.send_signal(signal.SIGINT)
-    assert first.communicate(timeout=60)[1] == ""
+def test_who_presses_ctrl_c_in_a_first_start_sees_no_traceback_and_leaves_nothing(built, tmp_path):
+    for number in range(20):
+        root = tmp_path / str(number)
+        env = {"PATH": "/usr/bin:/bin", "TELEPORT_LITE_PYTHON": sys.executable} | into(root)
+        first = subprocess.Popen(
+            [str(built), "version"], env=env, stderr=subprocess.PIPE, text=True
+        )
+        eventually(lambda root=root: list(root.glob(".making-*/*")) if root.exists() else [])
+        first.send_signal(signal.SIGINT)
+        assert first.communicate(timeout=60)[1] == ""
+        if first.returncode != 0:  # else it was done before we were
+            break
     assert first.returncode == 130
     assert [path.name for path in root.iterdir()] == [".lock"]
 

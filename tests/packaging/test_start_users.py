@@ -2,8 +2,10 @@
 
 import contextlib
 import fcntl
+import grp
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -45,6 +47,26 @@ def quiet(directory: Path) -> Iterator[None]:
     """Whatever happened in there, nothing of it is left."""
     yield
     assert list(directory.iterdir()) == []
+
+
+# Groups
+
+
+@root_only
+@pytest.mark.parametrize(("group", "taken"), [("www-data", True), ("mail", False)])
+def test_the_group_that_a_user_is_alone_in_is_the_user(stranger, outside, group, taken):
+    """As Ubuntu makes homes, with everything in them 0775."""
+    uid = pwd.getpwnam("www-data").pw_uid
+    home = outside / "home"
+    trees_of = home / ".cache" / "teleport-lite"
+    trees_of.mkdir(parents=True)
+    for path in (home, home / ".cache", trees_of):
+        os.chown(path, uid, grp.getgrnam(group).gr_gid)
+        path.chmod(0o775)
+    env = stranger["env"] | {"HOME": str(home)}
+    said = start(stranger["file"], "--version", env=env, **as_user(uid))
+    assert said.stdout.startswith(VERSION), said.stderr
+    assert any(not path.name.startswith(".") for path in trees_of.iterdir()) == taken
 
 
 # Two users at once
