@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from teleport_lite.errors import Malformed
@@ -26,6 +26,7 @@ almost = st.dictionaries(st.sampled_from(FIELDS), anything).map(json.dumps).map(
 
 
 @pytest.mark.parametrize("kind", READ)
+@settings(max_examples=30)  # for each message; tests/fuzz has the time for more
 @given(raw=st.binary() | almost)
 @example(raw=b"[" * 10_000)
 @example(raw=b'{"time": 1e999, "client_first": ""}')
