@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs teleport-lite, upgrades and removes it; `--help` says how. For Linux, with bash and Python 3.11+.
 # It finds a Python, downloads a release, checks its signature and digest, and has the checked file put
-# everything in its place: by sudo, if who runs it may, or for that user alone.
+# everything in its place: by sudo, if who runs it may, or for that user alone. All in one file, however long:
+# what is piped into a shell can source nothing.
 [ -n "${BASH_VERSION-}" ] || { echo 'ERROR: this is for bash: pipe it to bash, or run: bash install.sh' >&2; exit 2; }
 { # read whole before it runs: of a download that was cut off nothing runs
 set +o posix
