@@ -1,6 +1,7 @@
 """How people get to nodes through the proxy of this process: tunnels, routes, gate, jump host."""
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +15,7 @@ from teleport_lite.errors import Error
 from teleport_lite.model.lock import Lock
 from teleport_lite.net.port import Arrival
 from teleport_lite.net.tunnel_wire import proxy_context
-from teleport_lite.node import zygote
+from teleport_lite.node import landlock, zygote
 from teleport_lite.node.settings import Settings
 from teleport_lite.proto.resource import lock_from_doc
 from teleport_lite.proto.stream import AgentEvent, Knowledge, Routes
@@ -36,11 +37,21 @@ MOST_GONE = 4096
 _REMOVED = "this host is not part of the cluster any more"
 
 
+def _look_at_system() -> None:
+    """Better said than found out: whose users the processes of strangers can not have."""
+    if os.geteuid() != 0 and not landlock.version():
+        log.warning(
+            "this kernel has no Landlock and the proxy is not root: a flaw in the jump host would "
+            "open its files, keys among them (docs/systemd.md)"
+        )
+
+
 class ProxySsh:
     """Starts processes when it is made, as a node does; `build` and `start` need the loop."""
 
     def __init__(self, data_dir: Path, *, clock: Clock, chance: Chance) -> None:
         self._data_dir, self._clock, self._chance = data_dir, clock, chance
+        _look_at_system()
         self.zygote = zygote.start(Settings(data_dir=data_dir, jump=True))
         self._built = self._retired = False
         self._locks: list[Lock] = []
