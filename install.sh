@@ -366,7 +366,9 @@ join() {
   elif given --no-start; then
     say 'to start it: systemctl enable --now teleport-lite'
   else
-    systemctl enable --now teleport-lite || die 'the service did not start' 'journalctl -eu teleport-lite'
+    # (`enable --now` of systemd 255 says that all is well when the start fails)
+    { systemctl enable teleport-lite && systemctl start teleport-lite; } ||
+      die 'the service did not start' 'journalctl -eu teleport-lite'
     say 'teleport-lite runs, and will after every boot'
   fi
   say 'who administers the cluster sees it then: tctl nodes ls'
