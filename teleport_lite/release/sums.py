@@ -4,19 +4,16 @@ The names in it carry the version, so the list of an old release, signed as it i
 for that of a new one. The standard library alone here: packaging/build.py imports it too.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
-from teleport_lite.errors import Malformed, NotFound, Unavailable
+from teleport_lite.errors import Malformed
 
 SUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig"
 # What a release is signed for: `ssh-keygen -Y sign -n teleport-lite-release` (PROTOCOL.sshsig).
 NAMESPACE = "teleport-lite-release"
 MAX_SUMS = 64 * 1024  # a release has two files, 200 bytes
 _LINE = re.compile(r"([0-9a-f]{64})  ([0-9A-Za-z][0-9A-Za-z._+-]{0,127})")
-_CHUNK = 1 << 20
 
 
 def program_name(version: str) -> str:
@@ -60,27 +57,3 @@ def signed_sums(text: bytes, signature: bytes, keys: Sequence[str]) -> dict[str,
         raise Malformed(f"{SIGNATURE} is not text") from why
     verify(text, armour, keys=keys, namespace=NAMESPACE)
     return read_sums(text)
-
-
-def digest_of(path: Path) -> str:
-    """Raises NotFound or Unavailable."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except FileNotFoundError as why:
-        raise NotFound(f"{path} does not exist") from why
-    except OSError as why:
-        raise Unavailable(f"{path} can not be read: {why.strerror}") from why
-    return digest.hexdigest()
-
-
-def check_file(path: Path, expected: str) -> None:
-    """Raises Malformed if the SHA-256 of the file is not `expected`; NotFound, Unavailable."""
-    found = digest_of(path)
-    if found != expected:
-        raise Malformed(
-            f"{path.name} is damaged: its SHA-256 is {found}, not {expected}",
-            hint="download it again",
-        )
