@@ -10,14 +10,14 @@ import logging
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.names import TOKEN
 from teleport_lite.net.problems import STATUS
-from teleport_lite.proto.codec import MAX_JOIN, Message, read, write
+from teleport_lite.proto.codec import MAX_JOIN, read, write
 from teleport_lite.proto.script import TokenLook, TokenView
 from teleport_lite.proxy.find import Facts
+from teleport_lite.proxy.invite_page import Auth
 from teleport_lite.proxy.throttle import Throttle
 from teleport_lite.release import assets
 from teleport_lite.release.script import Join, stamped
@@ -35,11 +35,6 @@ MANY = "there were too many tries from your network, wait a few minutes"
 HOMELESS = "this proxy does not know by which address others reach it"
 EMPTY = "this proxy has no file of the program to hand out"
 ODD = "this token has labels that a script can not carry"
-
-
-class Auth(Protocol):
-    async def ask(self, path: str, message: Message) -> Any:
-        """Raises what auth said, or Unavailable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ def make_lib(lib: Path) -> None:
     facts = lib.lstat()
     if not stat.S_ISDIR(facts.st_mode):
         raise Denied(f"{lib} is not a directory", hint=f"ls -ld {lib}")
-    others = facts.st_mode & (0o002 if _is_alone(facts) else 0o022)
+    others = facts.st_mode & (0o002 if is_alone(facts) else 0o022)
     if facts.st_uid not in (0, os.geteuid()) or others:
         mode = stat.S_IMODE(facts.st_mode)
         raise Denied(
@@ -209,7 +209,7 @@ def _check_above(above: Path, lib: Path) -> None:
     is root's choice: Debian's /usr/local/lib is of staff."""
     with contextlib.suppress(FileNotFoundError):
         facts = above.lstat()
-        root_or_alone = facts.st_uid == 0 or _is_alone(facts)
+        root_or_alone = facts.st_uid == 0 or is_alone(facts)
         others = facts.st_mode & (0o002 if root_or_alone else 0o022)
         if facts.st_uid not in (0, os.geteuid()) or (others and not facts.st_mode & stat.S_ISVTX):
             mode = stat.S_IMODE(facts.st_mode)
@@ -220,7 +220,7 @@ def _check_above(above: Path, lib: Path) -> None:
             )
 
 
-def _is_alone(facts: os.stat_result) -> bool:
+def is_alone(facts: os.stat_result) -> bool:
     """Is its group the private one of its user, as Debian and Ubuntu make them?"""
     if not facts.st_uid or facts.st_uid != facts.st_gid:
         return False

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavailable
-from teleport_lite.release.layout import Layout, alone, make_lib, told_as_errors, trees_in_use
+from teleport_lite.release.layout import (
+    Layout,
+    alone,
+    is_alone,
+    make_lib,
+    told_as_errors,
+    trees_in_use,
+)
 from teleport_lite.release.place import LINK, place, source_in
 from teleport_lite.release.systemd import Systemd
 from teleport_lite.release.work import Work
@@ -408,3 +415,12 @@ def test_layout_of_an_empty_prefix_is_empty(tmp_path: Path) -> None:
         [],
         {},
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(("group", "alone"), [("www-data", True), ("mail", False)])
+def test_only_the_private_group_of_a_user_is_that_user(tmp_path, group, alone):
+    shutil.chown(tmp_path, "www-data", group)
+    assert is_alone(tmp_path.stat()) == alone
+    shutil.chown(tmp_path, "root", "root")
+    assert not is_alone(tmp_path.stat())
