@@ -25,6 +25,8 @@ from teleport_lite.proxy.routes import RouteTable
 
 # What people write for "its SSH service": nothing, OpenSSH's default and Teleport's.
 _SSH_PORTS = frozenset({0, 22, 3022})
+# Auth tells of new nodes once a second; who has just seen one join may ask for it before that.
+_NEWS = 2.0
 # Auth thinks it is gone; auth may be wrong, but nobody shall wait long for that.
 _PATIENCE_OFFLINE = 3.0
 _SHOWN = 5
@@ -66,10 +68,13 @@ class Reach:
         cluster: str,
         host_id: str = "",
         gone_since: Callable[[str], datetime | None] = lambda _host_id: None,
+        news: float = _NEWS,
     ) -> None:
-        """`host_id` is our own; `gone_since` says when we lost the tunnel of a node."""
+        """`host_id` is our own; `gone_since` says when we lost the tunnel of a node; `news` is how
+        long a node that is not there is waited for, in seconds."""
         self._routes, self._judge, self._tunnels = routes, judge, tunnels
         self._cluster, self._host_id, self._gone_since = cluster, host_id, gone_since
+        self._news = news
         self._proxies: dict[str, ProxyPlace] = {}
         self._host_names = Names()
 
@@ -82,7 +87,7 @@ class Reach:
         Raises NotFound for what is not there and for what the caller may not know of, alike;
         Conflict for a name with several nodes; Denied; Unavailable; Malformed.
         """
-        route, by = self.decide(request, caller)
+        route, by = await self._patiently(request, caller)
         tunnel = self._tunnels.get(route.id)
         if tunnel is not None:
             return Reached(transport=tunnel.open(client), route=route, via="tunnel", by=by)
@@ -95,7 +100,7 @@ class Reach:
         welcome = self._judge.welcome(caller)
         if isinstance(welcome, Refused):
             raise Denied(welcome.reason)
-        if request.cluster.lower() not in ("", self._cluster.lower()):
+        if not self._is_ours(request):
             raise NotFound(
                 f"cluster {request.cluster[:64]!a} is not known here, this is {self._cluster}",
                 hint="tsh clusters",
@@ -112,6 +117,21 @@ class Reach:
                 hint=f"leave out the port, or take {_port(route) or 22}",
             )
         return route, verdict.by
+
+    async def _patiently(self, request: ReachRequest, caller: Caller) -> tuple[Route, str]:
+        """As `decide`, but what is not there may be in the next word from auth."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while True:
+            try:
+                return self.decide(request, caller)
+            except NotFound:
+                left = begun + self._news - loop.time()
+                if not self._is_ours(request) or not await self._routes.changed(left):
+                    raise
+
+    def _is_ours(self, request: ReachRequest) -> bool:
+        return request.cluster.lower() in ("", self._cluster.lower())
 
     async def _direct(self, route: Route, by: str) -> Reached:
         offline = route.state == Presence.OFFLINE

@@ -57,6 +57,7 @@ class RouteTable:
         self._leftovers_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._saving: asyncio.Task[None] | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
         self._load()
 
     def __len__(self) -> int:
@@ -76,7 +77,20 @@ class RouteTable:
             self._put(route)
         for host_id in routes.gone:
             self._drop(host_id)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
         self._save_in(_DEBOUNCE)
+
+    async def changed(self, seconds: float) -> bool:
+        """Wait that long for the next word from auth; False if there was none."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait((waiter,), timeout=max(0.0, seconds))
+            return waiter.done()
+        finally:
+            self._waiters.discard(waiter)
 
     def find(self, host: str, sees: Sees, *, most: int = 255) -> Route:
         """The one node that `host` means: a name, a UUID, `name.cluster`, or labels `k=v,k2=v2`.

@@ -170,8 +170,10 @@ def test_connections_of_a_user_to_the_host(tmp_path: Path) -> None:
         assert house.counters()["dropped_penalty"] == 0
         restart(house)
         assert reason.encode() in turned_away(house.visitor())
-        [monitor] = house.named("tl-ssh-monitor")
-        os.kill(monitor, signal.SIGKILL)
+        eventually(
+            lambda: len(house.named("tl-ssh-monitor")) == 1, what="only the first to be left"
+        )
+        os.kill(house.named("tl-ssh-monitor")[0], signal.SIGKILL)
         eventually(lambda: not turned_away(house.visitor()), what="the place to be free")
 
 

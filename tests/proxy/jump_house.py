@@ -73,7 +73,11 @@ class JumpHouse:
         self.table = RouteTable(self.data_dir, clock=clock, cluster=self.cluster.name)
         self.table.apply(routes(*self.hosts))
         reach = Reach(
-            routes=self.table, judge=self.judge, tunnels=self.tunnels, cluster=self.cluster.name
+            routes=self.table,
+            judge=self.judge,
+            tunnels=self.tunnels,
+            cluster=self.cluster.name,
+            news=0.0,
         )
         self.sessions = Sessions(
             reach=reach, judge=self.judge, clock=clock, on_event=self.events.append

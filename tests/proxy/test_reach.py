@@ -12,7 +12,7 @@ import pytest
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.lock import Target
 from teleport_lite.proto.reach import ReachRequest
-from teleport_lite.proto.stream import ProxyPlace, Route
+from teleport_lite.proto.stream import ProxyPlace, Route, Routes
 from teleport_lite.proxy.dial import Names, dial, forbidden
 from teleport_lite.proxy.reach import Reach
 from teleport_lite.proxy.routes import RouteTable
@@ -52,7 +52,7 @@ class Rig:
             tunnels=self.tunnels,
             cluster=CLUSTER,
             host_id=HERE,
-            **more,
+            **{"news": 0.0} | more,
         )
 
     async def refuses(self, host: str, caller: Any = ALICE, **words: Any) -> Error:
@@ -91,6 +91,29 @@ def test_without_a_tunnel_the_address_is_dialled(tmp_path: Path, loop: str) -> N
             reached.transport.abort()
 
     run(loop, body)
+
+
+@each_loop
+def test_a_node_auth_has_not_told_of_yet_is_waited_for(tmp_path: Path, loop: str) -> None:
+    async def body() -> None:
+        async with a_node() as node:
+            rig = Rig(tmp_path, route(1, address=node.address), news=30.0)
+            wish = rig.reach.connect(ReachRequest(host="web-2"), ALICE, CLIENT)
+            asking = asyncio.create_task(wish)
+            for news in (route(1, address=node.address), route(2, address=node.address)):
+                await asyncio.sleep(0)
+                assert not asking.done()
+                rig.routes.apply(Routes(first=False, hosts=[news]))
+            reached = await asking
+            assert reached.route.id == host_id(2)
+            reached.transport.abort()
+
+    run(loop, body)
+
+
+def test_nothing_is_waited_for_in_a_cluster_that_is_not_ours(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, route(1), news=3600.0)
+    run("asyncio", lambda: rig.refuses("web-1", cluster="leaf.example"))
 
 
 @pytest.mark.parametrize("port", [0, 22, 3022, 4022])

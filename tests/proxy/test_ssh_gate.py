@@ -62,7 +62,11 @@ class Gate:
         self.events: list[AgentEvent] = []
         self.sessions = Sessions(
             reach=Reach(
-                routes=self.table, judge=self.judge, tunnels=self.tunnels, cluster=PAPER.name
+                routes=self.table,
+                judge=self.judge,
+                tunnels=self.tunnels,
+                cluster=PAPER.name,
+                news=0.0,
             ),
             judge=self.judge,
             clock=self.clock,
