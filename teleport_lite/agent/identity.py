@@ -33,6 +33,9 @@ class _Stored(Statement, frozen=True):
     ssh_host_cas: list[str]
     ssh_user_cas: list[str]
     user_cas: list[str]
+    serving_ssh_cert: str = ""
+    serving_tls_cert: str = ""
+    rotation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,20 @@ class Identity:
     ssh_host_cas: tuple[str, ...]  # OpenSSH lines
     ssh_user_cas: tuple[str, ...]
     user_cas: tuple[str, ...]
+    # What to serve with while that is not what to go out with; "" when it is the same.
+    serving_ssh_cert: str = ""
+    serving_tls_cert: str = ""
+    rotation: str = ""  # mark of the host CA (model/rotation.py) the certificates were made at
+
+    @property
+    def serve_ssh(self) -> str:
+        """The SSH certificate for those who come to us."""
+        return self.serving_ssh_cert or self.ssh_cert
+
+    @property
+    def serve_tls(self) -> str:
+        """The X.509 certificate for those who come to us."""
+        return self.serving_tls_cert or self.tls_cert
 
 
 def load(data_dir: Path) -> Identity | None:
@@ -82,6 +99,9 @@ def loads(raw: bytes, where: str) -> Identity:
         ssh_host_cas=tuple(kept.ssh_host_cas),
         ssh_user_cas=tuple(kept.ssh_user_cas),
         user_cas=tuple(kept.user_cas),
+        serving_ssh_cert=kept.serving_ssh_cert,
+        serving_tls_cert=kept.serving_tls_cert,
+        rotation=kept.rotation,
     )
 
 
@@ -100,6 +120,9 @@ def save(data_dir: Path, identity: Identity) -> None:
         ssh_host_cas=list(identity.ssh_host_cas),
         ssh_user_cas=list(identity.ssh_user_cas),
         user_cas=list(identity.user_cas),
+        serving_ssh_cert=identity.serving_ssh_cert,
+        serving_tls_cert=identity.serving_tls_cert,
+        rotation=identity.rotation,
     )
     write_secret(data_dir / FILE, write(stored))
 

@@ -131,6 +131,9 @@ def identity_of(welcome: Welcome, keys: Keys) -> Identity:
         ssh_host_cas=tuple(welcome.ssh_host_cas),
         ssh_user_cas=tuple(welcome.ssh_user_cas),
         user_cas=tuple(welcome.user_cas),
+        serving_ssh_cert=welcome.serving_ssh_cert,
+        serving_tls_cert=welcome.serving_tls_cert,
+        rotation=welcome.rotation,
     )
 
 

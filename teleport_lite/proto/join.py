@@ -44,6 +44,13 @@ def server_end_point(certificate_der: bytes) -> bytes:
     return hashlib.sha256(certificate_der).digest()
 
 
+class RetiredPin(Statement, frozen=True):
+    """Of a host CA that was rotated away. Only for what is said to people: nothing proves it."""
+
+    pin: str
+    at: float  # Unix seconds
+
+
 class Bundle(Statement, frozen=True):
     """Public: anyone may ask. The pins decide what of it is believed."""
 
@@ -51,6 +58,7 @@ class Bundle(Statement, frozen=True):
     version: str
     time: float  # auth's clock, Unix seconds
     host_cas: list[str]  # PEM
+    retired: list[RetiredPin] = []  # newest first
 
 
 class JoinStart(Message, frozen=True):
@@ -93,6 +101,11 @@ class Welcome(Statement, frozen=True):
     ssh_host_cas: list[str]  # OpenSSH public key lines
     ssh_user_cas: list[str]
     user_cas: list[str]  # PEM
+    # While the host CA is rotated, phase update_clients: what to serve with, signed by the CA that
+    # people know already, over the same keys. "" when it is the same as above.
+    serving_ssh_cert: str = ""
+    serving_tls_cert: str = ""
+    rotation: str = ""  # mark of the host CA (model/rotation.py) these were made at
 
 
 class Renew(Message, frozen=True):

@@ -75,6 +75,7 @@ class Beat(Statement, frozen=True):
     tunnels: list[str] = []  # UUIDs of the proxies that hold a tunnel of this host
     proxy: ProxyPlace | None = None  # if this host is a proxy
     sessions: list[LiveSession] = []  # that are open on this host, at most MAX_SESSIONS
+    rotated: dict[str, str] = {}  # by type of CA, the mark that this host has caught up with
 
 
 class BeatReply(Statement, frozen=True):
@@ -95,6 +96,33 @@ class Goodbye(Statement, frozen=True):
     reason: str = ""
 
 
+class RotationWord(Statement, frozen=True):
+    """Of a CA that was ever rotated. A host renews when the mark of the host CA changes."""
+
+    type: str  # of model/authority.py: host, user, ...
+    mark: str  # of model/rotation.py: "<id>/<phase>"
+
+
+class RootWord(Statement, frozen=True):
+    """A cluster whose users may come here, with roles of ours."""
+
+    cluster: str
+    user_cas: list[str]  # PEM
+    ssh_user_cas: list[str]  # OpenSSH lines
+    role_map: list[dict[str, Any]]  # [{"remote": "access", "local": ["access"]}]
+    proxy: str = ""  # host:port; our proxies keep tunnels there
+    host_cas: list[str] = []  # PEM; of the root's proxies
+
+
+class LeafWord(Statement, frozen=True):
+    """A cluster that users of ours may go on to."""
+
+    cluster: str
+    id: str  # UUID that tunnels of its proxies carry
+    host_cas: list[str] = []
+    ssh_host_cas: list[str] = []
+
+
 class Knowledge(Statement, frozen=True):
     """What an agent needs to decide by itself; kept on disk for the time auth is away."""
 
@@ -108,6 +136,10 @@ class Knowledge(Statement, frozen=True):
     locks: list[dict[str, Any]]
     proxies: list[ProxyPlace] = []  # those that are alive
     session_recording: str = "node"  # or "off"
+    rotations: list[RotationWord] = []
+    auths: list[str] = []  # host:port of the auth servers that are alive
+    roots: list[RootWord] = []
+    leaves: list[LeafWord] = []
 
 
 class Route(Statement, frozen=True):

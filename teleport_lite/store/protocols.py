@@ -12,10 +12,13 @@ from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
+from teleport_lite.model.lease import Lease
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.password import Password
 from teleport_lite.model.recording import Recording
+from teleport_lite.model.rotation import Rotation
 from teleport_lite.model.token import JoinToken
+from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
 
 T = TypeVar("T")
@@ -93,6 +96,35 @@ class Tx(Protocol):
     def add_ca(self, keys: CaKeys) -> bool:
         """False if one with the same type and id exists."""
 
+    def change_ca(
+        self, type: CaType, id: str, *, active: bool, last_rotated: datetime | None
+    ) -> bool:
+        """False if there is none."""
+
+    def remove_ca(self, type: CaType, id: str) -> bool: ...
+
+    def put_rotation(self, rotation: Rotation, *, after: int) -> bool:
+        """Replace the rotation of that type if the serial of the one that is there is `after`
+        (0: there is none). False, and nothing changed, if it is another."""
+
+    def put_trusted(self, cluster: TrustedCluster) -> None:
+        """Insert or replace. Its private key is sealed."""
+
+    def remove_trusted(self, name: str) -> bool: ...
+    def put_remote(self, cluster: RemoteCluster) -> None: ...
+    def remove_remote(self, name: str) -> bool: ...
+
+    def take_lease(self, name: str, holder: str, *, now: datetime, until: datetime) -> int:
+        """Take or extend the lease for a job. Returns its fence, which grows when the holder
+        changes, or 0 if another has it until later than `now`."""
+
+    def holds_lease(self, name: str, fence: int) -> bool:
+        """Is `fence` still that of the last holder? Ask first in every change of the job: one
+        that was stopped for longer than its lease must not write any more."""
+
+    def drop_lease(self, name: str, fence: int) -> bool:
+        """Others may take it at once. False if it is another's by now."""
+
     def set_meta(self, key: str, value: str) -> None: ...
 
     def add_meta(self, key: str, value: str) -> bool:
@@ -164,7 +196,21 @@ class Store(Protocol):
         """Bytes that all of them take on the disk."""
 
     def cas(self, type: CaType | None = None) -> list[CaKeys]: ...
+    def rotation(self, type: CaType) -> Rotation:
+        """Where that type stands; standby with serial 0 if it was never rotated."""
+
+    def trusted_clusters(self) -> list[TrustedCluster]: ...
+    def remote_clusters(self) -> list[RemoteCluster]: ...
+    def lease(self, name: str) -> Lease | None: ...
     def meta(self, key: str) -> str | None: ...
+
+    def watch(self, call: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """Have `call` told what changes: of "cas", "rotations", "roles", "locks", "users",
+        "hosts", "tokens", "trust". By any process that uses this store, ours too, after the
+        commit and soon, in order, from a thread of the store; several changes may come as one,
+        and after a connection was lost everything is named. `call` must be quick and may read
+        but not write. Call what is returned to end it.
+        """
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
         """Oldest first, with their sequence numbers (from 1, without gaps)."""
