@@ -220,13 +220,13 @@ def outcome(head: bytes) -> None:
 beginnings = st.sampled_from([b"", b"S", b"SSH", b"GE", b"\x16\x03", b"\x16\x03\x01\x00\x40\x01"])
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(start=beginnings, rest=st.binary(max_size=200))
 def test_any_bytes_are_a_value_or_malformed(start: bytes, rest: bytes) -> None:
     outcome(start + rest)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     at=st.integers(0, 4000),
     new=st.binary(min_size=0, max_size=4),

@@ -317,7 +317,7 @@ LEAF = CLUSTER.tls_forgery()
 LEAF_DER = LEAF.der()
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=300)
 @given(
     at=st.integers(0, len(LEAF_DER) - 1),
     size=st.integers(0, 8),
@@ -375,7 +375,7 @@ def test_signing_again_changes_nothing() -> None:
     assert identify(signed_again(BODY)) == identify(LEAF_DER)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=300)
 @given(at=st.integers(0, len(BODY) - 1), size=st.integers(0, 4), patch=st.binary(max_size=4))
 def test_a_bent_certificate_that_our_ca_signed_is_a_peer_or_denied(
     at: int, size: int, patch: bytes
