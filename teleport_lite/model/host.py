@@ -56,6 +56,20 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """A session that is open on a host, as other auth servers need to know it."""
+
+    sid: str
+    user: str
+    login: str
+    started: float  # Unix seconds, by the host's clock
+    addr: str
+    command: str = ""
+    recorded: bool = False
+    parties: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What a host last told us about itself."""
 
@@ -68,6 +82,12 @@ class Report:
     gone: bool = False  # it said goodbye, or was shown the door
     tunnels: tuple[str, ...] = ()  # UUIDs of the proxies that hold a tunnel of it
     proxy: Place | None = None  # if it is a proxy
+    auth: str = ""  # host:port of its auth service, if it has one
+    # The rest is for other auth servers, and only there are several.
+    via: str = ""  # UUID of the auth server that has its stream; "" if none has
+    boot_id: str = ""  # of the process that opened the stream
+    arrived: datetime | None = None  # when the stream was opened, by auth's clock
+    sessions: tuple[OpenSession, ...] = ()  # that are open on it
 
 
 def presence(report: Report, now: datetime) -> Presence:

@@ -26,3 +26,4 @@ class Recording:
     height: int
     digest: str  # SHA-256 of what the host has sent, in hex
     stored_at: datetime
+    kept_by: str = ""  # UUID of the auth server that has the file; "" from when there was one alone

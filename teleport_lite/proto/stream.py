@@ -7,6 +7,7 @@
      | <-- {"beat": {"time": ...}} ----------  |   so that both sides see the skew
      | -- {"events": [...]} ---------------->  |   audit events of the node
      | <-- {"taken": 2} ---------------------  |   so many of them are in the trail now, in order
+     | <-- {"later": 5.0} -------------------  |   or none: auth can not write, ask again then
      | -- {"renew": Renew} ----------------->  |
      | <-- {"welcome": Welcome} -------------  |
      | <-- {"routes": Routes} ---------------  |   to proxies: which nodes there are, and where
@@ -74,6 +75,7 @@ class Beat(Statement, frozen=True):
     resources: list[Announced] = []
     tunnels: list[str] = []  # UUIDs of the proxies that hold a tunnel of this host
     proxy: ProxyPlace | None = None  # if this host is a proxy
+    auth: str = ""  # host:port of the auth service in this process, if there is one
     sessions: list[LiveSession] = []  # that are open on this host, at most MAX_SESSIONS
     rotated: dict[str, str] = {}  # by type of CA, the mark that this host has caught up with
 
@@ -190,6 +192,9 @@ class ToAgent(Frame, frozen=True):
     knowledge: Knowledge | None = None
     beat: BeatReply | None = None
     taken: int | None = None  # how many of the events sent on this connection, from the oldest on
+    # Seconds until events, or a renewal, that were sent and not answered may be sent again: auth
+    # can not write now. One such frame is under way at a time.
+    later: float | None = None
     welcome: Welcome | None = None
     routes: Routes | None = None
     refusal: Refusal | None = None
