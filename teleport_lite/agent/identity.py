@@ -4,13 +4,14 @@ One file because a rename replaces it whole: after a crash there is the old iden
 new one, never a key that does not fit its certificate.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from teleport_lite.errors import Malformed, NotFound
 from teleport_lite.pki.keyfile import make_private_dir, read_secret, write_secret
 from teleport_lite.proto.codec import Statement, read, write
+from teleport_lite.proto.stream import Knowledge
 from teleport_lite.secret import Secret
 
 FILE = "identity.json"
@@ -66,6 +67,17 @@ class Identity:
     def serve_tls(self) -> str:
         """The X.509 certificate for those who come to us."""
         return self.serving_tls_cert or self.tls_cert
+
+
+def trusting(identity: Identity, known: Knowledge) -> Identity:
+    """The same identity with the CAs of now. None of a kind is no answer: the old ones stay."""
+    return replace(
+        identity,
+        host_cas=tuple(known.host_cas) or identity.host_cas,
+        ssh_host_cas=tuple(known.ssh_host_cas) or identity.ssh_host_cas,
+        ssh_user_cas=tuple(known.ssh_user_cas) or identity.ssh_user_cas,
+        user_cas=tuple(known.user_cas) or identity.user_cas,
+    )
 
 
 def load(data_dir: Path) -> Identity | None:

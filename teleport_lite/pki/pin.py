@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -27,6 +28,22 @@ MAX_CA = 16 * 1024
 def pin_of(ca_pem: str) -> str:
     """Raises Malformed if that is not one CA certificate."""
     return _pin(load_ca(ca_pem))
+
+
+def issuer_pin(cert_pem: str, ca_pems: Iterable[str]) -> str:
+    """The pin of the one of these CAs that has signed a certificate of our own, "" if none has.
+
+    While a CA is rotated two have the same name; the signature tells them apart.
+    """
+    try:
+        leaf = x509.load_pem_x509_certificate(one_pem(cert_pem, "CERTIFICATE"))
+    except UNREADABLE as why:
+        raise Malformed(f"certificate can not be read: {plain(why)}") from why
+    for ca in map(load_ca, ca_pems):
+        with suppress(ValueError, TypeError, InvalidSignature):
+            leaf.verify_directly_issued_by(ca)
+            return _pin(ca)
+    return ""
 
 
 def parse_pins(values: Iterable[str]) -> tuple[str, ...]:
