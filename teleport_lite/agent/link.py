@@ -2,16 +2,16 @@
 
 import logging
 import ssl
-from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import Protocol
 
 from teleport_lite import __version__
-from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.identity import Identity, trusting
 from teleport_lite.agent.join import Keys, identity_of
+from teleport_lite.agent.outbox import Outbox
 from teleport_lite.agent.probe import cut_off_at, untrusted
 from teleport_lite.agent.renew import certificate_refused, renewal, way_of
+from teleport_lite.agent.rotation import BEHIND, LEFT_BEHIND, Catching, left_behind
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import KINDS, Error, Malformed, Unavailable
 from teleport_lite.net.stream import StreamClient
@@ -19,7 +19,6 @@ from teleport_lite.net.tls import client_context
 from teleport_lite.proto.codec import MAX_FRAME, read, write
 from teleport_lite.proto.stream import (
     PATH,
-    AgentEvent,
     Beat,
     FromAgent,
     Goodbye,
@@ -39,9 +38,8 @@ SOON, SOON_AGAIN = 0.2, 1.0
 BACKOFF = (0.5, 30.0)
 PROBE_TIMEOUT = 5.0
 SKEW_WARNING = 30.0
-# Events of some minutes of a busy host; the oldest go first, and how many is said.
-MAX_EVENTS = 2000
-EVENTS_A_FRAME = 100
+# How long auth may ask us to keep what it can not write now.
+LATER = (1.0, 60.0)
 # Looks for an answer, of 0.1 s each, when a process stops that still has some.
 LAST_TRIES = 20
 
@@ -51,82 +49,6 @@ class Stopping(Protocol):
 
     def is_set(self) -> bool: ...
     def wait(self, timeout: float) -> bool: ...
-
-
-class Outbox:
-    """Audit events on their way to auth, until it has them; bounded. Put from any thread.
-
-    An event may arrive twice, when a connection breaks between auth's trail and its answer.
-    """
-
-    def __init__(self) -> None:
-        self._guard = Lock()  # guards all below
-        self._events: deque[AgentEvent] = deque()
-        self._sent: deque[AgentEvent] = deque()
-        self._alone = 0  # so many more are sent one at a time
-        self._pushed_out = 0  # so many were sent, and dropped before auth has answered
-        self.lost = 0
-        self.put_ever = self.gone_ever = 0  # gone: auth has them, or they were dropped
-
-    def __len__(self) -> int:
-        return len(self._events) + len(self._sent)
-
-    def put(self, event: AgentEvent) -> None:
-        with self._guard:
-            if len(self) >= MAX_EVENTS:
-                self._pushed_out += bool(self._sent)
-                (self._sent or self._events).popleft()
-                self.lost += 1
-                self.gone_ever += 1
-            self._events.append(event)
-            self.put_ever += 1
-
-    def take(self) -> list[AgentEvent]:
-        """The next ones to send. `taken` is told when auth has them, or `send_again`."""
-        with self._guard:
-            count = min(EVENTS_A_FRAME, len(self._events))
-            if self._alone:
-                count = min(1 - len(self._sent), count)
-            found = [self._events.popleft() for _ in range(count)]
-            self._sent.extend(found)
-            return found
-
-    def taken(self, count: int) -> None:
-        with self._guard:
-            gone = min(count, self._pushed_out)  # the oldest
-            self._pushed_out -= gone
-            for _ in range(min(count - gone, len(self._sent))):
-                self._sent.popleft()
-                self.gone_ever += 1
-                self._alone = max(0, self._alone - 1)
-
-    def count_lost(self) -> int:
-        """How many were dropped since this was last asked."""
-        with self._guard:
-            lost, self.lost = self.lost, 0
-            return lost
-
-    def send_again(self) -> None:
-        """The connection has ended, and nobody knows what became of those that were sent."""
-        with self._guard:
-            self._events.extendleft(reversed(self._sent))
-            self._sent.clear()
-            self._pushed_out = 0
-
-    def refused(self) -> AgentEvent | None:
-        """Auth can not read something of what was sent: all of it goes again, one at a time. The
-        one that is refused alone is dropped, and returned."""
-        with self._guard:
-            if len(self._sent) == 1:
-                self.gone_ever += 1
-                self._alone = max(0, self._alone - 1)
-                return self._sent.popleft()
-            self._alone = len(self._sent)
-            return None
-
-    def all(self) -> list[AgentEvent]:
-        with self._guard:
-            return [*self._sent, *self._events]
 
 
 class Link:
@@ -146,8 +68,14 @@ class Link:
         on_identity: Callable[[Identity], None],
         on_state: Callable[[str], None],
         on_routes: Callable[[Routes], None] = lambda _: None,
+        on_heard: Callable[[], None] = lambda: None,
+        on_trust: Callable[[Identity], None] = lambda _: None,
     ) -> None:
-        """`servers` are auth or proxies, tried in turn. Callbacks come from the link's thread."""
+        """`servers` are auth or proxies, tried in turn. Callbacks come from the link's thread.
+
+        `on_heard` is told of each word of an auth that has taken us, `on_trust` of an identity
+        with the same certificates and other CAs to trust.
+        """
         self.identity = identity
         self.outbox = Outbox()
         self._servers, self._node_name = list(servers), node_name
@@ -155,11 +83,16 @@ class Link:
         self._report, self._renew_due = report, renew_due
         self._on_knowledge, self._on_identity = on_knowledge, on_identity
         self._on_state, self._on_routes = on_state, on_routes
+        self._on_heard, self._on_trust = on_heard, on_trust
         self._boot_id = chance.token(8)
         self._client: StreamClient | None = None
         self._pending: Keys | None = None
         self._taught = False  # auth has taken us on this connection
+        self._known: Knowledge | None = None  # what it has said on this connection
+        self._catching = Catching(chance)
+        self._behind = False
         self._beat_at = self._heard_at = self._beaten_at = 0.0
+        self._not_before = 0.0  # auth can not write until then, and we ask nothing of that kind
 
     def run(self, stopping: Stopping) -> None:
         failures = turn = 0
@@ -174,25 +107,49 @@ class Link:
             except Error as why:
                 # Connected and refused at once is no success: a clone must not hammer auth.
                 failures = 1 if self._taught else failures + 1
-                if failures % 20 == 1:
-                    why = self._cause(address, why)
-                    log.warning("%s%s", why.message, f" (try: {why.hint})" if why.hint else "")
-                self._on_state(f"not connected: {why.message}")
+                self._failed(address, why, failures)
             except Exception:
                 failures += 1
                 self._on_state("not connected: internal error")
                 log.exception("internal error in the stream to auth")
             finally:
                 self._hang_up()
-            low, high = BACKOFF
-            stopping.wait(self._chance.uniform(0, min(high, low * 2 ** min(failures, 10))))
+            stopping.wait(self._pause(failures))
+
+    def _failed(self, address: str, why: Error, failures: int) -> None:
+        """Told the first time, and then seldom."""
+        was_behind = self._behind
+        # The second, too: auth may have said why it ends a stream, and keeps us out from then on.
+        if failures % 20 in (1, 2) or was_behind:
+            why = self._cause(address, why)
+            self._behind = why.log == BEHIND
+        if failures % 20 == 1 or (self._behind and not was_behind):
+            log.warning("%s%s", why.message, f" (try: {why.hint})" if why.hint else "")
+        self._on_state(f"not connected: {why.message}")
+
+    def _pause(self, failures: int) -> float:
+        if self._behind:
+            return self._chance.uniform(*LEFT_BEHIND)
+        low, high = BACKOFF
+        return self._chance.uniform(0, min(high, low * 2 ** min(failures, 10)))
 
     def _cause(self, address: str, why: Error) -> Error:
         """What is behind a connection that ends without a word."""
-        if self._taught or not isinstance(why, Unavailable):
+        if self._taught:
             return why
+        behind = left_behind(self.identity, address, timeout=PROBE_TIMEOUT)
+        if behind is not None or not isinstance(why, Unavailable):
+            return behind or why
         refused = certificate_refused(self.identity, address, timeout=PROBE_TIMEOUT)
         return refused or cut_off_at(address, timeout=PROBE_TIMEOUT) or why
+
+    @property
+    def flows(self) -> bool:
+        """Would auth take an event now? From any thread."""
+        return self._taught and self._client is not None and not self._waits()
+
+    def _waits(self) -> bool:
+        return self._clock.monotonic() < self._not_before
 
     def nudge(self) -> None:
         """Something to report has changed: beat now. From any thread."""
@@ -224,6 +181,8 @@ class Link:
             )
         )
         self._heard_at, self._beat_at, self._pending = self._clock.monotonic(), 0.0, None
+        self._known = None
+        self._not_before = 0.0
         self._on_state(f"connected to {address}")
         log.info("connected to auth at %s", address)
 
@@ -238,15 +197,22 @@ class Link:
                 self._beaten_at = now
                 self._say(FromAgent(beat=self._report()))
             self._send_events()
-            if self._renew_due() and self._pending is None:
+            due = self._renew_due() or self._catching.due(now)
+            if due and self._pending is None and not self._waits():
                 self._pending = Keys.new()
                 request = renewal(self.identity, self._pending, self._node_name)
                 self._say(FromAgent(renew=request))
-            self._listen(max(0.05, self._beat_at - self._clock.monotonic()))
+            self._listen(max(0.05, self._next() - self._clock.monotonic()))
         self._send_the_rest()
         self._say(FromAgent(goodbye=Goodbye(reason="shutdown")))
         assert self._client is not None
         self._client.flush()
+
+    def _next(self) -> float:
+        if self._waits():
+            return min(self._beat_at, self._not_before)
+        due = self._catching.at
+        return self._beat_at if due is None or self._pending else min(self._beat_at, due)
 
     def _listen(self, timeout: float) -> None:
         assert self._client is not None
@@ -259,8 +225,7 @@ class Link:
         self._heard_at = self._clock.monotonic()
         said = read(ToAgent, frame, limit=MAX_FRAME)
         if said.knowledge is not None:
-            self._taught = True
-            self._on_knowledge(said.knowledge)
+            self._learn(said.knowledge)
         if said.routes is not None:
             self._on_routes(said.routes)
         if said.taken is not None:
@@ -268,12 +233,39 @@ class Link:
         if said.beat is not None:
             self._compare_clocks(said.beat.time)
         if said.welcome is not None and self._pending is not None:
-            self.identity, self._pending = identity_of(said.welcome, self._pending), None
-            self._on_identity(self.identity)
+            self._take(identity_of(said.welcome, self._pending))
+        if said.later is not None:
+            self._keep_for(said.later)
+        if self._taught:
+            self._on_heard()
         if said.refusal is not None:
             self._drop_refused(said.refusal.code)
             kind = KINDS.get(said.refusal.code, Unavailable)
             raise kind(said.refusal.message, hint=said.refusal.hint)
+
+    def _learn(self, known: Knowledge) -> None:
+        """CAs of now count from the next connection on, whatever our certificates are."""
+        self._taught, self._behind, self._known = True, False, known
+        self._catching.heard(known, self.identity.rotation, self._clock.monotonic())
+        trusting_now = trusting(self.identity, known)
+        if trusting_now != self.identity:
+            self.identity = trusting_now
+            self._on_trust(trusting_now)
+        self._on_knowledge(known)
+
+    def _take(self, renewed: Identity) -> None:
+        """It may have been made before auth said its last word about the CAs."""
+        self.identity = trusting(renewed, self._known) if self._known else renewed
+        self._pending = None
+        self._catching.renewed(renewed.rotation, self._clock.monotonic())
+        self._on_identity(self.identity)
+
+    def _keep_for(self, seconds: float) -> None:
+        """Auth reads, and can not write: nothing that was sent and not answered was done."""
+        low, high = LATER
+        self._not_before = self._clock.monotonic() + min(max(seconds, low), high)
+        self._pending = None
+        self.outbox.send_again()
 
     def _compare_clocks(self, theirs: float) -> None:
         skew = self._clock.now().timestamp() - theirs
@@ -283,13 +275,13 @@ class Link:
     def _send_events(self) -> None:
         if lost := self.outbox.count_lost():
             log.warning("%d audit events were dropped, auth was away for too long", lost)
-        if events := self.outbox.take():
+        if not self._waits() and (events := self.outbox.take()):
             self._say(FromAgent(events=events))
 
     def _send_the_rest(self) -> None:
         """Before the goodbye. What auth does not answer for in time is sent again by the next."""
         for _ in range(LAST_TRIES):
-            if not len(self.outbox):
+            if not len(self.outbox) or self._waits():
                 return
             self._send_events()
             self._listen(0.1)

@@ -29,7 +29,7 @@ SEGMENT = 64 << 10
 _MAX_EVENT = 64 << 10
 # Tries for the lock, which is never held for longer than a read or a write takes.
 _TRIES, _PAUSE = 50, 0.02
-_LOCK, _LOST = "lock", "lost"
+_LOCK, _LOST, _NEW = "lock", "lost", "new"
 _OPEN, _TAKEN = ".events", ".taken"
 # The event that says how many are missing.
 LOST_KIND, LOST_CODE = "session.lost", "TSL01W"
@@ -52,14 +52,49 @@ class Spool:
     def put(self, event: AgentEvent) -> bool:
         """Keep an event. Never raises: False if there is no room, which is counted if it can be."""
         line = write(event) + b"\n"
+        kept = len(line) <= _MAX_EVENT and self._kept(line)
+        if not kept:
+            self.count_lost(1)
+        return kept
+
+    def offer(self, event: AgentEvent) -> bool:
+        """The same for a caller who will try again: False is not counted. One that is too long
+        for ever is counted, and done with. Never raises."""
+        line = write(event) + b"\n"
+        if len(line) <= _MAX_EVENT:
+            return self._kept(line)
+        self.count_lost(1)
+        return True
+
+    def _kept(self, line: bytes) -> bool:
         try:
             with self._locked() as there:
-                if len(line) <= _MAX_EVENT and self._append(there, line):
-                    return True
-                self._count_lost(there, 1)
+                return self._append(there, line)
         except (Error, OSError):
-            pass  # the disk is full or broken, and there is nobody else to tell
-        return False
+            return False  # the disk is full or broken, and there is nobody else to tell
+
+    def put_first(self, events: list[AgentEvent], *, instead: Taken | None) -> bool:
+        """Before all others, in place of a segment that was taken. Never raises: False if there is
+        no room, and nothing has changed."""
+        lines = b"".join(write(event) + b"\n" for event in events)
+        try:
+            with self._locked() as there:
+                old = instead.name if instead is not None else ""
+                name = old if old.endswith(_TAKEN) else _before(_segments(there))
+                with _opened(there, _NEW, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+                    if os.write(file, lines) != len(lines):
+                        return False
+                os.rename(_NEW, name, src_dir_fd=there, dst_dir_fd=there)
+                if old not in ("", name):
+                    os.unlink(old, dir_fd=there)
+                return True
+        except (Error, OSError):
+            return False
+
+    def count_lost(self, more: int) -> None:
+        """So many could not be kept. Never raises."""
+        with suppress(Error, OSError), self._locked() as there:
+            self._count_lost(there, more)
 
     def waiting(self) -> bool:
         """Is there anything to take? Cheap enough to ask every second."""
@@ -160,11 +195,19 @@ def _opened(there: int, name: str, flags: int) -> Iterator[int]:
 
 def _content(there: int, name: str) -> bytes:
     with _opened(there, name, os.O_RDONLY) as file:
-        return os.pread(file, SEGMENT + _MAX_EVENT, 0)
+        return os.pread(file, os.fstat(file).st_size, 0)
 
 
 def _segments(there: int) -> list[str]:
     return sorted(name for name in os.listdir(there) if name.endswith((_OPEN, _TAKEN)))
+
+
+def _before(names: list[str]) -> str:
+    """A name that sorts first. Raises OSError if there is none left."""
+    number = _number(names[0]) - 1 if names else 1
+    if number < 0:
+        raise FileExistsError
+    return f"{number:016d}{_TAKEN}"
 
 
 def _number(name: str) -> int:

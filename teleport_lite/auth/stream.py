@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from teleport_lite.access.decide import locked
 from teleport_lite.access.verdict import Refused
@@ -15,10 +16,11 @@ from teleport_lite.auth.knowledge import Teacher
 from teleport_lite.auth.renew import RenewDesk
 from teleport_lite.auth.routes import Board
 from teleport_lite.auth.sessions import SessionDesk
-from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound
+from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.event import Event
 from teleport_lite.model.system_role import NODE, PROXY, RoleBook
 from teleport_lite.proto.codec import MAX_FRAME, read, write
+from teleport_lite.proto.join import Renew
 from teleport_lite.proto.skew import check_host
 from teleport_lite.proto.stream import (
     AgentEvent,
@@ -33,6 +35,9 @@ from teleport_lite.store.protocols import Store, Tx
 
 log = logging.getLogger("teleport_lite.auth")
 
+# Seconds until a host asks again for what we can not write now: the disk is full, or the database
+# is away.
+LATER = 5.0
 # Agents send at most 100 at once; a host that sends more is not one of ours.
 MAX_EVENTS = 200
 # What a host may tell.
@@ -132,15 +137,26 @@ class AgentStream:
             elif said.beat is not None:
                 self._beat(said.beat, self._live)
             elif said.events is not None:
-                self._events(said.events)
+                self._or_later(self._events, said.events)
             elif said.renew is not None:
-                welcome = self._desk.renewals.renew(self._caller, said.renew)
-                self._say(ToAgent(welcome=welcome))
+                self._or_later(self._renew, said.renew)
             elif said.goodbye is not None:
                 self._goodbye = True
                 self._end()
         except Error as why:
             self.refuse(why)
+
+    def _or_later(self, do: Callable[[Any], None], said: object) -> None:
+        """What can not be written now is no reason to end the stream: beats, locks and routes go
+        on, and a thousand hosts must not come back at once."""
+        try:
+            do(said)
+        except Unavailable as why:
+            log.debug("host %s is asked to wait: %s", self._caller.name, why.message)
+            self._say(ToAgent(later=LATER))
+
+    def _renew(self, said: Renew) -> None:
+        self._say(ToAgent(welcome=self._desk.renewals.renew(self._caller, said)))
 
     def refuse(self, why: Error) -> None:
         refusal = Refusal(code=why.code, message=why.message, hint=why.hint)
@@ -196,7 +212,8 @@ class AgentStream:
         kinds, is_proxy = self._desk.kinds(self._caller), PROXY in self._caller.roles
         self._desk.presence.beat(live, beat, kinds, is_proxy=is_proxy)
         if NODE in self._caller.roles:
-            self._desk.sessions.beat(self._caller.name, beat.sessions)
+            known = self._desk.sessions.beat(self._caller.name, beat.sessions)
+            self._desk.presence.tell_sessions(live, known)
         self._say(ToAgent(beat=BeatReply(time=self._desk.clock.now().timestamp())))
 
     def _events(self, events: list[AgentEvent]) -> None:

@@ -69,6 +69,7 @@ class AgentRole:
         self._on_knowledge, self._tunnels, self._proxy = on_knowledge, tunnels, proxy
         self._clock, self._on_change, self._on_identity = clock, on_change, on_identity
         self._sessions = sessions
+        self._rotated: dict[str, str] = {}
         self._resources = [_announced(each) for each in resources]
         self.labels = _label_watch(config, clock)
         self._stopping = threading.Event()
@@ -98,6 +99,7 @@ class AgentRole:
             on_identity=self._renewed,
             on_state=self._state,
             on_routes=on_routes,
+            on_trust=self._trusts,
         )
 
     def _uploads_to(self, servers: Sequence[str], chance: Chance) -> Uploads:
@@ -123,9 +125,8 @@ class AgentRole:
             self._threads.append(thread)
             thread.start()
 
-    def event(self, event: AgentEvent) -> None:
-        """Send an audit event to auth, now or when it is back. From any thread."""
-        self.link.outbox.put(event)
+    def told(self, event: AgentEvent) -> None:
+        """An audit event waits for auth: send it, and what it has changed. From any thread."""
         if event.kind in SESSION_CHANGES:
             self.link.soon()
         self.link.wake()
@@ -156,12 +157,25 @@ class AgentRole:
             tunnels=self._tunnels(),
             proxy=self._proxy,
             sessions=self._sessions()[:MAX_SESSIONS],
+            rotated=self._rotated,
         )
 
     def _learn(self, knowledge: Knowledge) -> None:
         lessons.save(self._config.data_dir, knowledge)
         self._on_change()
         self._on_knowledge(knowledge)
+
+    def caught_up(self, rotated: dict[str, str]) -> None:
+        """By type of CA, the mark that this whole process has caught up with. From any thread."""
+        if rotated != self._rotated:
+            self._rotated = rotated
+            self.link.nudge()
+
+    def _trusts(self, identity: Identity) -> None:
+        """The CAs of the cluster have changed, the certificates of this host have not."""
+        identities.save(self._config.data_dir, identity)
+        log.info("the CAs of the cluster have changed")
+        self._on_identity(identity)
 
     def _renewed(self, identity: Identity) -> None:
         identities.save(self._config.data_dir, identity)

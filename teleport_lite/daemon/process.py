@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 from teleport_lite.agent import knowledge as lessons
 from teleport_lite.agent.enlist import Enlistment, enlist
 from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.rotation import marks_of
 from teleport_lite.agent.ways import behind_proxies, find_ways
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.audit.spool import Spool
 from teleport_lite.config.model import Config
 from teleport_lite.daemon.agent_role import AgentRole
-from teleport_lite.daemon.backlog import EVERY, Backlog
+from teleport_lite.daemon.backlog import Backlog
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.daemon.proxy_place import names_of
 from teleport_lite.errors import Error, Malformed
+from teleport_lite.model.authority import CaType
 from teleport_lite.model.host import Resource
 from teleport_lite.model.system_role import AUTH, NODE, PROXY
 from teleport_lite.net.http import split_address
@@ -65,6 +67,7 @@ class Process:
         self._looks: asyncio.Task[None] | None = None
         self._retired = False
         self._seen: tuple[int, ...] = ()
+        self._marks: dict[str, str] = {}  # of the CAs, as every part of this process knows them
 
     def open_auth(self, roles: tuple[str, ...]) -> None:
         """Store and CAs are here: this process needs no token."""
@@ -188,7 +191,8 @@ class Process:
             self._learn(known)
         if self._roles != (AUTH,):
             self.agent.start()
-            self._backlog = Backlog(self._spool, self.agent.link.outbox)
+            link = self.agent.link
+            self._backlog = Backlog(self._spool, link.outbox, lambda: link.flows)
             self._looks = loop.create_task(self._look_for_events(self._backlog, self.agent))
 
     async def _serve_node(self) -> None:
@@ -278,10 +282,11 @@ class Process:
 
     def _tell(self, event: AgentEvent) -> None:
         """To auth, or to the next daemon, which tells auth."""
-        if self._retired or self.agent is None:
+        if self._backlog is None or self.agent is None:
             self._spool.put(event)
         else:
-            self.agent.event(event)
+            self._backlog.tell(event)
+            self.agent.told(event)
 
     async def _look_for_events(self, backlog: Backlog, agent: AgentRole) -> None:
         while True:
@@ -290,7 +295,7 @@ class Process:
                     agent.link.wake()
             except Exception:
                 log.exception("internal error while looking for events on disk")
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(backlog.pause())
 
     def _node_lost(self) -> None:
         """No connection can be served any more; only a new daemon can start a new zygote."""
@@ -316,6 +321,17 @@ class Process:
             self.tunnels.learn(knowledge.proxies)
         if self.proxy is not None:
             self.proxy.learn(knowledge)
+        self._marks = marks_of(knowledge)
+        self._caught_up()
+
+    def _caught_up(self) -> None:
+        """Every part has heard of it by now. Of the host CA it is the certificates that count."""
+        if self.agent is None or self.identity is None:
+            return
+        rotated = dict(self._marks)
+        if rotated.get(CaType.HOST, "") != self.identity.rotation:
+            rotated.pop(CaType.HOST, None)
+        self.agent.caught_up(rotated)
 
     def _hear_routes(self, routes: Routes) -> None:
         if self.proxy is not None:
@@ -333,6 +349,7 @@ class Process:
         for role in (self.proxy, self.tunnels):
             if role is not None:
                 role.renewed(identity)
+        self._caught_up()
 
 
 def own_server(listen_addr: str) -> str:

@@ -12,9 +12,11 @@ from wsproto.events import TextMessage
 from wsproto.utilities import RemoteProtocolError
 
 from teleport_lite.agent import link as module
+from teleport_lite.agent import outbox
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import join
-from teleport_lite.agent.link import MAX_EVENTS, Link, Outbox
+from teleport_lite.agent.link import Link
+from teleport_lite.agent.outbox import MAX_EVENTS, Outbox
 from teleport_lite.model.host import presence
 from teleport_lite.proto.codec import MAX_FRAME, read, write
 from teleport_lite.proto.stream import (
@@ -438,16 +440,28 @@ def test_the_outbox_is_bounded_and_counts_what_it_drops() -> None:
     assert box.put_ever - box.gone_ever == len(box)
 
 
-def test_an_answer_for_what_was_pushed_out_is_not_for_what_was_sent_later() -> None:
+def test_one_frame_is_under_way_at_a_time() -> None:
     box = Outbox()
-    for number in range(MAX_EVENTS):
+    for number in range(150):
         box.put(an_event(str(number)))
-    first, second = box.take(), box.take()
-    for number in range(5):  # of the first frame five are pushed out
+    first = box.take()
+    assert box.take() == []
+    assert box.empty() == [], "what is under way stays where its answer finds it"
+    for number in range(MAX_EVENTS):  # what is pushed out is not what is under way
         box.put(an_event(f"late {number}"))
     box.taken(len(first))
+    assert box.put_ever - box.gone_ever == len(box)
+    assert box.take()[0].facts["name"] == "late 100"
+
+
+def test_what_is_taken_out_is_nobody_elses() -> None:
+    box = Outbox()
+    for number in range(3):
+        box.put(an_event(str(number)))
+    box.take()
     box.send_again()
-    assert box.take() == second
+    assert [event.facts["name"] for event in box.empty()] == ["0", "1", "2"]
+    assert (len(box), box.put_ever - box.gone_ever) == (0, 0)
 
 
 def test_what_auth_has_not_answered_for_is_sent_again() -> None:
@@ -489,7 +503,7 @@ def test_an_event_that_auth_can_not_read_takes_no_other_with_it(auth: Auth, me: 
 def test_what_was_dropped_is_said(
     auth: Auth, me: Identity, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_EVENTS", 3)
+    monkeypatch.setattr(outbox, "MAX_EVENTS", 3)
     caplog.set_level(logging.WARNING)
     running = agent(auth, me)
     for number in range(5):

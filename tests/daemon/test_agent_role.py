@@ -62,6 +62,10 @@ class Running:
         self.told += 1
         return self.sessions
 
+    def event(self, event: AgentEvent) -> None:
+        self.role.link.outbox.put(event)
+        self.role.told(event)
+
     def __enter__(self) -> "Running":
         self.role.start()
         return self
@@ -123,7 +127,7 @@ def test_a_session_is_told_of_soon_and_not_ever_so_often(auth: Auth, tmp_path: P
         told = running.told
         running.sessions = [a_session(), *(a_session(sid=sid(n)) for n in range(300))]
         for number in range(1, 21):
-            running.role.event(begun)
+            running.event(begun)
             eventually(lambda number=number: trail() == number)
         assert running.told == told
         clock.tick(seconds=SOON_AGAIN)
@@ -184,7 +188,7 @@ def test_it_renews_in_time_and_keeps_what_it_got(auth: Auth, tmp_path: Path) -> 
 
 def test_events_reach_the_trail(auth: Auth, tmp_path: Path) -> None:
     with Running(auth, tmp_path) as running:
-        running.role.event(AgentEvent(kind="session.start", code="T2000I", at=0.0, outcome="ok"))
+        running.event(AgentEvent(kind="session.start", code="T2000I", at=0.0, outcome="ok"))
         eventually(lambda: auth.bench.events("session.start"))
 
 
