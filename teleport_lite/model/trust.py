@@ -1,5 +1,6 @@
 """Clusters that trust each other: a leaf lets users of its root in, by roles of its own."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,3 +45,29 @@ class RemoteCluster:
     labels: tuple[tuple[str, str], ...] = ()
     created_at: datetime
     last_heartbeat: datetime | None = None
+
+
+# In the certificate that a leaf shows to its root. It joins nothing and opens nothing there but
+# tunnels of its own cluster and the exchange of CAs.
+LEAF_ROLE = "RemoteProxy"
+# What a person from another cluster is called here has to fit where names of ours do (locks).
+MAX_QUALIFIED = 128
+
+
+def qualified(user: str, cluster: str) -> str:
+    """What somebody of another cluster is called here, in the trail and in locks; nobody of
+    ours may have a name like that."""
+    return f"{user}@{cluster}"
+
+
+def is_foreign(user: str, clusters: Iterable[str]) -> bool:
+    """Would this name of ours be taken for that of somebody from one of `clusters`?"""
+    _, at, cluster = user.rpartition("@")
+    return bool(at) and cluster.lower() in {each.lower() for each in clusters}
+
+
+def related(one: str, other: str) -> bool:
+    """Is one of two clusters called like the other, or like a part of it? Then web.b.example.com
+    could be host web.b of the one, or host web of the other."""
+    one, other = one.lower(), other.lower()
+    return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")

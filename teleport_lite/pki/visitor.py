@@ -29,6 +29,11 @@ class Visitor:
     force_command: str | None
     id: str  # of the login; for bots the instance, which locks name
     ca_blob: bytes
+    # Of somebody from a cluster that is trusted: where they are from, and what the certificate
+    # says. `user` is qualified then, and `roles` are ours (access/mapping.py).
+    cluster: str = ""
+    claimed_user: str = ""
+    claimed_roles: tuple[str, ...] = ()
 
 
 def visitor_of(cert: SshCert, login: str, force_command: str | None) -> Visitor:

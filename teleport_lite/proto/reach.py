@@ -5,12 +5,22 @@ client                                                proxy
  | -- {"target": "root@web-1:22"} LF  ----------------------->  |  the certificate says who asks
  | <-- {"ok": true, ...} LF  or  {"ok": false, ...} LF  ------  |
  | <=================== SSH, end to end ====================>   |
+
+A node of another cluster, a leaf of ours: `cluster` names it, and `proof` is the wish, signed by
+whoever wishes it (pki/proof.py). Our proxy opens a stream in a tunnel of the leaf and passes the
+line on with what the leaf has to know; the leaf's proxy answers.
+
+client                our proxy                               proxy of the leaf
+ | -- request ---------> | -- SYN, Open("reach", client) ---------> |
+ |                       | -- the same request LF ----------------> |  the proof says who asks
+ | <-- answer ---------- | <-- {"ok": true, ...} LF --------------- |
+ | <============ SSH, end to end, with the node of the leaf ======> |
 """
 
 from teleport_lite.proto.codec import Message, Statement
 
-# A target is a name of at most 255 characters or a few labels.
-MAX_REQUEST = 4 * 1024
+# A target is a name of at most 255 characters or a few labels; a proof holds a certificate.
+MAX_REQUEST = 32 * 1024
 MAX_ANSWER = 16 * 1024
 
 
@@ -21,6 +31,12 @@ class ReachRequest(Message, frozen=True):
     port: int = 0  # 0, 22 and 3022 mean the SSH service of the node; there is no other
     login: str = ""  # who it will be there, "" if not known yet; the node decides again
     cluster: str = ""  # "" is the proxy's own
+    proof: str = ""  # of who asks, where another cluster is meant
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What a proof is over."""
+        return self.host, str(self.port), self.login
 
 
 class ReachAnswer(Statement, frozen=True):

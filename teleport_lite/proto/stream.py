@@ -77,6 +77,7 @@ class Beat(Statement, frozen=True):
     proxy: ProxyPlace | None = None  # if this host is a proxy
     auth: str = ""  # host:port of the auth service in this process, if there is one
     sessions: list[LiveSession] = []  # that are open on this host, at most MAX_SESSIONS
+    leaves: list[str] = []  # UUIDs of the leaf clusters that have a tunnel to this proxy
     rotated: dict[str, str] = {}  # by type of CA, the mark that this host has caught up with
 
 
@@ -114,6 +115,9 @@ class RootWord(Statement, frozen=True):
     role_map: list[dict[str, Any]]  # [{"remote": "access", "local": ["access"]}]
     proxy: str = ""  # host:port; our proxies keep tunnels there
     host_cas: list[str] = []  # PEM; of the root's proxies
+    proxies: list[ProxyPlace] = []  # of the root, that are alive
+    locks: list[dict[str, Any]] = []  # of people and roles of the root, which hold here too
+    mark: str = ""  # changes with the certificate that our proxies show there
 
 
 class LeafWord(Statement, frozen=True):
