@@ -6,6 +6,7 @@ retired can prove nothing any more: only a token brings it back, and it is told 
 """
 
 import ssl
+
 from teleport_lite.agent.identity import Identity
 from teleport_lite.ambient import Chance
 from teleport_lite.errors import Denied, Error
@@ -61,6 +62,12 @@ class Catching:
 
     def due(self, now: float) -> bool:
         return self._at is not None and now >= self._at
+
+
+def same_signer(one: Identity, other: Identity) -> bool:
+    """Are the certificates they go out with of the same CA?"""
+    cas = dict.fromkeys((*one.host_cas, *other.host_cas))
+    return issuer_pin(one.tls_cert, cas) == issuer_pin(other.tls_cert, cas)
 
 
 def left_behind(identity: Identity, address: str, *, timeout: float) -> Denied | None:

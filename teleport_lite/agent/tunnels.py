@@ -50,6 +50,8 @@ class Dial:
     proxy_id: str
     attempts: tuple[Attempt, ...]
     better: bool = False  # there is a tunnel: only one that nobody passes on is worth having
+    anew: bool = False  # there is a tunnel: any that shows our certificate of now
+    generation: int = 0  # of our certificates
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class _Proxy:
     looking: bool = False
     looks: int = 0  # in vain, since `shared_until` was set
     look_at: float | None = None  # None: there is nothing better
+    anew_at: float | None = None  # None: it shows our certificate of now
 
 
 class Tunnelling:
@@ -78,6 +81,7 @@ class Tunnelling:
         a proxy does not dial itself."""
         self._chance, self._shared, self._me = chance, tuple(shared), me
         self._proxies: dict[str, _Proxy] = {}
+        self._generation = 0
 
     def learn(self, places: Iterable[ProxyPlace], now: float) -> None:
         """The proxies that are alive, as auth says."""
@@ -107,16 +111,22 @@ class Tunnelling:
         for id, each in self._proxies.items():
             if self._idle(each) and each.not_before <= now:
                 each.dialling = True
-                dials.append(Dial(id, self._attempts(each, now)))
+                dials.append(Dial(id, self._attempts(each, now), generation=self._generation))
+            elif (at := self._anew_at(each)) is not None and at <= now:
+                each.looking = True
+                dial = Dial(id, self._attempts(each, now), anew=True, generation=self._generation)
+                dials.append(dial)
             elif (at := self._looks_at(each)) is not None and at <= now:
                 each.looking = True
-                dials.append(Dial(id, self._better(each, now), better=True))
+                better = self._better(each, now)
+                dials.append(Dial(id, better, better=True, generation=self._generation))
         return dials
 
     def next_at(self) -> float | None:
         """When to ask again at the latest. None: when something happens."""
         times = [each.not_before for each in self._proxies.values() if self._idle(each)]
         looks = [self._looks_at(each) for each in self._proxies.values()]
+        looks += [self._anew_at(each) for each in self._proxies.values()]
         times += [at for at in looks if at is not None]
         times += [
             each.missing_since + FORGET
@@ -145,6 +155,8 @@ class Tunnelling:
         if each is None:
             return
         self._over(each, dial)
+        if dial.generation == self._generation:
+            each.anew_at = None
         each.up_since, each.own, each.via = now, attempt.own, via
         each.worked = "" if attempt.own else attempt.address
         if attempt.own and not via:
@@ -159,6 +171,9 @@ class Tunnelling:
         if each is None:
             return
         self._over(each, dial)
+        if dial.anew:
+            each.anew_at = now + delay + self._chance.uniform(*BACKOFF)
+            return
         if not dial.better:
             self._back_off(each, now + delay)
             return
@@ -176,6 +191,13 @@ class Tunnelling:
             each.up_since = None
             self._back_off(each, now)
 
+    def renewed(self, spread: float, now: float) -> None:
+        """Our certificate is of another CA than before. Each tunnel is replaced by one that shows
+        it, at some time within `spread` seconds; until then the old one serves."""
+        self._generation += 1
+        for each in self._proxies.values():
+            each.anew_at = now + self._chance.uniform(0, spread)
+
     def going_away(self, proxy_id: str, delay: float, now: float) -> None:
         """The proxy wants another tunnel, at some time within `delay` seconds."""
         each = self._proxies.get(proxy_id)
@@ -189,7 +211,7 @@ class Tunnelling:
         return each.up_since is None and not each.dialling
 
     def _over(self, each: _Proxy, dial: Dial) -> None:
-        if dial.better:
+        if dial.better or dial.anew:
             each.looking = False
         else:
             each.dialling = False
@@ -198,6 +220,10 @@ class Tunnelling:
         """When a better tunnel is dialled. None if none is wanted now."""
         steady = each.up_since is not None and each.missing_since is None
         return each.look_at if steady and not each.looking else None
+
+    def _anew_at(self, each: _Proxy) -> float | None:
+        """When its tunnel is replaced. None if it need not be, or is none."""
+        return each.anew_at if each.up_since is not None and not each.looking else None
 
     def _next_look(self, each: _Proxy, now: float) -> float | None:
         soon = now + self._chance.uniform(*SPACING)

@@ -134,7 +134,7 @@ class ProxyRole:
     def renewed(self, identity: Identity) -> None:
         """This host has a new certificate; the next connections see it."""
         self._identity = identity
-        self.certificates.use_own(identity.tls_cert, identity.tls_private)
+        self.certificates.use_own(identity.serve_tls, identity.tls_private)
         self.ssh.renewed(identity)
 
     def learn(self, known: Knowledge) -> None:

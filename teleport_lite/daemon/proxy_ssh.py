@@ -176,7 +176,7 @@ class ProxySsh:
 
     def _show(self) -> None:
         me = self._identity
-        self._context = proxy_context(me.tls_cert, me.tls_private, self._host_cas)
+        self._context = proxy_context(me.serve_tls, me.tls_private, self._host_cas)
         self.gate.show(me)
 
     def _changed(self, host_id: str, up: bool) -> None:

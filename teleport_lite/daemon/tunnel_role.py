@@ -13,6 +13,7 @@ from typing import Any
 
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.rotation import SPREAD, same_signer
 from teleport_lite.agent.tunnels import Attempt, Dial, Tunnelling
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.daemon.health import Health, State
@@ -79,7 +80,8 @@ class TunnelRole:
         self._told: list[str] = []
         self._closing = False
         self.counters = Counters()
-        self.renewed(identity)
+        self.identity = identity
+        self._show_certificate()
 
     async def start(self) -> None:
         self._spawn(self._run(), "tunnels")
@@ -92,8 +94,15 @@ class TunnelRole:
         self._show()
 
     def renewed(self, identity: Identity) -> None:
-        """New tunnels show the new certificate; a proxy asks for one when the old one ends."""
-        self.identity = me = identity
+        """New tunnels show the new certificate; when it is of another CA, all become new ones."""
+        before, self.identity = self.identity, identity
+        self._show_certificate()
+        if not same_signer(before, identity):
+            self._plan.renewed(SPREAD[1], self._clock.monotonic())
+            self._wake.set()
+
+    def _show_certificate(self) -> None:
+        me = self.identity
         self._context = agent_context(me.tls_cert, me.tls_private, me.host_cas)
         self._direct = agent_context(me.tls_cert, me.tls_private, me.host_cas, direct=True)
 

@@ -95,6 +95,16 @@ class Gate:
         """
         return self._decide(visitor, self._known())
 
+    def trusts(self, visitor: Visitor) -> bool:
+        """Is the CA that vouches for somebody inside one of those of now? What cannot be read
+        right now is no verdict."""
+        try:
+            known = self._known()
+        except Error:
+            return True
+        lines = [*known.ssh_user_cas, *(ca for root in known.roots for ca in root.ssh_user_cas)]
+        return visitor.ca_blob in {ssh_blob(line) for line in lines}
+
     def may_join(
         self, joiner: str, roles: Iterable[str], *, mode: JoinMode, owner: Visitor
     ) -> Verdict:

@@ -34,6 +34,7 @@ _MAX_LOGIN = 256
 _MAX_HOST = 1024
 _EXPIRED = "the certificate has expired"
 _STOPPING = "the proxy is stopping"
+_ROTATED = "the CA of your certificate was rotated away, log in again"
 
 
 class JumpMonitor(Monitor):
@@ -82,6 +83,8 @@ class JumpMonitor(Monitor):
         visitor, why = self._welcome.visitor, ""
         if self._clock.now() >= visitor.not_after:
             why = _EXPIRED  # what is open stays; somebody could keep a connection for weeks
+        elif not self._gate.trusts(visitor):
+            why = _ROTATED
         elif not self._story.want(way, visitor):
             why = _STOPPING
         if why:

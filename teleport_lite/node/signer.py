@@ -101,6 +101,6 @@ class _Keys:
             cluster=found.cluster,
             host_id=found.host_id,
             ssh_public=found.ssh_public,
-            ssh_cert=found.ssh_cert,
+            ssh_cert=found.serve_ssh,
         )
         return HostKey(found.ssh_private), host

@@ -180,7 +180,7 @@ class SshGate:
         if self._identity is None:
             return
         mine = self._identity
-        context = server_context(mine.tls_cert, mine.tls_private, self._user_cas)
+        context = server_context(mine.serve_tls, mine.tls_private, self._user_cas)
         context.set_alpn_protocols([SSH])
         self._context = context
 

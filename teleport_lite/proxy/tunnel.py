@@ -29,7 +29,17 @@ class Counters:
 class Tunnel:
     """`open` is what it is for."""
 
-    __slots__ = ("_counters", "_mux", "address", "boot_id", "going", "peer", "program", "since")
+    __slots__ = (
+        "_counters",
+        "_mux",
+        "address",
+        "boot_id",
+        "going",
+        "outdated_at",
+        "peer",
+        "program",
+        "since",
+    )
 
     def __init__(
         self,
@@ -45,6 +55,8 @@ class Tunnel:
         self._counters = counters
         self.boot_id, self.program = hello.boot_id, hello.program
         self.going = False  # asked to come again, or said goodbye itself
+        # Monotonic seconds: since when the CA of its certificate is not trusted any more.
+        self.outdated_at: float | None = None
 
     @property
     def host_id(self) -> str:

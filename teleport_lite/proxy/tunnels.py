@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from teleport_lite import __version__
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.errors import Denied, Malformed, Unavailable
 from teleport_lite.model.system_role import AUTH, BOT, PROXY
 from teleport_lite.net.mux import Mux
 from teleport_lite.net.mux_heart import Heart
@@ -49,8 +49,14 @@ REFUSED_DELAY = 60.0
 MEMORY = 4
 # Seconds. Certificates are looked at this often, beside every change of locks.
 TIDY = 60.0
+# Seconds after a CA was retired. A host has renewed long before, and brings a tunnel that shows it
+# within `RETURN`; its old one is left to the sessions in it. From `NO_MORE` on nobody is sent down
+# a tunnel that was made with the old certificate. Who has brought no other by `LAST` was left
+# behind by the rotation, and is cut.
+RETURN, NO_MORE, LAST = 2.0, 5.0, 30.0
 # Roles that have nothing to be reached through a tunnel.
 _NOTHING_BEHIND = {AUTH, PROXY, BOT}
+_ROTATED = "the CA of its certificate was rotated away"
 
 
 @dataclass(slots=True)
@@ -156,12 +162,12 @@ class Tunnels:
 
     def recheck(self, knowledge: Knowledge | None = None) -> None:
         """Locks, hosts or CAs have changed: every tunnel is judged again."""
-        distrust = False
         if knowledge is not None and tuple(knowledge.host_cas) != self._host_cas:
-            self._host_cas, distrust = tuple(knowledge.host_cas), True
+            self._host_cas = tuple(knowledge.host_cas)
+            self._look_for_outdated()
         now = self._clock.now()
         for mux, tunnel in list(self._tunnels.items()):
-            why = self._refuse(tunnel.peer) or (self._distrusted(mux) if distrust else "")
+            why = self._refuse(tunnel.peer)
             if why:
                 self.counters.refused += 1
                 self._send_away(mux, why)
@@ -304,12 +310,47 @@ class Tunnels:
 
     # --- the end of tunnels
 
-    def _distrusted(self, mux: Mux) -> str:
+    def _look_for_outdated(self) -> None:
+        """Tunnels of a CA that was rotated away. Sessions in them are not for us to end."""
+        if self._closing is not None:  # their hosts come to the next process
+            return
+        now, outdated = self._clock.monotonic(), False
+        for mux, tunnel in list(self._tunnels.items()):
+            if self._is_trusted(mux, tunnel):
+                tunnel.outdated_at = None
+                continue
+            outdated = True
+            if tunnel.outdated_at is None:
+                tunnel.outdated_at = now
+                if not tunnel.going:
+                    self._ask_to_return(mux, tunnel, GoingAway(delay=RETURN, reason=_ROTATED))
+        if outdated:
+            loop = asyncio.get_running_loop()
+            for seconds in (NO_MORE, LAST):
+                loop.call_later(seconds, self._part_from_outdated)
+
+    def _is_trusted(self, mux: Mux, tunnel: Tunnel) -> bool:
+        """By its CA alone: that it has expired since is another matter."""
+        now = min(self._clock.now(), tunnel.peer.not_after)
         try:
-            self._who(mux)
-        except Error as why:
-            return why.message
-        return ""
+            peer_identity(mux.tls.certificate, host_cas=self._host_cas, user_cas=(), now=now)
+        except Denied:
+            return False
+        return True
+
+    def _part_from_outdated(self) -> None:
+        if self._closing is not None:
+            return
+        now = self._clock.monotonic()
+        renewed = {each.host_id for each in self._tunnels.values() if each.outdated_at is None}
+        for mux, tunnel in list(self._tunnels.items()):
+            if tunnel.outdated_at is None:
+                continue
+            if now - tunnel.outdated_at >= LAST and tunnel.host_id not in renewed:
+                self.counters.refused += 1
+                self._send_away(mux, f"{_ROTATED}, and this host has not renewed")
+            elif now - tunnel.outdated_at >= NO_MORE:
+                self._leave(tunnel)
 
     def _send_away(self, mux: Mux, why: str) -> None:
         mux.say(_away(REFUSED_DELAY, why))
