@@ -25,6 +25,7 @@ from teleport_lite.auth.resources import ResourceDesk
 from teleport_lite.auth.routes import Board
 from teleport_lite.auth.scram import Decoys
 from teleport_lite.auth.sessions import SessionDesk
+from teleport_lite.auth.sharing import Sharing
 from teleport_lite.auth.shelf import Shelf
 from teleport_lite.auth.signatures import SignatureDesk
 from teleport_lite.auth.signup import SignupDesk
@@ -71,12 +72,21 @@ class Desks:
     sessions: SessionDesk
     uploads: UploadDesk
     recordings: RecordingDesk
+    sharing: Sharing
 
     def spread(self) -> None:
-        """Proxies that came or went are told to everybody, nodes to proxies. Once a second."""
+        """Proxies that came or went are told to everybody, nodes to proxies, and all of it to the
+        other auth servers. Once a second."""
+        self.sharing.tick()
         if self.teacher.notice():
             self.presence.tell_everybody()
         self.board.tick()
+
+    def heed(self, topics: frozenset[str]) -> None:
+        """The store says what has changed, by whichever auth server. Not from its own thread."""
+        if topics & {"cas", "rotations"}:
+            self.cas.reload()
+        self.sharing.heed(topics)
 
     def status(self) -> dict[str, Any]:
         active = {keys.type: keys for keys in self.cas.all() if keys.active}
@@ -161,6 +171,7 @@ def build(
         store=store,
         cas=cas,
         proxies=presence.proxies,
+        auths=presence.auths,
         session_recording="node" if keeping is None else keeping.made_by,
     )
     board = Board(clock=clock, hosts=presence)
@@ -168,6 +179,10 @@ def build(
     def changed() -> None:
         teacher.forget()
         presence.tell_everybody()
+
+    def learnt() -> None:
+        if teacher.anew():
+            presence.tell_everybody()
 
     def door() -> str:
         """Where people and hosts find a proxy: the first public name of the first that has one."""
@@ -291,6 +306,15 @@ def build(
             door=door,
         ),
         sessions=sessions,
+        sharing=Sharing(
+            clock=clock,
+            store=store,
+            trail=trail,
+            presence=presence,
+            sessions=sessions,
+            version=version,
+            changed=learnt,
+        ),
         uploads=uploads,
         recordings=RecordingDesk(
             clock=clock,

@@ -4,33 +4,33 @@ What hosts report lives in memory and is flushed in batches; losing the last sec
 a beat. What a host *is* was written durably when it joined.
 """
 
-import re
+import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Malformed
-from teleport_lite.model.host import BEAT_EVERY, LOCAL, Host, Place, Report, Resource
-from teleport_lite.model.labels import check_labels
-from teleport_lite.model.names import RESOURCE_NAME, UUID, checked
-from teleport_lite.proto.stream import Announced, Beat, ProxyPlace
+from teleport_lite.auth.said import MAX_ADDRESSES as MAX_ADDRESSES
+from teleport_lite.auth.said import MAX_TUNNELS as MAX_TUNNELS
+from teleport_lite.auth.said import read_beat, session_told, shown_place
+from teleport_lite.errors import Error, Malformed
+from teleport_lite.model.host import BEAT_EVERY, LOCAL, Host, Report
+from teleport_lite.proto.stream import Beat, LiveSession, ProxyPlace
 from teleport_lite.store.protocols import Store, Tx
+
+log = logging.getLogger("teleport_lite.auth")
 
 # A second stream for a host whose first one beat this recently is a clone, not a restart.
 SURELY_ALIVE = BEAT_EVERY * 2
-# A name or an IP address, and a port.
-ADDRESS = re.compile(r"[A-Za-z0-9.:\[\]-]{1,262}")
 # Nobody dials a proxy that was silent for this long: two beats are missing.
 PROXY_SILENCE = timedelta(seconds=30)
+# What another auth server has heard is here later, and by another clock.
+HEARSAY = timedelta(seconds=15)
 # After a start of auth, proxies that were there before it get this long to come back: agents
 # wait up to 30 s between two tries. Else every tunnel would be taken down for our restart.
 GRACE = timedelta(seconds=60)
-# A host has a tunnel to every proxy; a proxy has a few names.
-MAX_TUNNELS = 256
-MAX_ADDRESSES = 32
 
 
 @dataclass(slots=True)
@@ -44,17 +44,23 @@ class Live:
     push: Callable[[], None]
     cut: Callable[[str], None]
     last_beat: datetime
+    arrived: datetime | None = None  # set by `Presence.arrive`
 
 
 class Presence:
-    """Streams and reports by host. Safe from several threads."""
+    """Streams and reports by host. Safe from several threads.
+
+    With other auth servers on the same store, `auth/sharing.py` keeps it up to date.
+    """
 
     def __init__(self, *, clock: Clock, store: Store) -> None:
         self._clock, self._store = clock, store
-        self._guard = threading.Lock()  # guards the five below
+        self.me = ""  # UUID of this auth server; "" if there can be no other
+        self._guard = threading.Lock()  # guards the six below
         self._live: dict[str, Live] = {}
         self._reports: dict[str, Report] = _proxies_before(store.hosts())
         self._dirty: set[str] = set()
+        self._urgent: set[str] = set()  # of the dirty ones: what other auth servers wait for
         self._moved: set[str] = set()
         self._awaited = set(self._reports)
         self._grace_ends = clock.monotonic() + GRACE.total_seconds()
@@ -64,17 +70,23 @@ class Presence:
 
         One that was silent for long, or is an older one of the same process, is cut instead.
         """
-        kept = None if live.host_id in self._reports else self._store.host(live.host_id)
+        asked = self.me or live.host_id not in self._reports
+        kept = self._store.host(live.host_id) if asked else None
+        now = self._clock.now()
         with self._guard:
+            old = self._freshest(live.host_id, kept[1] if kept else Report())
             other = self._live.get(live.host_id)
             if other and other.boot_id != live.boot_id and self._fresh(other):
                 return other
+            if self._is_elsewhere(old, now) and old.boot_id != live.boot_id:
+                return replace(live, boot_id=old.boot_id, address=f"auth server {old.via}")
             self._live[live.host_id] = live
             self._awaited.discard(live.host_id)
-            old = self._reports.get(live.host_id, kept[1] if kept else Report())
+            # Later than any before, so that others know which stream is the newer one.
+            live.arrived = max(now, (old.arrived or now) + timedelta(microseconds=1))
             self._note(
                 live.host_id,
-                replace(old, version=live.version, last_seen=self._clock.now(), gone=False),
+                self._signed(live, replace(old, version=live.version, last_seen=now, gone=False)),
             )
         if other:
             other.cut("this host has connected anew")
@@ -93,44 +105,57 @@ class Presence:
             raise Malformed("a host without role Proxy can not be reached as a proxy")
         now = self._clock.now()
         skew = beat.time - now.timestamp()
-        report = Report(
-            version=live.version,
-            address=_address(beat.address),
-            labels=check_labels(beat.labels),
-            resources=tuple(_resource(each) for each in beat.resources if each.kind in kinds),
-            last_seen=now,
-            skew=skew,
-            tunnels=_tunnels(beat.tunnels),
-            proxy=_place(beat.proxy) if beat.proxy else None,
-        )
+        said = replace(read_beat(beat, kinds), version=live.version, last_seen=now, skew=skew)
         with self._guard:
-            live.last_beat = now
-            self._note(live.host_id, report)
+            if self._live.get(live.host_id) is live or not self.me:
+                live.last_beat = now
+                before = self._reports.get(live.host_id, said)
+                self._note(
+                    live.host_id, self._signed(live, replace(said, sessions=before.sessions))
+                )
         return skew
 
+    def tell_sessions(self, live: Live, sessions: Iterable[LiveSession]) -> None:
+        """Which are open on a host, for other auth servers; nothing to do while there are none."""
+        with self._guard:
+            before = self._reports.get(live.host_id)
+            if self.me and before is not None and self._live.get(live.host_id) is live:
+                told = tuple(session_told(each) for each in sessions)
+                self._note(live.host_id, replace(before, sessions=told))
+
     def leave(self, live: Live, *, said_goodbye: bool) -> None:
+        """With other auth servers, they know when this returns: a host that has just ended may
+        begin again with one of them."""
+        kept = self._store.host(live.host_id) if self.me else None
         with self._guard:
             if self._live.get(live.host_id) is not live:
                 return
             del self._live[live.host_id]
-            if said_goodbye and live.host_id in self._reports:
-                self._note(live.host_id, replace(self._reports[live.host_id], gone=True))
+            before = self._reports.get(live.host_id)
+            if kept is not None and kept[1].via not in ("", self.me):
+                return  # it is with another auth server by now
+            if before is not None and (said_goodbye or self.me):
+                gone = said_goodbye or before.gone
+                self._note(live.host_id, replace(before, gone=gone, via="", boot_id=""))
+        if self.me:
+            try:
+                self.flush([live.host_id])
+            except Error as why:  # it stays to be written
+                log.debug("host %s has left, and others do not know: %s", live.host_id, why.message)
 
     def proxies(self) -> list[ProxyPlace]:
         """The proxies that are alive, by id. One that said goodbye is not, nor a silent one."""
-        now = self._clock.now()
-        with self._guard:
-            alive = [
-                (host_id, report.proxy)
-                for host_id, report in sorted(self._reports.items())
-                if report.proxy is not None and self._is_alive(host_id, report, now)
-            ]
         found: list[ProxyPlace] = []
-        for host_id, place in alive:
-            known = self._store.host(host_id)
-            if known is not None:
-                found.append(_shown(known[0], place))
+        for host_id, report in self._alive():
+            known = self._store.host(host_id) if report.proxy is not None else None
+            if known is not None and report.proxy is not None:
+                found.append(shown_place(known[0], report.proxy))
         return found
+
+    def auths(self) -> dict[str, str]:
+        """The auth servers that are alive: where they listen, by UUID. Nobody else than ours is
+        told of while there can be no other."""
+        return {host_id: report.auth for host_id, report in self._alive() if report.auth}
 
     def moved(self) -> set[str]:
         """Hosts that came, went, or are reached in another way since this was last asked."""
@@ -158,13 +183,13 @@ class Presence:
         """Everybody who ever joined, with the freshest report."""
         kept = self._store.hosts()
         with self._guard:
-            return [(host, self._reports.get(host.id, report)) for host, report in kept]
+            return [(host, self._freshest(host.id, report)) for host, report in kept]
 
     def host(self, host_id: str) -> tuple[Host, Report] | None:
         """One of `hosts`; None if it is not part of the cluster."""
         kept = self._store.host(host_id)
         with self._guard:
-            return (kept[0], self._reports.get(host_id, kept[1])) if kept else None
+            return (kept[0], self._freshest(host_id, kept[1])) if kept else None
 
     def reports(self) -> dict[str, Report]:
         """By host, of those that were heard of since auth started."""
@@ -176,19 +201,28 @@ class Presence:
             self._moved.add(host_id)
             self._reports.pop(host_id, None)
             self._dirty.discard(host_id)
+            self._urgent.discard(host_id)
 
-    def flush(self) -> int:
-        """Write what has changed since the last call; the daemon calls this every few seconds."""
+    def flush(self, only: Iterable[str] | None = None) -> int:
+        """Write what has changed since the last call, of all or of those; the daemon calls this
+        every few seconds. What can not be written stays to be written. Raises Unavailable."""
         with self._guard:
-            changed = [(host_id, self._reports[host_id]) for host_id in self._dirty]
-            self._dirty.clear()
+            wanted = self._dirty & set(only) if only is not None else set(self._dirty)
+            changed = [(host_id, self._reports[host_id]) for host_id in sorted(wanted)]
+            self._dirty -= wanted
+            self._urgent -= wanted
 
         def put(tx: Tx) -> None:
             for host_id, report in changed:
                 tx.put_report(host_id, report)
 
-        if changed:
-            self._store.write(put)
+        try:
+            if changed:
+                self._store.write(put)
+        except Error:
+            with self._guard:
+                self._dirty |= wanted & set(self._reports)
+            raise
         return len(changed)
 
     def retire(self, after: timedelta) -> list[str]:
@@ -215,23 +249,118 @@ class Presence:
     def versions(self) -> dict[str, int]:
         """How many of the connected hosts run which version."""
         with self._guard:
-            return dict(Counter(live.version for live in self._live.values()))
+            now = self._clock.now()
+            found = [live.version for live in self._live.values()]
+            found += [
+                each.version for each in self._reports.values() if self._is_elsewhere(each, now)
+            ]
+            return dict(Counter(found))
+
+    def urgent(self) -> list[str]:
+        """Hosts of whom other auth servers should hear now."""
+        with self._guard:
+            return list(self._urgent)
+
+    def streams(self) -> list[Live]:
+        with self._guard:
+            return list(self._live.values())
+
+    def report_self(self, host_id: str, report: Report) -> None:
+        """Of the auth server itself, where no agent does."""
+        with self._guard:
+            if host_id not in self._live:
+                self._note(host_id, report)
+
+    def adopt(self, host_id: str, report: Report) -> bool:
+        """What another auth server has written of a host. True if it counts: it is news, and the
+        host is not connected here, or has gone on to there."""
+        with self._guard:
+            live, before = self._live.get(host_id), self._reports.get(host_id)
+            if before == report or (host_id in self._dirty and live is None):
+                return False
+            if live is not None:
+                if not self._has_moved(live, report):
+                    return False
+                del self._live[host_id]
+            if before is None or _way(before) != _way(report):
+                self._moved.add(host_id)
+            self._reports[host_id] = report
+            self._dirty.discard(host_id)
+            self._urgent.discard(host_id)
+        if live is not None:
+            live.cut("this host has connected anew")
+        return True
+
+    def is_clone(self, live: Live, report: Report) -> bool:
+        """Has another process of this host been with another auth server for longer?"""
+        with self._guard:
+            return (
+                self._live.get(live.host_id) is live
+                and self._is_elsewhere(report, self._clock.now())
+                and report.boot_id != live.boot_id
+                and not self._later(report, live)
+            )
+
+    def _has_moved(self, live: Live, report: Report) -> bool:
+        if report.via in ("", self.me) or not self._later(report, live):
+            return False
+        return report.boot_id == live.boot_id or not self._fresh(live)
+
+    def _later(self, report: Report, live: Live) -> bool:
+        """Was its stream opened after this one? At the same time it is the name that counts."""
+        assert live.arrived is not None
+        return (report.arrived or live.arrived, report.via) > (live.arrived, self.me)
+
+    def _is_elsewhere(self, report: Report, now: datetime) -> bool:
+        """Another auth server has its stream, and has heard of it not long ago."""
+        if not self.me or report.via in ("", self.me) or report.gone or report.last_seen is None:
+            return False
+        return now - report.last_seen < SURELY_ALIVE
+
+    def _signed(self, live: Live, report: Report) -> Report:
+        if not self.me:
+            return report
+        return replace(report, via=self.me, boot_id=live.boot_id, arrived=live.arrived)
+
+    def _freshest(self, host_id: str, kept: Report) -> Report:
+        """What is written is older than what we have heard ourselves, and newer than what we have
+        heard of others."""
+        ours = not self.me or host_id in self._live or host_id in self._dirty
+        return self._reports.get(host_id, kept) if ours else kept
 
     def _fresh(self, live: Live) -> bool:
         return self._clock.now() - live.last_beat < SURELY_ALIVE
+
+    def _alive(self) -> list[tuple[str, Report]]:
+        now = self._clock.now()
+        with self._guard:
+            return [
+                (host_id, report)
+                for host_id, report in sorted(self._reports.items())
+                if (report.proxy is not None or report.auth)
+                and self._is_alive(host_id, report, now)
+            ]
 
     def _is_alive(self, host_id: str, report: Report, now: datetime) -> bool:
         if report.gone or report.last_seen is None:
             return False
         awaited = host_id in self._awaited and self._clock.monotonic() < self._grace_ends
-        return awaited or now - report.last_seen < PROXY_SILENCE
+        hearsay = HEARSAY if report.via not in ("", self.me) else timedelta()
+        return awaited or now - report.last_seen < PROXY_SILENCE + hearsay
 
     def _note(self, host_id: str, report: Report) -> None:
         old = self._reports.get(host_id)
         if old is None or _way(old) != _way(report):
             self._moved.add(host_id)
+        if old is None or _news(old) != _news(report):
+            self._urgent.add(host_id)
         self._reports[host_id] = report
         self._dirty.add(host_id)
+
+
+def _news(report: Report) -> tuple[object, ...]:
+    """What other auth servers should know before the next flush."""
+    return (*_way(report), report.proxy, report.auth, report.via, report.boot_id, report.sessions)
 
 
 def _way(report: Report) -> tuple[object, ...]:
@@ -250,53 +379,3 @@ def _proxies_before(hosts: list[tuple[Host, Report]]) -> dict[str, Report]:
         for host, report in hosts
         if report.proxy is not None and report.last_seen is not None and report.last_seen > since
     }
-
-
-def _address(text: str) -> str:
-    return checked(ADDRESS, text, "address", example="10.0.0.5:3022") if text else ""
-
-
-def _addresses(said: Sequence[str]) -> tuple[str, ...]:
-    if len(said) > MAX_ADDRESSES:
-        raise Malformed(f"{len(said)} addresses of a proxy, the most is {MAX_ADDRESSES}")
-    return tuple(_address(each) for each in said if each)
-
-
-def _tunnels(said: Sequence[str]) -> tuple[str, ...]:
-    if len(said) > MAX_TUNNELS:
-        raise Malformed(f"{len(said)} tunnels of a host, the most is {MAX_TUNNELS}")
-    example = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
-    return tuple(sorted({checked(UUID, each, "proxy id", example=example) for each in said}))
-
-
-def _place(said: ProxyPlace) -> Place:
-    """Who it is, `id` and `name`, comes from its certificate and not from its words."""
-    return Place(
-        address=_address(said.address),
-        public=_addresses(said.public),
-        tunnel_public=_addresses(said.tunnel_public),
-        ssh_public=_addresses(said.ssh_public),
-    )
-
-
-def _shown(host: Host, place: Place) -> ProxyPlace:
-    return ProxyPlace(
-        id=host.id,
-        name=host.name,
-        address=place.address,
-        public=list(place.public),
-        tunnel_public=list(place.tunnel_public),
-        ssh_public=list(place.ssh_public),
-    )
-
-
-def _resource(said: Announced) -> Resource:
-    for key, value in said.spec.items():
-        if not (key.isprintable() and value.isprintable()):
-            raise Malformed(f"{said.kind}: spec must be printable text")
-    return Resource(
-        kind=said.kind,
-        name=checked(RESOURCE_NAME, said.name, f"{said.kind} name", example="grafana"),
-        labels=check_labels(said.labels),
-        spec=dict(said.spec),
-    )

@@ -22,12 +22,15 @@ class Teacher:
         cas: Cas,
         proxies: Callable[[], list[ProxyPlace]],
         session_recording: str = "node",
+        auths: Callable[[], dict[str, str]] = dict,
     ) -> None:
+        """`auths` is where other auth servers listen, by UUID."""
+        self._auths = auths
         self._clock, self._store, self._cas, self._proxies = clock, store, cas, proxies
         self._session_recording = session_recording
         self._guard = Lock()  # guards the two below
         self._lesson: Knowledge | None = None
-        self._noticed: list[ProxyPlace] = []
+        self._noticed: tuple[list[ProxyPlace], dict[str, str]] = [], {}
 
     def forget(self) -> None:
         """Something of it has changed."""
@@ -35,15 +38,25 @@ class Teacher:
             self._lesson = None
 
     def notice(self) -> bool:
-        """Have proxies come or gone since this last said yes? Then everybody is to be told.
+        """Have proxies or auth servers come or gone since this last said yes? Then everybody is to
+        be told.
 
         Asked once a second: ten proxies that start together are one lesson.
         """
-        proxies = self._proxies()
+        there = self._proxies(), self._auths()
         with self._guard:
-            if proxies == self._noticed:
+            if there == self._noticed:
                 return False
-            self._noticed, self._lesson = proxies, None
+            self._noticed, self._lesson = there, None
+            return True
+
+    def anew(self) -> bool:
+        """Is there something else to be taught than the last time? Then everybody is to be told."""
+        with self._guard:
+            before = self._lesson
+            if before is not None and self._build(before.serial) == before:
+                return False
+            self._lesson = None
             return True
 
     def lesson(self) -> Knowledge:
@@ -52,11 +65,12 @@ class Teacher:
                 self._lesson = self._build()
             return self._lesson
 
-    def _build(self) -> Knowledge:
+    def _build(self, serial: int = 0) -> Knowledge:
+        """`serial` is of the lesson this is compared with."""
         now = self._clock.now()
         return Knowledge(
             cluster=self._cas.cluster,
-            serial=int(now.timestamp() * 1_000_000),
+            serial=serial or int(now.timestamp() * 1_000_000),
             host_cas=self._cas.tls(CaType.HOST),
             ssh_host_cas=self._cas.ssh(CaType.HOST),
             ssh_user_cas=self._cas.ssh(CaType.USER),
@@ -65,4 +79,5 @@ class Teacher:
             locks=[lock_doc(lock) for lock in self._store.locks() if lock.in_force(now)],
             proxies=self._proxies(),
             session_recording=self._session_recording,
+            auths=sorted(self._auths().values()),
         )

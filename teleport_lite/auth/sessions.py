@@ -1,4 +1,5 @@
-"""Sessions that are open on the nodes now, as their beats tell; in memory alone."""
+"""Sessions that are open on the nodes now, as their beats tell; in memory alone, unless there are
+several auth servers (auth/sharing.py)."""
 
 import math
 import threading
@@ -51,9 +52,14 @@ class SessionDesk:
         self._over: dict[str, OrderedDict[str, None]] = {}  # by host: ids
         self._hosts: dict[str, str] = {}  # of all sessions in the two above, by sid
 
-    def beat(self, host_id: str, said: Sequence[LiveSession]) -> None:
-        """What a host tells now. What it says of itself that can not be is cut or left out, and
-        so are sessions that another host has told of before: nobody is led to the wrong one."""
+    def beat(self, host_id: str, said: Sequence[LiveSession]) -> list[LiveSession]:
+        """What a host tells now; returns what counts of it. What it says of itself that can not be
+        is cut or left out, and so are sessions that another host has told of before: nobody is led
+        to the wrong one."""
+        return self.hear(host_id, said, 0.0)
+
+    def hear(self, host_id: str, said: Sequence[LiveSession], ago: float) -> list[LiveSession]:
+        """The same, for what it has told another auth server `ago` seconds ago."""
         now = self._clock.now()
         read = [_read(each, now) for each in said[:MAX_SESSIONS]]
         with self._guard:
@@ -66,9 +72,10 @@ class SessionDesk:
             self._end(host_id, [sid for sid in before if sid not in fresh], fresh)
             self._hosts.update(dict.fromkeys(fresh, host_id))
             if fresh:
-                self._live[host_id] = self._clock.monotonic(), fresh
+                self._live[host_id] = self._clock.monotonic() - ago, fresh
             else:
                 self._live.pop(host_id, None)
+            return [each.session for each in fresh.values()]
 
     def _end(self, host_id: str, ended: Sequence[str], fresh: Iterable[str]) -> None:
         """A host that makes up sessions pushes out its own, and those of no other host."""

@@ -83,6 +83,8 @@ class Report:
     tunnels: tuple[str, ...] = ()  # UUIDs of the proxies that hold a tunnel of it
     proxy: Place | None = None  # if it is a proxy
     auth: str = ""  # host:port of its auth service, if it has one
+    # By type of CA, the mark (model/rotation.py) it has caught up with.
+    rotated: dict[str, str] = field(default_factory=dict)
     # The rest is for other auth servers, and only there are several.
     via: str = ""  # UUID of the auth server that has its stream; "" if none has
     boot_id: str = ""  # of the process that opened the stream

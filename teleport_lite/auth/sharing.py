@@ -1,0 +1,156 @@
+"""Several auth servers on one store: what each hears of hosts, and where they stand together.
+
+Each writes what its own hosts report, and reads what the others have written: who is connected
+where, which proxies and auth servers are alive, which sessions are open. News goes out within a
+second and is read as soon as the store tells of it; the rest is written every five seconds.
+
+A host has one stream. The newer one of the same process counts; of another process the older one
+does, for as long as it beats: the other is a cloned machine.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from teleport_lite.access.decide import locked
+from teleport_lite.access.verdict import Refused
+from teleport_lite.ambient import Clock
+from teleport_lite.audit.trail import Trail
+from teleport_lite.auth.hosts import Live, Presence
+from teleport_lite.auth.said import session_of
+from teleport_lite.auth.sessions import SessionDesk
+from teleport_lite.model.host import Host, Report
+from teleport_lite.store.protocols import Store
+
+log = logging.getLogger("teleport_lite.auth")
+
+# What the store does not tell of, like a clock that goes on, is looked at so often.
+LOOK_EVERY = 5.0
+# Reading everybody's reports may take a twentieth of the time.
+SHARE = 20.0
+REMOVED = "this host was removed from the cluster"
+DUPLICATE = "instance.duplicate"
+
+
+class Sharing:
+    """Idle until `serve_as`: there may be no other auth server. `tick` is for one thread."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        store: Store,
+        trail: Trail,
+        presence: Presence,
+        sessions: SessionDesk,
+        version: str,
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed`: roles, CAs or whatever else every agent is told may be others now."""
+        self._clock, self._store, self._trail = clock, store, trail
+        self._presence, self._sessions = presence, sessions
+        self._version, self._changed = version, changed
+        self._address = ""
+        self._stale = True
+        self._look_at = self._free_at = self._tell_at = 0.0
+
+    @property
+    def on(self) -> bool:
+        return bool(self._presence.me)
+
+    def serve_as(self, host_id: str, address: str) -> None:
+        """This auth server is `host_id` and listens at `address`; there may be others."""
+        self._presence.me, self._address = host_id, address
+        self._tell_self(gone=False)
+
+    def tick(self) -> None:
+        """Tell and hear what is new. Raises Unavailable."""
+        if not self.on:
+            return
+        now = self._clock.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + LOOK_EVERY
+            self._tell_self(gone=False)
+        if urgent := self._presence.urgent():
+            self._presence.flush(urgent)
+        if now >= self._look_at or (self._stale and now >= self._free_at):
+            begun = self._clock.monotonic()
+            self._look()
+            done = self._clock.monotonic()
+            self._free_at = done + SHARE * (done - begun)
+            self._look_at = max(done + LOOK_EVERY, self._free_at)
+
+    def heed(self, topics: frozenset[str]) -> None:
+        """The store says that these have changed, by whomever. Not from the store's thread."""
+        if "hosts" in topics:
+            self._stale = True
+        if topics & {"cas", "rotations", "roles", "locks", "trust"}:
+            self._changed()
+        if "locks" in topics:
+            self._cut_locked()
+
+    def end(self) -> None:
+        """Others need not find out that this auth server is gone. Raises Unavailable."""
+        if self.on:
+            self._tell_self(gone=True)
+            self._presence.flush()
+
+    def servers(self) -> list[tuple[Host, Report]]:
+        """Every auth server that the cluster knows."""
+        return [(host, report) for host, report in self._presence.hosts() if report.auth]
+
+    def _tell_self(self, *, gone: bool) -> None:
+        me = self._presence.me
+        known = self._presence.host(me)
+        before = known[1] if known else Report()
+        report = replace(
+            before,
+            version=self._version,
+            last_seen=self._clock.now(),
+            auth=self._address,
+            via=me,
+            gone=gone,
+        )
+        self._presence.report_self(me, report)
+
+    def _look(self) -> None:
+        self._stale = False
+        kept = self._store.hosts()
+        streams = {live.host_id: live for live in self._presence.streams()}
+        for host, report in kept:
+            if report.via == self._presence.me:
+                continue  # our own words
+            live = streams.get(host.id)
+            if live is not None and self._presence.is_clone(live, report):
+                self._cut_clone(live, report)
+            if self._presence.adopt(host.id, report):
+                seen = report.last_seen
+                ago = (self._clock.now() - seen).total_seconds() if seen else 0.0
+                self._sessions.hear(host.id, [session_of(each) for each in report.sessions], ago)
+        self._forget_removed({host.id for host, _ in kept})
+
+    def _forget_removed(self, kept: set[str]) -> None:
+        for host_id in self._presence.reports().keys() - kept:
+            if self._store.host(host_id) is None:  # and not: joined since
+                self._presence.cut(host_id, REMOVED)
+                self._presence.forget(host_id)
+
+    def _cut_locked(self) -> None:
+        locks, now = self._store.locks(), self._clock.now()
+        for live in self._presence.streams():
+            verdict = locked(locks, now, node=live.host_id)
+            if isinstance(verdict, Refused):
+                self._presence.cut(live.host_id, verdict.reason)
+
+    def _cut_clone(self, live: Live, report: Report) -> None:
+        self._trail.note(
+            DUPLICATE,
+            "TJ004W",
+            outcome="conflict",
+            **{
+                "host_id": live.host_id,
+                "addr.remote": live.address,
+                "other": f"auth server {report.via}",
+            },
+        )
+        live.cut(f"host {live.host_id} is connected already, to auth server {report.via}")
