@@ -34,6 +34,7 @@ from teleport_lite.proto.join import (
     Welcome,
 )
 from teleport_lite.proto.skew import check_host
+from teleport_lite.proto.trust import TrustFinish
 from teleport_lite.store.protocols import Store, Tx
 
 # Certificates are backdated by two minutes; a host further off could not use them.
@@ -122,8 +123,16 @@ class JoinDesk:
             self._store.write(lambda tx: self._record(tx, token, host, wish.roles, entry, cannot))
             return self._issuer.welcome(host, plan, server_final)
 
+    def proved(
+        self, caller: Caller, asked: TrustFinish, entry: Entry, cannot: str
+    ) -> tuple[JoinToken, str]:
+        """For a cluster that joins: the token whose owner this is, and our proof of knowing it.
+        Raises Denied, Unavailable. Spending it is left to who asks."""
+        self._limit.check(caller.address)
+        return self._proved(caller, asked, entry, cannot)
+
     def _proved(
-        self, caller: Caller, asked: JoinFinish, entry: Entry, cannot: str
+        self, caller: Caller, asked: JoinFinish | TrustFinish, entry: Entry, cannot: str
     ) -> tuple[JoinToken, str]:
         """The token whose owner this is. One answer for wrong, unknown and expired: a guesser
 

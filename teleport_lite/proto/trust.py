@@ -56,12 +56,12 @@ class TrustWord(Statement, frozen=True):
 
     cluster: str
     id: str  # UUID of the leaf, in its certificate
-    server_final: str = ""  # of the join
-    tls_cert: str = ""  # PEM; "" if none was asked for
-    host_cas: list[str]
-    ssh_host_cas: list[str]
+    host_cas: list[str]  # PEM
+    ssh_host_cas: list[str]  # OpenSSH lines
     user_cas: list[str]
     ssh_user_cas: list[str]
+    server_final: str = ""  # of the join
+    tls_cert: str = ""  # PEM; "" if none was asked for
     proxies: list[ProxyPlace] = []
     locks: list[dict[str, Any]] = []
 
