@@ -222,7 +222,7 @@ def _ask_last(
     try:
         answer = wire.ask("/v1/join/finish", finish)
         welcome = read(Welcome, write(answer), limit=MAX_JOIN)
-        _believe(scram, welcome)
+        believe(scram, welcome.server_final)
         return welcome
     except Unavailable:
         raise  # nobody knows whether it was spent: the keys stay for the next try
@@ -231,10 +231,10 @@ def _ask_last(
         raise
 
 
-def _believe(scram: ScramClient, welcome: Welcome) -> None:
+def believe(scram: ScramClient, server_final: str) -> None:
     """Only a server that knows the token can make this proof (RFC 5802 §3, ServerSignature)."""
     try:
-        scram.set_server_final(welcome.server_final)
+        scram.set_server_final(server_final)
     except (ScramException, ValueError) as why:
         raise Denied(
             "the auth server could not prove that it knows the token; "
