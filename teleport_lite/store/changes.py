@@ -1,26 +1,56 @@
-"""Every statement that changes the database. One method, one statement, one answer."""
+"""Every change of the database. One method, one statement, one answer."""
 
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from teleport_lite.errors import Unavailable
-from teleport_lite.model.authority import CaKeys
+from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.password import Password
 from teleport_lite.model.recording import Recording
+from teleport_lite.model.rotation import Rotation
 from teleport_lite.model.token import JoinToken
+from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
 from teleport_lite.secret import Secret
 from teleport_lite.store.documents import micros, plain, to_text
 from teleport_lite.store.head import TrailEnd
 from teleport_lite.store.migrations import NEVER
 from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Sealer
+from teleport_lite.store.statements import (
+    ADD_CA,
+    ADD_RECORDING,
+    ADD_ROTATION,
+    ADD_TOKEN,
+    CHANGE_CA,
+    CHANGE_ROTATION,
+    DROP_LEASE,
+    FORGET_LOGINS,
+    NOTE_LOGIN,
+    PUT_HOST,
+    PUT_INVITE,
+    PUT_LOCK,
+    PUT_PASSWORD,
+    PUT_REPORT,
+    PUT_TRUSTED,
+    SPEND_TOKEN,
+    SWEEP_TOKENS,
+    TAKE_LEASE,
+    add,
+    ca_purpose,
+    invite_purpose,
+    password_purpose,
+    put,
+    token_purpose,
+    trusted_purpose,
+)
 
 # Our own mistakes: they concern one change. Every other sqlite3.Error is about the database,
 # and then nobody in the batch can be told that all is well.
@@ -31,87 +61,10 @@ _BUGS = (
     sqlite3.DataError,
     sqlite3.NotSupportedError,
 )
-# What of a CA is sealed.
+# What of a CA, and of a trusted cluster, is sealed.
 CA_PRIVATE = ("ssh_private", "tls_private", "jwt_private")
+TRUSTED_PRIVATE = ("tls_private",)
 _WINDOW = REPLAY_WINDOW.days * 86_400_000_000 + REPLAY_WINDOW.seconds * 1_000_000
-
-_ADD_TOKEN = """
-INSERT INTO tokens (name, roles, once, expires_at, dies_at, document, sealed)
-VALUES (:name, :roles, :once, :expires_at, :dies_at, :document, :sealed)
-ON CONFLICT (name) DO UPDATE SET roles = excluded.roles, once = excluded.once,
-    expires_at = excluded.expires_at, dies_at = excluded.dies_at, dead = 0, spent_at = NULL,
-    spent_by = NULL, document = excluded.document, sealed = excluded.sealed
-WHERE tokens.expires_at IS NOT NULL
-  AND (tokens.expires_at <= :now OR (tokens.dead AND tokens.dies_at = tokens.expires_at))
-"""
-# The condition and the consequence in one statement: two that read first and write later both win.
-_SPEND_TOKEN = """
-UPDATE tokens SET
-    dies_at = CASE WHEN once AND spent_at IS NULL THEN min(dies_at, :window) ELSE dies_at END,
-    spent_by = CASE WHEN once AND spent_at IS NULL THEN :key ELSE spent_by END,
-    spent_at = CASE WHEN once AND spent_at IS NULL THEN :now ELSE spent_at END
-WHERE name = :name AND NOT dead AND dies_at > :now
-  AND (NOT once OR spent_at IS NULL OR spent_by = :key)
-"""
-_PUT_HOST = """
-INSERT INTO hosts (id, name, ssh_key, joined_at, document) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET name = excluded.name, ssh_key = excluded.ssh_key,
-    joined_at = excluded.joined_at, document = excluded.document
-"""
-_PUT_REPORT = """
-INSERT INTO reports (host_id, document) SELECT id, ? FROM hosts WHERE id = ?
-ON CONFLICT (host_id) DO UPDATE SET document = excluded.document
-"""
-_PUT_LOCK = """
-INSERT INTO locks (id, expires_at, document) VALUES (?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, document = excluded.document
-"""
-# Each of the three is a row only where there is a user.
-_PUT_PASSWORD = """
-INSERT INTO passwords (user, document, sealed) SELECT name, ?, ? FROM users WHERE name = ?
-ON CONFLICT (user) DO UPDATE SET document = excluded.document, sealed = excluded.sealed
-"""
-_PUT_INVITE = """
-INSERT INTO invites (user, name, expires_at, document, sealed)
-SELECT users.name, :name, :expires_at, :document, :sealed FROM users WHERE users.name = :user
-ON CONFLICT (user) DO UPDATE SET name = excluded.name, expires_at = excluded.expires_at,
-    document = excluded.document, sealed = excluded.sealed
-"""
-_NOTE_LOGIN = """
-INSERT INTO login_sources (user, source, last_at) SELECT name, ?, ? FROM users WHERE name = ?
-ON CONFLICT (user, source) DO UPDATE SET last_at = excluded.last_at
-"""
-_FORGET_LOGINS = """
-DELETE FROM login_sources WHERE user = :user AND source NOT IN (
-    SELECT source FROM login_sources WHERE user = :user
-    ORDER BY last_at DESC, source DESC LIMIT :kept
-)
-"""
-_ADD_RECORDING = """
-INSERT INTO recordings (sid, user, started_at, stored_at, stored, document)
-VALUES (:sid, :user, :started_at, :stored_at, :stored, :document) ON CONFLICT DO NOTHING
-"""
-_SWEEP_TOKENS = """
-DELETE FROM tokens WHERE expires_at IS NOT NULL
-  AND (expires_at <= :now OR (dead AND dies_at = expires_at))
-"""
-
-
-def token_purpose(name: str) -> str:
-    """What a sealed token is sealed for. Naming the row keeps one from standing in for another."""
-    return f"token/{name}"
-
-
-def ca_purpose(type: str, id: str) -> str:
-    return f"ca/{type}/{id}"
-
-
-def password_purpose(user: str) -> str:
-    return f"password/{user}"
-
-
-def invite_purpose(name: str) -> str:
-    return f"invite/{name}"
 
 
 class SqliteTx:
@@ -123,6 +76,7 @@ class SqliteTx:
         self.failure: sqlite3.Error | None = None  # the database itself failed
         self.seen: int | None = None  # the latest time this change has brought along
         self.landed: list[Callable[[], None]] = []
+        self.topics: set[str] = set()
 
     def add_token(self, token: JoinToken) -> bool:
         expires = None if token.expires_at is None else micros(token.expires_at)
@@ -138,10 +92,10 @@ class SqliteTx:
             "sealed": self._seal(secret, token_purpose(token.name)),
             "now": -NEVER if token.created_at is None else micros(token.created_at),
         }
-        return self._did(_ADD_TOKEN, row)
+        return self._did(ADD_TOKEN, row, tells="tokens")
 
     def remove_token(self, name: str) -> bool:
-        return self._did("DELETE FROM tokens WHERE name = ?", (name,))
+        return self._did("DELETE FROM tokens WHERE name = ?", (name,), tells="tokens")
 
     def spend_token(self, name: str, *, roles: Sequence[str], key: str, now: datetime) -> bool:
         at = self._saw(now)
@@ -152,35 +106,37 @@ class SqliteTx:
         for number, role in enumerate(roles):
             covered += f" AND instr(roles, :role{number})"
             values[f"role{number}"] = f",{role},"
-        return self._did(_SPEND_TOKEN + covered, values)
+        return self._did(SPEND_TOKEN + covered, values)
 
     def put_host(self, host: Host) -> None:
         row = (host.id, host.name, host.ssh_key, micros(host.joined_at), to_text(host))
-        self._did(_PUT_HOST, row)
+        self._did(PUT_HOST, row, tells="hosts")
 
     def remove_host(self, host_id: str) -> bool:
-        return self._did("DELETE FROM hosts WHERE id = ?", (host_id,))
+        return self._did("DELETE FROM hosts WHERE id = ?", (host_id,), tells="hosts")
 
     def put_report(self, host_id: str, report: Report) -> bool:
-        return self._did(_PUT_REPORT, (to_text(report), host_id))
+        return self._did(PUT_REPORT, (to_text(report), host_id))
 
     def add_user(self, user: User) -> bool:
-        return self._did(_add("users", "name", "document"), (user.name, to_text(user)))
+        return self._did(
+            add("users", "name", "document"), (user.name, to_text(user)), tells="users"
+        )
 
     def put_user(self, user: User) -> None:
-        self._did(_put("users", "name", "document"), (user.name, to_text(user)))
+        self._did(put("users", "name", "document"), (user.name, to_text(user)), tells="users")
 
     def change_user(self, user: User) -> bool:
         values = (to_text(user), user.name)
-        return self._did("UPDATE users SET document = ? WHERE name = ?", values)
+        return self._did("UPDATE users SET document = ? WHERE name = ?", values, tells="users")
 
     def remove_user(self, name: str) -> bool:
-        return self._did("DELETE FROM users WHERE name = ?", (name,))
+        return self._did("DELETE FROM users WHERE name = ?", (name,), tells="users")
 
     def put_password(self, password: Password) -> bool:
         document = json.dumps(plain_without(password, "verifier"))
         sealed = self._seal(plain(password.verifier), password_purpose(password.user))
-        return self._did(_PUT_PASSWORD, (document, sealed, password.user))
+        return self._did(PUT_PASSWORD, (document, sealed, password.user), tells="users")
 
     def put_invite(self, invite: Invite) -> bool:
         row = {
@@ -190,7 +146,7 @@ class SqliteTx:
             "document": json.dumps(plain_without(invite, "token")),
             "sealed": self._seal({"token": invite.token.reveal()}, invite_purpose(invite.name)),
         }
-        return self._did(_PUT_INVITE, row)
+        return self._did(PUT_INVITE, row)
 
     def use_invite(self, name: str, *, now: datetime) -> bool:
         values = (name, self._saw(now))
@@ -200,25 +156,27 @@ class SqliteTx:
         return self._did("DELETE FROM invites WHERE name = ?", (name,))
 
     def note_login(self, user: str, source: str, at: datetime) -> bool:
-        noted = self._did(_NOTE_LOGIN, (source, micros(at), user))
-        self._count(_FORGET_LOGINS, {"user": user, "kept": KEPT_SOURCES})
+        noted = self._did(NOTE_LOGIN, (source, micros(at), user))
+        self._count(FORGET_LOGINS, {"user": user, "kept": KEPT_SOURCES})
         return noted
 
     def add_role(self, role: Role) -> bool:
-        return self._did(_add("roles", "name", "document"), (role.name, to_text(role)))
+        return self._did(
+            add("roles", "name", "document"), (role.name, to_text(role)), tells="roles"
+        )
 
     def put_role(self, role: Role) -> None:
-        self._did(_put("roles", "name", "document"), (role.name, to_text(role)))
+        self._did(put("roles", "name", "document"), (role.name, to_text(role)), tells="roles")
 
     def remove_role(self, name: str) -> bool:
-        return self._did("DELETE FROM roles WHERE name = ?", (name,))
+        return self._did("DELETE FROM roles WHERE name = ?", (name,), tells="roles")
 
     def put_lock(self, lock: Lock) -> None:
         expires = None if lock.expires_at is None else micros(lock.expires_at)
-        self._did(_PUT_LOCK, (lock.id, expires, to_text(lock)))
+        self._did(PUT_LOCK, (lock.id, expires, to_text(lock)), tells="locks")
 
     def remove_lock(self, lock_id: str) -> bool:
-        return self._did("DELETE FROM locks WHERE id = ?", (lock_id,))
+        return self._did("DELETE FROM locks WHERE id = ?", (lock_id,), tells="locks")
 
     def add_recording(self, recording: Recording) -> bool:
         row = {
@@ -229,7 +187,7 @@ class SqliteTx:
             "stored": recording.stored,
             "document": to_text(recording),
         }
-        return self._did(_ADD_RECORDING, row)
+        return self._did(ADD_RECORDING, row)
 
     def remove_recording(self, sid: str) -> bool:
         return self._did("DELETE FROM recordings WHERE sid = ?", (sid,))
@@ -238,17 +196,68 @@ class SqliteTx:
         secret = {name: _reveal(getattr(keys, name)) for name in CA_PRIVATE}
         document = json.dumps(plain_without(keys, *CA_PRIVATE))
         sealed = self._seal(secret, ca_purpose(keys.type, keys.id))
-        return self._did(
-            "INSERT INTO cas (type, id, document, sealed) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT DO NOTHING",
-            (str(keys.type), keys.id, document, sealed),
+        return self._did(ADD_CA, (str(keys.type), keys.id, document, sealed), tells="cas")
+
+    def change_ca(
+        self, type: CaType, id: str, *, active: bool, last_rotated: datetime | None
+    ) -> bool:
+        found = self._rows("SELECT document FROM cas WHERE type = ? AND id = ?", (str(type), id))
+        if not found:
+            return False
+        document = json.loads(found[0][0])
+        document |= {"active": active, "last_rotated": plain(last_rotated)}
+        return self._did(CHANGE_CA, (json.dumps(document), str(type), id), tells="cas")
+
+    def remove_ca(self, type: CaType, id: str) -> bool:
+        return self._did("DELETE FROM cas WHERE type = ? AND id = ?", (str(type), id), tells="cas")
+
+    def put_rotation(self, rotation: Rotation, *, after: int) -> bool:
+        counted = replace(rotation, serial=after + 1)
+        row = {
+            "type": str(rotation.type),
+            "serial": counted.serial,
+            "document": to_text(counted),
+            "after": after,
+        }
+        return self._did(CHANGE_ROTATION if after else ADD_ROTATION, row, tells="rotations")
+
+    def put_trusted(self, cluster: TrustedCluster) -> None:
+        document = json.dumps(plain_without(cluster, *TRUSTED_PRIVATE))
+        secret = {name: _reveal(getattr(cluster, name)) for name in TRUSTED_PRIVATE}
+        sealed = self._seal(secret, trusted_purpose(cluster.name))
+        self._did(PUT_TRUSTED, (cluster.name, document, sealed), tells="trust")
+
+    def remove_trusted(self, name: str) -> bool:
+        return self._did("DELETE FROM trusted WHERE name = ?", (name,), tells="trust")
+
+    def put_remote(self, cluster: RemoteCluster) -> None:
+        self._did(
+            put("remotes", "name", "document"), (cluster.name, to_text(cluster)), tells="trust"
         )
 
+    def remove_remote(self, name: str) -> bool:
+        return self._did("DELETE FROM remotes WHERE name = ?", (name,), tells="trust")
+
+    def take_lease(self, name: str, holder: str, *, now: datetime, until: datetime) -> int:
+        at = self._saw(now)
+        row = {"name": name, "holder": holder, "now": at, "until": micros(until)}
+        if not self._did(TAKE_LEASE, row):
+            return 0
+        [[fence]] = self._rows("SELECT fence FROM leases WHERE name = ?", (name,))
+        return int(fence)
+
+    def holds_lease(self, name: str, fence: int) -> bool:
+        held = "SELECT 1 FROM leases WHERE name = ? AND fence = ? AND holder <> ''"
+        return bool(self._rows(held, (name, fence)))
+
+    def drop_lease(self, name: str, fence: int) -> bool:
+        return self._did(DROP_LEASE, (name, fence))
+
     def set_meta(self, key: str, value: str) -> None:
-        self._did(_put("meta", "key", "value"), (key, value))
+        self._did(put("meta", "key", "value"), (key, value))
 
     def add_meta(self, key: str, value: str) -> bool:
-        return self._did(_add("meta", "key", "value"), (key, value))
+        return self._did(add("meta", "key", "value"), (key, value))
 
     def record(self, event: Event) -> None:
         self._saw(event.at)
@@ -256,20 +265,25 @@ class SqliteTx:
 
     def sweep(self, now: datetime) -> int:
         at = {"now": self._saw(now)}
-        invites, locks = (
-            self._count(f"DELETE FROM {table} WHERE expires_at <= :now", at)  # noqa: S608  # names of ours
-            for table in ("invites", "locks")
-        )
-        return self._count(_SWEEP_TOKENS, at) + invites + locks
+        invites = self._count("DELETE FROM invites WHERE expires_at <= :now", at)
+        locks = self._count("DELETE FROM locks WHERE expires_at <= :now", at, tells="locks")
+        return self._count(SWEEP_TOKENS, at, tells="tokens") + invites + locks
 
     def on_commit(self, call: Callable[[], None]) -> None:
         self.landed.append(call)
 
-    def _did(self, statement: str, values: Any) -> bool:
-        return self._count(statement, values) > 0
+    def _did(self, statement: str, values: Any, *, tells: str = "") -> bool:
+        """`tells`: the topic of `Store.watch` that it is about, if it takes effect."""
+        return self._count(statement, values, tells=tells) > 0
 
-    def _count(self, statement: str, values: Any) -> int:
-        return int(self._guarded(lambda: self._db.execute(statement, values).rowcount))
+    def _count(self, statement: str, values: Any, *, tells: str = "") -> int:
+        count = int(self._guarded(lambda: self._db.execute(statement, values).rowcount))
+        if count and tells:
+            self.topics.add(tells)
+        return count
+
+    def _rows(self, statement: str, values: Any) -> list[Any]:
+        return list(self._guarded(lambda: self._db.execute(statement, values).fetchall()))
 
     def _guarded(self, act: Callable[[], Any]) -> Any:
         """Remember a failure of the database: the change might swallow it, the writer may not."""
@@ -298,7 +312,9 @@ def bury(db: sqlite3.Connection, seen: int) -> None:
     db.execute("DELETE FROM invites WHERE expires_at <= ?", (seen,))
 
 
-def plain_without(noun: JoinToken | CaKeys | Password | Invite, *kept_apart: str) -> dict[str, Any]:
+def plain_without(
+    noun: JoinToken | CaKeys | Password | Invite | TrustedCluster, *kept_apart: str
+) -> dict[str, Any]:
     names = [name for name in noun.__dataclass_fields__ if name not in kept_apart]
     return {name: plain(getattr(noun, name)) for name in names}
 
@@ -310,14 +326,3 @@ def _role_list(roles: Sequence[str]) -> str:
 
 def _reveal(secret: Secret | None) -> str | None:
     return None if secret is None else secret.reveal()
-
-
-def _add(table: str, key: str, value: str) -> str:
-    return f"INSERT INTO {table} ({key}, {value}) VALUES (?, ?) ON CONFLICT DO NOTHING"  # noqa: S608  # names of ours
-
-
-def _put(table: str, key: str, value: str) -> str:
-    return (
-        f"INSERT INTO {table} ({key}, {value}) VALUES (?, ?) "  # noqa: S608  # names of ours
-        f"ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value}"
-    )

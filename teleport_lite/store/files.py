@@ -98,6 +98,15 @@ def _fresh(path: Path, end: str = "") -> Path:
     return path.with_name(f".{path.name}.new{end}")
 
 
+def free(path: Path) -> int | None:
+    """Bytes that this process may still write beside `path`; None if nobody knows."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return None
+    return (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
+
+
 def check(path: Path) -> None:
     """Before SQLite sees it: is this file private, ours, and a database at all?
 

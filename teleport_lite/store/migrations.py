@@ -120,7 +120,27 @@ _RECORDINGS = (
     "CREATE INDEX recordings_by_age ON recordings (stored_at, sid)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _PASSWORDS, _RECORDINGS)
+# For CAs that are rotated, clusters that trust each other, and several auth servers.
+_CLUSTERS = (
+    "CREATE TABLE rotations (type TEXT PRIMARY KEY NOT NULL, serial INTEGER NOT NULL, "
+    "document TEXT NOT NULL) WITHOUT ROWID",
+    # `sealed` holds the private key that this cluster shows to its root.
+    """CREATE TABLE trusted (
+        name TEXT PRIMARY KEY NOT NULL,
+        document TEXT NOT NULL,
+        sealed BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE TABLE remotes (name TEXT PRIMARY KEY NOT NULL, document TEXT NOT NULL) WITHOUT ROWID",
+    # Holder '': nobody has it. The row stays, so that the next fence is higher.
+    """CREATE TABLE leases (
+        name TEXT PRIMARY KEY NOT NULL,
+        holder TEXT NOT NULL,
+        fence INTEGER NOT NULL,
+        ends_at INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _PASSWORDS, _RECORDINGS, _CLUSTERS)
 # Schemas whose step does more than add, by the number it leads to. The first release had all
 # before.
 BREAKS: Collection[int] = (1, 2, 3)

@@ -20,6 +20,7 @@ from teleport_lite.model.rotation import Rotation
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
+from teleport_lite.store.health import StoreHealth
 
 T = TypeVar("T")
 
@@ -105,7 +106,8 @@ class Tx(Protocol):
 
     def put_rotation(self, rotation: Rotation, *, after: int) -> bool:
         """Replace the rotation of that type if the serial of the one that is there is `after`
-        (0: there is none). False, and nothing changed, if it is another."""
+        (0: there is none). False, and nothing changed, if it is another. The store counts on:
+        what is kept has serial `after` + 1, whatever `rotation` says."""
 
     def put_trusted(self, cluster: TrustedCluster) -> None:
         """Insert or replace. Its private key is sealed."""
@@ -217,6 +219,13 @@ class Store(Protocol):
 
     def verify_trail(self) -> tuple[int, int | None]:
         """Events checked, and the sequence number of the first whose hash chain is broken."""
+
+    @property
+    def health(self) -> StoreHealth: ...
+
+    def look(self) -> str:
+        """Is what could not be written before well again? "" if all is well, or the cause. While
+        there is one every `write` is refused at once. For a chore that runs every second."""
 
     def close(self) -> None: ...
 

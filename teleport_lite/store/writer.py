@@ -28,13 +28,14 @@ _MAX_BATCH = 256
 class _Job:
     """One change and how it ended."""
 
-    __slots__ = ("answer", "change", "done", "error", "landed")
+    __slots__ = ("answer", "change", "done", "error", "landed", "topics")
 
     def __init__(self, change: Callable[[SqliteTx], Any]) -> None:
         self.change = change
         self.answer: Any = None
         self.error: BaseException | None = None
         self.landed: list[Callable[[], None]] = []
+        self.topics: set[str] = set()
         self.done = threading.Lock()  # held until the job is over; cheaper than an Event
         self.done.acquire()
 
@@ -47,8 +48,16 @@ class Writer:
     """Owns the connection it is given, and closes it."""
 
     def __init__(
-        self, db: sqlite3.Connection, *, trail: TrailEnd, sealer: Sealer, where: str
+        self,
+        db: sqlite3.Connection,
+        *,
+        trail: TrailEnd,
+        sealer: Sealer,
+        where: str,
+        told: Callable[[frozenset[str]], None],
     ) -> None:
+        """`told` hears what each batch has changed, once that is on disk."""
+        self._told = told
         self._db, self._trail, self._sealer, self._where = db, trail, sealer, where
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()  # guards _closed, so that no job follows the last one
@@ -107,9 +116,11 @@ class Writer:
             self._trail.settle(durable=True)
         except BaseException as why:
             self._undo(batch, why)
+        topics = frozenset[str]().union(*(job.topics for job in batch))
         for job in batch:
             _land(job)
             job.finish()
+        self._told(topics)
 
     def _make(self, job: _Job) -> None:
         """Make one change. Raises only what concerns the whole batch."""
@@ -118,7 +129,7 @@ class Writer:
         tx = SqliteTx(self._db, self._trail, self._sealer)
         try:
             job.answer = job.change(tx)
-            job.landed = tx.landed
+            job.landed, job.topics = tx.landed, tx.topics
         except BaseException as error:
             job.error = error
         tx.over = True
@@ -139,7 +150,7 @@ class Writer:
             why.add_note(f"and rolling back failed: {also}")
         self._trail.settle(durable=False)
         for job in batch:
-            job.landed = []
+            job.landed, job.topics = [], set()
             # To each its own: threads that raise one exception mix up their tracebacks.
             job.error = unavailable(self._where, "write", why)
 

@@ -14,7 +14,9 @@ from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.password import Password
 from teleport_lite.model.recording import Recording
+from teleport_lite.model.rotation import Rotation
 from teleport_lite.model.token import JoinToken
+from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
 from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Store
 from tests.store.makers import (
@@ -588,7 +590,22 @@ def test_meta_is_set_always_or_only_if_absent(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [JoinToken, Host, Report, User, Role, Lock, CaKeys, Password, Invite]
+    "kind",
+    [
+        JoinToken,
+        Host,
+        Report,
+        User,
+        Role,
+        Lock,
+        CaKeys,
+        Password,
+        Invite,
+        Recording,
+        Rotation,
+        TrustedCluster,
+        RemoteCluster,
+    ],
 )
 def test_the_makers_leave_no_field_at_its_default(kind) -> None:
     """Otherwise the tests above would not notice a field that a store forgets."""

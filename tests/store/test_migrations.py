@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.errors import Unavailable
-from teleport_lite.model.authority import CaKeys
+from teleport_lite.model.authority import CaKeys, CaType
+from teleport_lite.model.rotation import Phase, Rotation
 from teleport_lite.model.user import User
 from teleport_lite.store.migrations import BREAKS, MIGRATIONS, check_version, migrate
 from teleport_lite.store.sqlite import open_sqlite
@@ -21,6 +22,9 @@ from tests.store.makers import (
     an_invite,
     filled,
 )
+
+# What the fourth step makes.
+CLUSTERS = ("rotations", "trusted", "remotes", "leases")
 
 
 def edit(path: Path, *statements: str) -> None:
@@ -42,17 +46,17 @@ def readable_by(schema: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "spoilt", [readable_by(4), readable_by("x"), "DELETE FROM meta WHERE key = 'readable_by'"]
+    "spoilt", [readable_by(99), readable_by("x"), "DELETE FROM meta WHERE key = 'readable_by'"]
 )
 def test_a_schema_from_the_future_that_is_not_for_us_is_refused_and_kept(
     path: Path, spoilt: str
 ) -> None:
     edit(made(path), "PRAGMA user_version = 99", spoilt)
     for _ in range(2):
-        with pytest.raises(Unavailable, match=r"its schema is 99, .* knows 3$") as refused:
+        with pytest.raises(Unavailable, match=r"its schema is 99, .* knows 4$") as refused:
             open_sqlite(path, a_keyring())
         assert "restore the backup" in refused.value.hint
-    edit(path, "PRAGMA user_version = 3")
+    edit(path, "PRAGMA user_version = 4")
     store = open_sqlite(path, a_keyring())
     assert store.tokens() == [a_token()]
     store.close()
@@ -131,7 +135,7 @@ def test_an_older_schema_is_taken_along_step_by_step(path: Path) -> None:
     steps = [*MIGRATIONS, ["CREATE TABLE more (a)"], ["INSERT INTO more VALUES (7)"]]
     migrate(db, steps)
     assert db.execute("SELECT a FROM more").fetchall() == [(7,)]
-    assert db.execute("PRAGMA user_version").fetchone() == (5,)
+    assert db.execute("PRAGMA user_version").fetchone() == (6,)
     check_version(db, "x", steps)
     migrate(db, steps)
     assert db.execute("SELECT count(*) FROM more").fetchone() == (1,)
@@ -142,7 +146,7 @@ def test_a_database_from_before_passwords_gets_room_for_them(path: Path) -> None
     store = open_sqlite(path, a_keyring())
     store.write(lambda tx: tx.add_user(User(name="alice", roles=("access",))))
     store.close()
-    tables = ("login_sources", "invites", "passwords", "recordings")
+    tables = ("login_sources", "invites", "passwords", "recordings", *CLUSTERS)
     edit(path, *(f"DROP TABLE {table}" for table in tables), "PRAGMA user_version = 1")
     store = open_sqlite(path, a_keyring())
     assert store.user("alice") == User(name="alice", roles=("access",))
@@ -152,10 +156,21 @@ def test_a_database_from_before_passwords_gets_room_for_them(path: Path) -> None
 
 
 def test_a_database_from_before_recordings_gets_room_for_them(path: Path) -> None:
-    edit(made(path), "DROP TABLE recordings", "PRAGMA user_version = 2")
+    tables = ("recordings", *CLUSTERS)
+    edit(made(path), *(f"DROP TABLE {table}" for table in tables), "PRAGMA user_version = 2")
     store = open_sqlite(path, a_keyring())
     assert store.write(lambda tx: tx.add_recording(a_recording()))
     assert store.recordings() == [a_recording()]
+    assert store.tokens() == [a_token()]
+    store.close()
+
+
+def test_a_database_from_before_rotations_gets_room_for_them(path: Path) -> None:
+    edit(made(path), *(f"DROP TABLE {table}" for table in CLUSTERS), "PRAGMA user_version = 3")
+    store = open_sqlite(path, a_keyring())
+    begun = Rotation(type=CaType.HOST, serial=1, phase=Phase.INIT)
+    assert store.write(lambda tx: tx.put_rotation(begun, after=0))
+    assert store.rotation(CaType.HOST) == begun
     assert store.tokens() == [a_token()]
     store.close()
 
@@ -166,11 +181,16 @@ def test_a_step_that_fails_leaves_the_schema_before_it(path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         migrate(db, steps)
     assert db.execute("SELECT name FROM sqlite_schema WHERE name = 'more'").fetchall() == []
-    assert db.execute("PRAGMA user_version").fetchone() == (3,)
+    assert db.execute("PRAGMA user_version").fetchone() == (4,)
     db.close()
 
 
 def test_released_steps_have_not_changed() -> None:
     """Databases out there were made by these very words. Add a step, never edit one."""
     digests = [hashlib.sha256("\n".join(step).encode()).hexdigest()[:16] for step in MIGRATIONS]
-    assert digests == ["2ef26775c9ffb5fb", "6f6fcdd5819d60ae", "026c1cba8e2a642b"]
+    assert digests == [
+        "2ef26775c9ffb5fb",
+        "6f6fcdd5819d60ae",
+        "026c1cba8e2a642b",
+        "983cba013f494660",
+    ]

@@ -45,7 +45,10 @@ class Desk:
         write_head(self.db, KEY, START)
         trail = TrailEnd(KEY)
         trail.load(self.db)
-        self.writer = Writer(self.db, trail=trail, sealer=a_keyring(), where=str(path))
+        self.told: list[frozenset[str]] = []
+        self.writer = Writer(
+            self.db, trail=trail, sealer=a_keyring(), where=str(path), told=self.told.append
+        )
         self.reader = sqlite3.connect(path, isolation_level=None)
 
     def together(self, *changes: Callable[[SqliteTx], Any]) -> list[Any]:

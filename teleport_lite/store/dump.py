@@ -1,0 +1,297 @@
+"""All of a store as of one moment, and a store made of that: rows as they stand in it.
+
+What both kinds of database need is here; how SQLite does it is below, PostgreSQL is in
+`dump_postgres.py`. Tables and columns are called the same in both. Secrets stay sealed.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from teleport_lite.errors import Conflict, Unavailable
+from teleport_lite.model.event import Event
+from teleport_lite.proto.backup_file import SEAL_PURPOSE, Row, Table, Value
+from teleport_lite.store import connection, files, head
+from teleport_lite.store.migrations import MIGRATIONS, check_version, migrate
+from teleport_lite.store.protocols import Sealer
+from teleport_lite.store.statements import (
+    ca_purpose,
+    invite_purpose,
+    password_purpose,
+    token_purpose,
+    trusted_purpose,
+)
+
+# Those that others refer to come first.
+ORDER = (
+    "meta",
+    "keys",
+    "cas",
+    "rotations",
+    "trusted",
+    "remotes",
+    "roles",
+    "users",
+    "passwords",
+    "invites",
+    "login_sources",
+    "tokens",
+    "hosts",
+    "reports",
+    "locks",
+    "recordings",
+    "events",
+    "trail_head",
+)
+# What belongs to a database and not to the cluster in it: who does a chore at the moment.
+LEFT_OUT = frozenset({"leases"})
+# In `meta`, about the schema. The store that is filled knows better.
+OWN_META = "readable_by"
+TRAIL_KEY, TRAIL_PURPOSE = "trail", "store/trail-key"
+# Rows that are fetched at once.
+BATCH = 500
+
+# Table → its columns that name what a row is sealed for, and that purpose.
+SEALED: Mapping[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "keys": (("name",), lambda name: f"store/{name}-key"),
+    "cas": (("type", "id"), ca_purpose),
+    "trusted": (("name",), trusted_purpose),
+    "passwords": (("user",), password_purpose),
+    "invites": (("name",), invite_purpose),
+    "tokens": (("name",), token_purpose),
+}
+
+
+class Snapshot(Protocol):
+    """One moment of a store. Not for several threads at once; holds a transaction until closed.
+
+    `rows` raises Unavailable when the store can not be read.
+    """
+
+    schema: int
+    tables: Mapping[str, Table]  # in the order to fill them in
+
+    def rows(self, table: str) -> Iterator[Row]: ...
+    def sealed_under(self) -> tuple[str, ...]:
+        """Ids of the keys that something is sealed under, in hex."""
+
+    def vouch(self, digest: bytes) -> bytes:
+        """Sealed, so that nobody without the keyring can say that it was us. b"" without one."""
+
+    def close(self) -> None: ...
+
+
+class Filling(Protocol):
+    """A store that is being made, in one transaction."""
+
+    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Raises Unavailable for what the store does not take."""
+
+    def record(self, event: Event) -> None:
+        """At the end of the trail that was filled in. Raises Unavailable if that was sealed under
+        another keyring."""
+
+
+Fill = Callable[[Filling], None]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """What a newer program has added comes last."""
+    known = {name: at for at, name in enumerate(ORDER)}
+    wanted = (name for name in names if name not in LEFT_OUT)
+    return sorted(wanted, key=lambda name: (known.get(name, len(ORDER)), name))
+
+
+def purpose_of(table: str, columns: Sequence[str], row: Row) -> tuple[bytes, str] | None:
+    """What is sealed in a row, and what for; None where nothing is."""
+    if table not in SEALED:
+        return None
+    names, purpose = SEALED[table]
+    found = dict(zip(columns, row, strict=True))
+    sealed = found.get("sealed")
+    return sealed if isinstance(sealed, bytes) else b"", purpose(*(found.get(n) for n in names))
+
+
+def check_schema(schema: int, where: str) -> None:
+    """Raises Unavailable for a backup that a newer program has made."""
+    if not 1 <= schema <= len(MIGRATIONS):
+        raise Unavailable(
+            f"{where} was made by a newer version: its schema is {schema}, this program knows "
+            f"{len(MIGRATIONS)}",
+            hint="install the version that made it: teleport-lite upgrade",
+        )
+
+
+# --- SQLite
+
+
+class SqliteSnapshot:
+    """Closes the connection it is given."""
+
+    def __init__(self, db: sqlite3.Connection, where: str, sealer: Sealer | None) -> None:
+        self._db, self._where, self._sealer = db, where, sealer
+        try:
+            with explained(where, "read"):
+                db.execute("BEGIN")
+                # The first read, not BEGIN, is the moment.
+                [self.schema] = db.execute("PRAGMA user_version").fetchone()
+                found = db.execute(
+                    "SELECT name FROM sqlite_schema WHERE type = 'table' "
+                    "AND name NOT LIKE 'sqlite_%'"
+                ).fetchall()
+                names = in_order(name for [name] in found)
+                self.tables: Mapping[str, Table] = {name: self._table(name) for name in names}
+        except BaseException:
+            db.close()
+            raise
+
+    def rows(self, table: str) -> Iterator[Row]:
+        columns = ", ".join(map(quoted, self.tables[table].columns))
+        with explained(self._where, "read"):
+            found = self._db.execute(f"SELECT {columns} FROM {quoted(table)}{_only(table)}")  # noqa: S608  # names of the catalogue
+            while batch := found.fetchmany(BATCH):
+                yield from batch
+
+    def sealed_under(self) -> tuple[str, ...]:
+        ids: set[str] = set()
+        with explained(self._where, "read"):
+            for name, table in self.tables.items():
+                if "sealed" in table.columns:
+                    found = self._db.execute(
+                        f"SELECT DISTINCT substr(sealed, 2, 8) FROM {quoted(name)}"  # noqa: S608  # a name of the catalogue
+                    )
+                    ids |= {bytes(id).hex() for [id] in found.fetchall()}
+        return tuple(sorted(ids))
+
+    def vouch(self, digest: bytes) -> bytes:
+        return b"" if self._sealer is None else self._sealer.seal(digest, SEAL_PURPOSE)
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._db.close()
+
+    def _table(self, name: str) -> Table:
+        columns = self._db.execute(f"PRAGMA table_info({quoted(name)})").fetchall()
+        [count] = self._db.execute(f"SELECT count(*) FROM {quoted(name)}{_only(name)}").fetchone()  # noqa: S608  # a name of the catalogue
+        return Table(columns=tuple(column[1] for column in columns), rows=count)
+
+
+class _OfSqlite:
+    """A filling of a fresh file."""
+
+    def __init__(self, db: sqlite3.Connection, where: str, sealer: Sealer) -> None:
+        self._db, self._where, self._sealer = db, where, sealer
+
+    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        names, marks = ", ".join(map(quoted, columns)), ", ".join("?" * len(columns))
+        with explained(self._where, "fill"):
+            self._db.executemany(
+                f"INSERT INTO {quoted(table)} ({names}) VALUES ({marks})",  # noqa: S608  # quoted
+                rows,
+            )
+
+    def record(self, event: Event) -> None:
+        found = self._db.execute("SELECT sealed FROM keys WHERE name = ?", (TRAIL_KEY,)).fetchone()
+        end = head.TrailEnd(trail_key(found, self._sealer))
+        with explained(self._where, "fill"):
+            end.load(self._db)
+            end.append(self._db, event)
+            end.save(self._db)
+
+
+def snapshot_of_file(
+    path: Path, sealer: Sealer | None
+) -> tuple[SqliteSnapshot, Callable[[], None]]:
+    """Of a database that no process uses; nobody can before the second of the two is called.
+
+    It is not changed: nothing is brought forward, nothing is made. Raises as `open_sqlite`.
+    """
+    path = path.absolute()
+    claim = files.Claim(path)
+    try:
+        with explained(str(path), "open"):
+            files.check(path)
+            db = connection.for_reading(path)
+            try:
+                check_version(db, str(path))
+            except BaseException:
+                db.close()
+                raise
+            return SqliteSnapshot(db, str(path), sealer), claim.release
+    except BaseException:
+        claim.release()
+        raise
+
+
+def fill_sqlite(path: Path, sealer: Sealer, schema: int, fill: Fill) -> None:
+    """Make the database by `fill`, whole or not at all. `schema` is that of the rows.
+
+    Raises Conflict if there is one, what `fill` raises, and Unavailable.
+    """
+    path = path.absolute()
+    check_schema(schema, "the backup")
+    claim = files.Claim(path)
+    try:
+        files.tidy(path)
+        _check_place(path)
+        with explained(str(path), "fill"):
+            files.make(path, lambda fresh: _fill(fresh, str(path), sealer, schema, fill))
+    finally:
+        claim.release()
+
+
+def _check_place(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise Conflict(
+            f"there is a database in {path} already, and nothing is ever put over one",
+            hint=f"mv {path.parent} {path.parent}.old",
+        )
+
+
+def _fill(fresh: Path, where: str, sealer: Sealer, schema: int, fill: Fill) -> None:
+    with closing(connection.connect(fresh)) as db:
+        # As it was when the rows were written: what later steps do to rows, they do to these.
+        migrate(db, MIGRATIONS[:schema])
+        db.execute("BEGIN IMMEDIATE")
+        fill(_OfSqlite(db, where, sealer))
+        db.execute("COMMIT")
+        migrate(db)
+
+
+# --- both
+
+
+def trail_key(row: Sequence[Value] | None, sealer: Sealer) -> bytes:
+    """Raises Unavailable."""
+    try:
+        if row is None or not isinstance(row[0], bytes):
+            raise ValueError("no trail key")
+        return sealer.unseal(row[0], TRAIL_PURPOSE)
+    except ValueError as why:
+        raise Unavailable(
+            "the backup is of a cluster whose keyring is another one",
+            hint="docs/backup.md",
+            log=repr(why),
+        ) from why
+
+
+def quoted(name: str) -> str:
+    """Raises Unavailable: names come out of a file, too."""
+    if not name.isidentifier() or not name.isascii():
+        raise Unavailable(f"{name[:40]!a} is no name of a table or column of ours")
+    return f'"{name}"'
+
+
+def _only(table: str) -> str:
+    return f" WHERE key <> '{OWN_META}'" if table == "meta" else ""
+
+
+@contextmanager
+def explained(where: str, verb: str) -> Iterator[None]:
+    """Failures of SQLite as Unavailable."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as why:
+        raise connection.unavailable(where, verb, why) from why

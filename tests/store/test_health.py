@@ -1,0 +1,136 @@
+"""A store that can not write says so once, refuses at once, and gets well by itself."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from teleport_lite.errors import Denied, Unavailable
+from teleport_lite.store import files
+from teleport_lite.store.health import FLOOR, StoreHealth
+from teleport_lite.store.sqlite import SqliteStore, open_sqlite
+from tests.store.makers import a_keyring
+
+
+class Disk:
+    """What a change is made on."""
+
+    def __init__(self) -> None:
+        self.broken: Unavailable | None = None
+        self.tried: int = 0
+        self.meta: dict[str, str] = {}
+
+    def set_meta(self, key: str, value: str) -> None:
+        self.meta[key] = value
+
+    def write(self, change: Callable[[Any], Any]) -> Any:
+        self.tried += 1
+        answer = change(self)
+        if self.broken is not None:
+            raise self.broken
+        return answer
+
+
+def full() -> Unavailable:
+    return Unavailable("cannot write database /a/b.db: the disk is full", hint="df -h")
+
+
+def test_the_first_failure_is_tried_and_the_rest_is_refused_at_once() -> None:
+    health, disk = StoreHealth(), Disk()
+    assert health.look(disk.write) == ""
+    assert health.write(disk.write, lambda tx: 7) == 7
+    disk.broken = full()
+    with pytest.raises(Unavailable, match="cannot write database"):
+        health.write(disk.write, lambda tx: 7)
+    tried = disk.tried
+    with pytest.raises(Unavailable, match=r"^auth is read-only: the disk is full$"):
+        health.write(disk.write, lambda tx: 7)
+    assert (disk.tried, health.refused, health.trouble) == (tried, 1, "the disk is full")
+
+
+def test_it_is_well_again_when_a_probe_has_written() -> None:
+    health, disk = StoreHealth(), Disk()
+    disk.broken = full()
+    with pytest.raises(Unavailable):
+        health.write(disk.write, lambda tx: 7)
+    assert health.look(disk.write) == "the disk is full"
+    disk.broken = Unavailable("cannot write database /a/b.db: disk I/O error")
+    assert health.look(disk.write) == "disk I/O error"
+    disk.broken = None
+    assert health.look(disk.write) == ""
+    assert disk.meta, "and it has written something"
+    assert health.write(disk.write, lambda tx: 7) == 7
+
+
+def test_what_a_change_says_is_no_trouble_of_the_store() -> None:
+    health, disk = StoreHealth(), Disk()
+
+    def refuse(tx: object) -> None:
+        raise Unavailable("no room for recordings")
+
+    def deny(tx: object) -> None:
+        raise Denied("no")
+
+    for change, kind in ((refuse, Unavailable), (deny, Denied)):
+        with pytest.raises(kind):
+            health.write(disk.write, change)
+    assert health.look(disk.write) == ""
+
+
+def test_a_store_that_nobody_looks_after_tries_every_write() -> None:
+    health, disk = StoreHealth(), Disk()
+    disk.broken = full()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="cannot write database"):
+            health.write(disk.write, lambda tx: 7)
+    disk.broken = None
+    assert health.write(disk.write, lambda tx: 7) == 7
+    assert health.trouble == ""
+
+
+def test_a_disk_with_next_to_nothing_left_is_full_before_it_fails() -> None:
+    left = FLOOR
+    health, disk = StoreHealth(lambda: left), Disk()
+    assert health.look(disk.write) == ""
+    left = FLOOR - 1
+    assert health.look(disk.write) == "the disk is full"
+    with pytest.raises(Unavailable, match="read-only"):
+        health.write(disk.write, lambda tx: 7)
+    assert disk.tried == 0
+    left = FLOOR
+    assert health.look(disk.write) == ""
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteStore]:
+    monkeypatch.setattr("teleport_lite.store.connection._BUSY_SECONDS", 0.1)
+    made = open_sqlite(tmp_path / "auth.db", a_keyring())
+    yield made
+    made.close()
+
+
+def test_a_database_that_somebody_locks_is_read_only_until_it_is_free(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    other = sqlite3.connect(tmp_path / "auth.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="another process has locked it"):
+        store.write(lambda tx: tx.set_meta("a", "1"))
+    assert store.look() == "another process has locked it"
+    with pytest.raises(Unavailable, match="auth is read-only"):
+        store.write(lambda tx: tx.set_meta("a", "1"))
+    assert store.meta("a") is None, "reads go on"
+    other.execute("ROLLBACK")
+    assert store.look() == ""
+    store.write(lambda tx: tx.set_meta("a", "1"))
+    assert store.meta("a") == "1"
+    other.close()
+
+
+def test_how_much_is_free(tmp_path: Path) -> None:
+    free = files.free(tmp_path / "auth.db")
+    assert free is not None
+    assert free > 0
+    assert files.free(tmp_path / "nowhere" / "auth.db") is None
