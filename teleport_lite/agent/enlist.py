@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from teleport_lite.agent import identity as identities
@@ -11,8 +11,9 @@ from teleport_lite.agent.join import JoinRequest, join
 from teleport_lite.agent.pending import PendingKeys
 from teleport_lite.agent.probe import untrusted
 from teleport_lite.agent.renew import certificate_refused, way_of
+from teleport_lite.agent.rotation import BEHIND, left_behind
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unavailable
+from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
 from teleport_lite.secret import Secret
@@ -48,6 +49,9 @@ def enlist(wanted: Enlistment) -> Identity:
     refusal = rejected(current, wanted.servers)
     if refusal is not None and wanted.token is None:
         raise Denied(refusal.message, hint=refusal.hint)
+    if refusal is not None and refusal.log == BEHIND:
+        wanted.say(f"{refusal.message}; joining again with the token, under the same UUID")
+        return _join_behind(wanted, current)
     if refusal is not None:
         wanted.say(f"{refusal.message}; joining again with the token")
         return _join_again(wanted)
@@ -60,6 +64,21 @@ def enlist(wanted: Enlistment) -> Identity:
 def _join(wanted: Enlistment, roles: tuple[str, ...], current: Identity | None) -> Identity:
     request, keeper = _request(wanted, roles, current)
     joined = join(request)
+    identities.save(wanted.data_dir, joined)
+    keeper.drop()
+    return joined
+
+
+def _join_behind(wanted: Enlistment, current: Identity) -> Identity:
+    """It was away while the CA was rotated. If auth knows it by other keys than it has, another
+    machine has its identity, or it was restored from an old copy: then it is a new host."""
+    roles = tuple(dict.fromkeys((*current.roles, *wanted.roles)))
+    request, keeper = _request(wanted, roles, None)
+    try:
+        joined = join(replace(request, again=current))
+    except (Conflict, NotFound) as why:
+        wanted.say(f"{why.message}; joining as a new host")
+        return _join_again(wanted)
     identities.save(wanted.data_dir, joined)
     keeper.drop()
     return joined
@@ -111,12 +130,13 @@ def rejected(current: Identity, servers: tuple[str, ...]) -> Error | None:
                 wire.ask("/v1/ca")
         except ssl.SSLError as why:
             error = untrusted(address, why)
-            if not isinstance(error, Unavailable):
-                return error
+            behind = left_behind(current, address, timeout=PROBE_TIMEOUT)
+            if behind is not None or not isinstance(error, Unavailable):
+                return behind or error
         except Unavailable:
             refusal = certificate_refused(current, address, timeout=PROBE_TIMEOUT)
             if refusal is not None and not _answers(current, address):
-                return refusal
+                return left_behind(current, address, timeout=PROBE_TIMEOUT) or refusal
         except NotFound as why:  # it was removed from the cluster
             return why
         except Error:  # among them a lock, which a new token must not get around

@@ -80,6 +80,9 @@ class JoinRequest:
     principals: tuple[str, ...] = ()
     keeper: Keeper | None = None
     current: Identity | None = None  # a joined host that adds a role
+    # A host whose certificates nobody takes any more: it keeps its UUID if it proves that it has
+    # the TLS key that auth knows it by. Such a join makes no new keys.
+    again: Identity | None = None
     only_proxies: bool = False  # somebody said that all servers are proxies
 
 
@@ -96,11 +99,21 @@ def join(request: JoinRequest) -> Identity:
     if not auth.clock_fits:
         _let_auth_know(auth, request)
         check_clock(auth)
-    keys = (request.keeper or _NobodyKeeps()).take()
+    keys = _known_keys(request) or (request.keeper or _NobodyKeeps()).take()
     welcome = _talk(auth, cas, request, keys)
     if request.pins:
         _pins_cover(welcome, request.pins)
     return identity_of(welcome, keys)
+
+
+def _known_keys(request: JoinRequest) -> Keys | None:
+    """The request for a certificate, signed with the key of before, is the proof."""
+    known = request.again
+    if known is None:
+        return None
+    return Keys(
+        ssh_private=known.ssh_private, ssh_public=known.ssh_public, tls_private=known.tls_private
+    )
 
 
 def hello_of(
@@ -194,7 +207,7 @@ def _prove(wire: Connection, request: JoinRequest, keys: Keys) -> Welcome:
         keys,
         node_name=request.node_name,
         roles=request.roles,
-        host_id=request.current.host_id if request.current else "",
+        host_id=known.host_id if (known := request.current or request.again) else "",
         principals=request.principals,
     )
     finish = JoinFinish(session=challenge.session, client_final=final, hello=hello)

@@ -16,6 +16,7 @@ from teleport_lite.net.tls import stranger_context
 from teleport_lite.net.way import Way, cluster_in, introduced, introduction, web_of
 from teleport_lite.pki.pin import pin_of, pinned
 from teleport_lite.proto.join import Bundle
+from teleport_lite.proto.retired import retired, when
 
 # Host certificates are backdated by two minutes; beyond that they would not be valid here.
 MAX_SKEW = timedelta(minutes=2)
@@ -152,12 +153,26 @@ def trusted_cas(auth: Auth, pins: tuple[str, ...]) -> list[str]:
     join decides (proto/join.py).
     """
     if pins:
-        return pinned(auth.bundle.host_cas, pins)
+        return _pinned(auth, pins)
     for ca in auth.bundle.host_cas:
         pin_of(ca)  # one CA certificate each, and nothing that comes along with it
     if not auth.bundle.host_cas:
         raise Malformed(f"{auth.way.name} shows no CA")
     return list(auth.bundle.host_cas)
+
+
+def _pinned(auth: Auth, pins: tuple[str, ...]) -> list[str]:
+    try:
+        return pinned(auth.bundle.host_cas, pins)
+    except Denied as why:
+        gone = retired(auth.bundle, pins)
+        if gone is None:
+            raise
+        raise Denied(
+            f"the pinned CA is not in use any more: {auth.way.name} says that the host CA was "
+            f"rotated on {when(gone)}; {why.message}",
+            hint="take the pin of now from the auth host: tctl status",
+        ) from why
 
 
 def check_clock(auth: Auth) -> None:

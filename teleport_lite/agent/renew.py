@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, hello_of, identity_of
 from teleport_lite.agent.probe import cut_off_at, untrusted
+from teleport_lite.agent.rotation import left_behind
 from teleport_lite.errors import Denied, Error, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
@@ -57,7 +58,8 @@ def _renew_at(identity: Identity, address: str, node_name: str, keys: Keys) -> I
         with Connection.tls(way_of(identity, address), context) as wire:
             answer = wire.ask("/v1/host/renew", renewal(identity, keys, node_name))
     except ssl.SSLError as why:
-        raise untrusted(address, why) from why
+        error = untrusted(address, why)
+        raise left_behind(identity, address, timeout=PROBE_TIMEOUT) or error from why
     return identity_of(read(Welcome, write(answer), limit=MAX_JOIN), keys)
 
 
