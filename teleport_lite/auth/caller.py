@@ -21,6 +21,7 @@ class Caller:
     roles: tuple[str, ...] = ()  # as the certificate has them
     bot_instance: str = ""
     until: datetime | None = None  # end of the certificate; None without one
+    ca: str = ""  # id of the host CA that has issued a host's certificate
     # DER of the certificate our side of the connection showed: the channel binding of a join.
     our_certificate: bytes = b""
 

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from teleport_lite.ambient import Clock
 from teleport_lite.auth.said import MAX_ADDRESSES as MAX_ADDRESSES
 from teleport_lite.auth.said import MAX_TUNNELS as MAX_TUNNELS
 from teleport_lite.auth.said import read_beat, session_told, shown_place
 from teleport_lite.errors import Error, Malformed
+from teleport_lite.model.authority import CaType
 from teleport_lite.model.host import BEAT_EVERY, LOCAL, Host, Report
 from teleport_lite.proto.stream import Beat, LiveSession, ProxyPlace
 from teleport_lite.store.protocols import Store, Tx
@@ -45,6 +47,9 @@ class Live:
     cut: Callable[[str], None]
     last_beat: datetime
     arrived: datetime | None = None  # set by `Presence.arrive`
+    ca: str = ""  # id of the host CA that has issued its certificate
+    mark: str = ""  # of the host CA at the last renewal on this stream
+    refuse: Callable[[Error], None] | None = None  # `cut` with more to say
 
 
 class Presence:
@@ -179,6 +184,37 @@ class Presence:
         if live:
             live.cut(why)
 
+    def expel(self, unwanted: Callable[[str, frozenset[str]], bool], why: Error) -> list[str]:
+        """End the streams of those that a rotation of the host CA has left behind; their UUIDs.
+
+        `unwanted` is asked with the id of the CA of a stream's certificate, and with the marks
+        that its host has reached since (model/rotation.py).
+        """
+        with self._guard:
+            marks = {
+                host_id: frozenset({live.mark, self._marks_of(host_id)})
+                for host_id, live in self._live.items()
+            }
+            found = [each for each in self._live.values() if unwanted(each.ca, marks[each.host_id])]
+            for live in found:
+                if live.host_id in self._reports:
+                    gone = replace(self._reports[live.host_id], gone=True)
+                    self._note(live.host_id, gone)
+        for live in found:
+            if live.refuse:
+                live.refuse(why)
+            else:
+                live.cut(why.message)
+        return sorted(live.host_id for live in found)
+
+    def renewed(self, host_id: str, rotated: dict[str, str]) -> None:
+        """A bot has been here. It has no stream, so this is what is known of it."""
+        kept = self._store.host(host_id)
+        with self._guard:
+            old = self._reports.get(host_id, kept[1] if kept else Report())
+            now = self._clock.now()
+            self._note(host_id, replace(old, last_seen=now, rotated=rotated, gone=False))
+
     def hosts(self) -> list[tuple[Host, Report]]:
         """Everybody who ever joined, with the freshest report."""
         kept = self._store.hosts()
@@ -225,8 +261,9 @@ class Presence:
             raise
         return len(changed)
 
-    def retire(self, after: timedelta) -> list[str]:
-        """Remove hosts that nobody has seen for `after`. Returns their UUIDs.
+    def retire(self, after: timedelta, *, fence: int = 0) -> list[str]:
+        """Remove hosts that nobody has seen for `after`. Returns their UUIDs. With a `fence`, only
+        while that is the one of the lease for it.
 
         Not the auth host itself: where auth runs alone it has no agent that would beat.
         """
@@ -235,12 +272,16 @@ class Presence:
             host.id
             for host, report in self.hosts()
             if max(host.joined_at, report.last_seen or host.joined_at) < limit
-            and host.token_id != LOCAL
+            and (host.token_id != LOCAL or self.me not in ("", host.id))
         ]
-        for host_id in old:
-            self._store.write(lambda tx, gone=host_id: tx.remove_host(gone))  # type: ignore[misc]  # mypy can not infer a lambda with a default
+
+        def remove(tx: Tx, host_id: str) -> bool:
+            return (not fence or tx.holds_lease("retire", fence)) and tx.remove_host(host_id)
+
+        gone = [each for each in old if self._store.write(partial(remove, host_id=each))]
+        for host_id in gone:
             self.forget(host_id)
-        return old
+        return gone
 
     def connected(self) -> int:
         with self._guard:
@@ -327,6 +368,10 @@ class Presence:
         heard of others."""
         ours = not self.me or host_id in self._live or host_id in self._dirty
         return self._reports.get(host_id, kept) if ours else kept
+
+    def _marks_of(self, host_id: str) -> str:
+        report = self._reports.get(host_id)
+        return report.rotated.get(CaType.HOST, "") if report else ""
 
     def _fresh(self, live: Live) -> bool:
         return self._clock.now() - live.last_beat < SURELY_ALIVE

@@ -1,5 +1,6 @@
 """Renewal: a host or bot that is still itself gets new certificates, without a token."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from teleport_lite.access.decide import locked
@@ -17,8 +18,18 @@ from teleport_lite.store.protocols import Store
 
 
 class RenewDesk:
-    def __init__(self, *, clock: Clock, store: Store, trail: Trail, issuer: Issuer) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        store: Store,
+        trail: Trail,
+        issuer: Issuer,
+        came: Callable[[str, dict[str, str]], None] = lambda *_: None,
+    ) -> None:
+        """`came` is told of bots, and what they know of rotations now: they have no stream."""
         self._clock, self._store, self._trail, self._issuer = clock, store, trail, issuer
+        self._came = came
 
     def renew(self, caller: Caller, asked: Renew) -> Welcome:
         """New certificates for the host or bot behind `caller`, over new keys.
@@ -37,7 +48,10 @@ class RenewDesk:
             renewed = _with_new_keys(host, asked.hello)
             plan = self._issuer.plan(renewed, _bot_name(caller, host))
             write_recorded(self._store, entry, lambda tx: tx.put_host(renewed))
-            return self._issuer.welcome(renewed, plan)
+            welcome = self._issuer.welcome(renewed, plan)
+        if caller.kind is Kind.BOT:
+            self._came(host_id, self._issuer.marks())
+        return welcome
 
     def _known(self, host_id: str) -> Host:
         found = self._store.host(host_id)

@@ -23,6 +23,8 @@ from teleport_lite.pki.plan import BACKDATE, HostCertPlan, UserCertPlan, is_addr
 from teleport_lite.secret import Secret
 
 CA_LIFE = timedelta(days=3650)
+# One generation vouches for the next while both are trusted; made anew every day.
+VOUCHED_LIFE = timedelta(days=2)
 _SIGNS_SSH = frozenset({CaType.HOST, CaType.USER, CaType.OPENSSH})
 _SIGNS_TLS = frozenset({CaType.HOST, CaType.USER, CaType.DB})
 _CLIENT, _SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
@@ -71,6 +73,15 @@ class Authority:
 
     def sign_user(self, plan: UserCertPlan) -> Signed:
         return Signed(ssh_cert=self._ssh_user(plan), tls_cert=self._tls_user(plan))
+
+    def vouch(self, ca_pem: str, now: datetime) -> str:
+        """A certificate for the next generation of the host CA, PEM, for its servers to show.
+
+        So who trusts this generation alone believes the next one, too ("new with old", RFC 4210
+        §4.4). Path lengths do not count it, because both have one name (RFC 5280 §6.1.4 (l)).
+        Never the other way round: then the old one would be believed for ever.
+        """
+        return self._host.vouch(ca_pem, now)
 
     def _ssh_host(self, plan: HostCertPlan) -> str:
         builder = _ssh_builder(plan).type(SSHCertificateType.HOST).key_id(plan.host_id.encode())
@@ -149,6 +160,25 @@ class _Signer:
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.SubjectAlternativeName(alt_names), critical=False)
             .add_extension(_ski(public), critical=False)
+            .add_extension(self._aki, critical=False)
+        )
+        return builder.sign(self._tls, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+    def vouch(self, ca_pem: str, now: datetime) -> str:
+        ca = x509.load_pem_x509_certificate(ca_pem.encode())
+        if ca.subject != self._cert.subject:
+            raise ValueError("a CA vouches for the next generation of itself only")
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(ca.subject)
+            .issuer_name(self._cert.subject)
+            .public_key(ca.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BACKDATE)
+            .not_valid_after(now + VOUCHED_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(ca=True), critical=True)
+            .add_extension(_ski(ca.public_key()), critical=False)
             .add_extension(self._aki, critical=False)
         )
         return builder.sign(self._tls, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

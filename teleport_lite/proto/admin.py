@@ -85,6 +85,16 @@ class Export(Message, frozen=True):
     type: str
 
 
+class RotateCa(Message, frozen=True):
+    """Begin a rotation, or take it a step further; of several types in one go."""
+
+    types: list[str]  # of model/authority.py, or "all"
+    phase: str = ""  # of model/rotation.py; "" begins one
+    manual: bool = False  # steps are taken by hand from now on
+    grace_period: str = "48h"  # how long an automatic one takes; 0s: at once, without an overlap
+    force: bool = False  # standby although hosts that are online are behind
+
+
 class EventList(Message, frozen=True):
     after: int = 0
     limit: int = 1000

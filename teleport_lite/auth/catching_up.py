@@ -1,0 +1,99 @@
+"""Who has caught up with the phase of a rotation, who is waited for, and who is away."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from teleport_lite.auth.phases import concerns_hosts, runs, safe_marks
+from teleport_lite.model.host import Host, Presence, Report, presence
+from teleport_lite.model.rotation import Rotation
+from teleport_lite.model.system_role import BOT
+from teleport_lite.proto.resource import moment
+
+# Bots have no stream. One that has not renewed for as long as its certificate lasts is no more.
+BOT_SILENCE = timedelta(hours=1)
+# Of those that are missing, so many are named.
+NAMED = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A host or bot that has not caught up."""
+
+    id: str
+    name: str
+    state: str  # of model/host.py
+    version: str
+    last_seen: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    present: int  # that can be waited for: online, or stale
+    waiting: tuple[Missing, ...]  # those of them that are behind
+    away: tuple[Missing, ...]  # offline, and without a certificate of the CA that signs now
+
+    @property
+    def updated(self) -> int:
+        return self.present - len(self.waiting)
+
+    def doc(self) -> dict[str, Any]:
+        return {
+            "present": self.present,
+            "updated": self.updated,
+            "waiting": [_doc(each) for each in self.waiting[:NAMED]],
+            "away": [_doc(each) for each in self.away[:NAMED]],
+            "away_count": len(self.away),
+        }
+
+
+def progress(rotation: Rotation, hosts: Iterable[tuple[Host, Report]], now: datetime) -> Progress:
+    """Of the phase that runs. With none, and for CAs that hosts never see, nobody is missing."""
+    present, waiting, away = 0, list[Missing](), list[Missing]()
+    if runs(rotation) and concerns_hosts(rotation.type):
+        safe = safe_marks(rotation)
+        for host, report in hosts:
+            is_bot = host.roles == (BOT,)
+            state = _bot_state(report, now) if is_bot else presence(report, now)
+            mark = report.rotated.get(rotation.type, "")
+            if state is not Presence.OFFLINE:
+                present += 1
+                # Bots come every twenty minutes; that they have what a phase brings is enough.
+                if mark != rotation.mark and not (is_bot and mark in safe):
+                    waiting.append(_missing(host, report, state))
+            elif mark not in safe and report.last_seen is not None:
+                away.append(_missing(host, report, state))
+    return Progress(present=present, waiting=tuple(waiting), away=tuple(away))
+
+
+def named(missing: Iterable[Missing], most: int = 5) -> str:
+    """web-1, web-2 and 3 more"""
+    names = [each.name for each in missing]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _bot_state(report: Report, now: datetime) -> Presence:
+    seen = report.last_seen
+    return Presence.OFFLINE if seen is None or now - seen > BOT_SILENCE else Presence.ONLINE
+
+
+def _missing(host: Host, report: Report, state: Presence) -> Missing:
+    return Missing(
+        id=host.id,
+        name=host.name,
+        state=state.value,
+        version=report.version,
+        last_seen=report.last_seen,
+    )
+
+
+def _doc(missing: Missing) -> dict[str, Any]:
+    return {
+        "id": missing.id,
+        "name": missing.name,
+        "state": missing.state,
+        "version": missing.version,
+        "last_seen": moment(missing.last_seen),
+    }
