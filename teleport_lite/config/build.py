@@ -7,6 +7,7 @@ from pathlib import Path
 
 from teleport_lite.config import model
 from teleport_lite.config.address import parse_advertised
+from teleport_lite.config.passphrase import PassphraseSource
 from teleport_lite.config.path import absolute_path, data_directory
 from teleport_lite.config.proxy_service import proxy_config
 from teleport_lite.config.schema.auth import AUTH as AUTH_FIELDS
@@ -227,7 +228,22 @@ def _storage(reader: Reader, said: Values, data_dir: Path) -> model.StorageConfi
         why = f"must be outside data_dir ({data_dir}), like {usual.keyring}"
         raise reader.wrong("teleport.storage.keyring", why)
     path = _path(reader, said, "teleport.storage.path") or usual.path
-    return model.StorageConfig(path=path, keyring=keyring)
+    return model.StorageConfig(
+        path=path,
+        keyring=keyring,
+        keyring_passphrase=_passphrase(reader, said, data_dir),
+        keyring_plugin=said.get("keyring_plugin") or "",
+    )
+
+
+def _passphrase(reader: Reader, said: Values, data_dir: Path) -> PassphraseSource | None:
+    text, path = said.get("keyring_passphrase"), "teleport.storage.keyring_passphrase"
+    if not text:
+        return None
+    found = reader.checked(path, PassphraseSource.parse, text)
+    if found.kind == "path" and Path(found.where).is_relative_to(data_dir):
+        raise reader.wrong(path, f"must be outside data_dir ({data_dir})")
+    return found
 
 
 def plugins_config(reader: Reader, root: Table | None) -> model.PluginsConfig:

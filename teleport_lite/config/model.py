@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from teleport_lite.config.passphrase import PassphraseSource
 from teleport_lite.config.token_source import StaticToken, TokenSource
 from teleport_lite.model.env_names import ACCEPTED
 
@@ -36,6 +37,8 @@ class StorageConfig:
     type: str = "sqlite"
     path: Path = DATA_DIR / "backend"
     keyring: Path = KEYRING
+    keyring_passphrase: PassphraseSource | None = None
+    keyring_plugin: str = ""  # its name; "": none keeps the key of the keyring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

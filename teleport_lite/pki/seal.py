@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from teleport_lite.ambient import SystemChance
 from teleport_lite.errors import Conflict, Error, Malformed, NotFound
-from teleport_lite.pki.custody import NO_CUSTODY, Custody
+from teleport_lite.pki.custody import NO_CUSTODY, Custody, sealed_by
 from teleport_lite.pki.keyfile import make_private_dir, read_secret, write_public, write_secret
 
 _TITLE = "teleport-lite keyring v1"
@@ -161,6 +161,12 @@ class Keyring:
         if len(found) != 1:
             raise NotFound(f"the keyring has no key {id[:40]!a}", hint="tctl keyring ls")
         return found[0]
+
+
+def way_of(path: Path) -> str:
+    """How the file of a keyring is sealed, as `custody.sealed_by` says it. Raises as
+    `keyfile.read_secret`."""
+    return sealed_by(read_secret(path, limit=_MAX_FILE))
 
 
 def sealed_under(sealed: bytes) -> str:

@@ -97,6 +97,13 @@ def check_resources(plugin: str, role: SystemRole, said: object) -> tuple[Resour
     return tuple(found)
 
 
+def check_bytes(plugin: str, hook: str, said: object, *, most: int) -> bytes:
+    """What a plugin has wrapped or unwrapped, or Unavailable."""
+    if not isinstance(said, bytes) or not 1 <= len(said) <= most:
+        raise broken(plugin, f"{hook} must return 1 to {most} bytes")
+    return said
+
+
 def _listed(plugin: str, hook: str, said: object, kind: type[T]) -> Sequence[T]:
     if not isinstance(said, (list, tuple)) or not all(isinstance(one, kind) for one in said):
         shown = type(said).__name__

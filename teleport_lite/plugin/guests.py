@@ -13,9 +13,10 @@ from typing import TypedDict
 
 import pluggy
 
-from teleport_lite.errors import Conflict, Denied, Error, Malformed
+from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.host import Resource
 from teleport_lite.model.system_role import RoleBook, SystemRole
+from teleport_lite.pki.custody import MAX_WRAPPED, Wrapper
 from teleport_lite.plugin import fence, hookspecs
 
 # Sections of the config file that belong to nobody's role.
@@ -89,6 +90,25 @@ class Guests:
                     )
                     return fence.check_resources(guest.name, one, said)
         raise Malformed(f"role {role[:40]!a} is not known here")
+
+    def wrapper(self, name: str, settings: Mapping[str, object]) -> Wrapper:
+        """The plugin that keeps the key of the keyring. Raises NotFound if it is not here."""
+        if name not in self._seated:
+            raise NotFound(
+                f"plugin {name} is to keep the key of the keyring, and is not invited",
+                hint=fence.LIST_THEM,
+            )
+
+        def ask(hook: str, **given: bytes) -> bytes:
+            passes = (Malformed, Denied, Unavailable)
+            said = self._ask(name, hook, passes=passes, settings=settings, **given)
+            return fence.check_bytes(name, hook, said, most=MAX_WRAPPED)
+
+        return Wrapper(
+            plugin=name,
+            wrap=lambda key: ask("teleport_lite_wrap_key", key=key),
+            unwrap=lambda wrapped: ask("teleport_lite_unwrap_key", wrapped=wrapped),
+        )
 
     def _register(self, name: str, plugin: object) -> None:
         try:

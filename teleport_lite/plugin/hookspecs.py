@@ -49,3 +49,42 @@ def teleport_lite_announce(  # the body of a specification is its docstring
     Example:   plugins/windowsdesktop
     """
     return None
+
+
+@hookspec
+def teleport_lite_wrap_key(
+    key: bytes,  # noqa: ARG001  # see above
+    settings: Mapping[str, object],  # noqa: ARG001  # see above
+) -> bytes | None:
+    """Have a key encrypted by a service that keeps keys; the keyring's file is sealed under it.
+
+    Runs in:   the auth role and `tctl keyring`, each time the file is written. Never per request.
+    Returns:   what `teleport_lite_unwrap_key` needs to give the key back, 1 to 8,192 bytes; None
+               for "not mine".
+    Raises:    Denied or Unavailable in words for the administrator, they pass as they are;
+               anything else becomes Unavailable and names the plugin.
+    Given:     32 random bytes; `plugins.settings` of this plugin, {} when absent. Only the plugin
+               that `teleport.storage.keyring_plugin` names is asked. It may wait for the network,
+               and nothing starts meanwhile: it sets a time limit itself.
+    Not given: the keyring, the stores, other plugins' settings.
+    Example:   tests/plugin/keeper
+    """
+    return None
+
+
+@hookspec
+def teleport_lite_unwrap_key(
+    wrapped: bytes,  # noqa: ARG001  # see above
+    settings: Mapping[str, object],  # noqa: ARG001  # see above
+) -> bytes | None:
+    """Have a key decrypted that `teleport_lite_wrap_key` of the same plugin has wrapped.
+
+    Runs in:   the auth role and `tctl keyring`, each time the file is read: at the start, and
+               when something is sealed under a key that is not known yet.
+    Returns:   the 32 bytes; None for "not mine". They are checked by what they open.
+    Raises:    as `teleport_lite_wrap_key`. Unavailable stops the start, and systemd tries again.
+    Given:     what was returned for it; `plugins.settings` of this plugin, {} when absent.
+    Not given: the keyring, the stores, other plugins' settings.
+    Example:   tests/plugin/keeper
+    """
+    return None

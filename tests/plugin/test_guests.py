@@ -2,10 +2,11 @@
 `teleport_lite_announce`, and what is refused."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
-from teleport_lite.errors import Conflict, Denied, Malformed, Unavailable
+from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavailable
 from teleport_lite.model.schema import Field, Kind
 from teleport_lite.model.system_role import SystemRole
 from teleport_lite.plugin.api import hookimpl
@@ -311,3 +312,64 @@ def test_the_number_of_resources_has_a_limit():
     assert len(showing(*many[:1000]).announce("Lab", {})) == 1000
     with pytest.raises(Unavailable, match="announces 1001 resources, the most is 1000"):
         showing(*many).announce("Lab", {})
+
+
+# teleport_lite_wrap_key and teleport_lite_unwrap_key
+
+KEY = bytes(range(32))
+
+
+class KeyPlugin:
+    def __init__(self, wrapped: object, unwrapped: object = KEY) -> None:
+        self.wrapped, self.unwrapped = wrapped, unwrapped
+
+    @hookimpl
+    def teleport_lite_wrap_key(self, key):
+        return self.wrapped
+
+    @hookimpl
+    def teleport_lite_unwrap_key(self, wrapped):
+        if isinstance(self.unwrapped, Exception):
+            raise self.unwrapped
+        return self.unwrapped
+
+
+def test_a_plugin_keeps_a_key_by_its_own_settings(tmp_path):
+    master = tmp_path / "master"
+    master.write_bytes(b"m")
+    keeper = seated(import_module("tests.plugin.keeper"), "keeper")
+    wrapper = keeper.wrapper("keeper", {"master": str(master)})
+    wrapped = wrapper.wrap(KEY)
+    assert KEY not in wrapped
+    assert wrapper.unwrap(wrapped) == KEY
+    master.write_bytes(b"another")
+    with pytest.raises(Denied, match="does not know this key"):
+        wrapper.unwrap(wrapped)
+    master.unlink()
+    with pytest.raises(Unavailable, match="the keeper can not be asked"):
+        wrapper.wrap(KEY)
+
+
+@pytest.mark.parametrize("said", [None, "text", b"", bytes(8193), bytearray(32)])
+def test_a_wrapped_key_that_is_none_is_refused_by_name(said):
+    wrapper = seated(KeyPlugin(said)).wrapper("lab", {})
+    with pytest.raises(Unavailable, match="plugin lab: teleport_lite_wrap_key must return 1 to"):
+        wrapper.wrap(KEY)
+
+
+def test_a_key_in_the_words_of_a_mistake_is_not_shown():
+    wrapper = seated(KeyPlugin(b"x", ValueError(KEY.hex()))).wrapper("lab", {})
+    with pytest.raises(Unavailable) as why:
+        wrapper.unwrap(b"x")
+    assert "plugin lab: teleport_lite_unwrap_key failed with ValueError" in why.value.message
+    assert KEY.hex() not in why.value.message
+
+
+def test_a_keeper_that_nobody_invited_is_not_asked():
+    with pytest.raises(NotFound, match="plugin vault is to keep the key of the keyring"):
+        seated(LabPlugin()).wrapper("vault", {})
+
+
+def test_a_plugin_that_keeps_no_keys_says_so():
+    with pytest.raises(Unavailable, match="plugin lab: teleport_lite_wrap_key must return"):
+        seated(LabPlugin()).wrapper("lab", {}).wrap(KEY)

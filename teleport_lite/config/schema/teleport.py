@@ -82,6 +82,19 @@ STORAGE = (
         help="key file that seals CA keys and tokens; must be outside data_dir",
         example="/etc/teleport-lite/keyring",
     ),
+    Field(
+        name="keyring_passphrase",
+        kind=Kind.TEXT,
+        help="what opens the keyring, if it is sealed: an absolute path, env:NAME, "
+        "credential:NAME of systemd, or - for standard input",
+        example="credential:keyring",
+    ),
+    Field(
+        name="keyring_plugin",
+        kind=Kind.TEXT,
+        help="the plugin that opens the keyring by a key it keeps elsewhere",
+        example="vault",
+    ),
     Field(name="sync", kind=Kind.TEXT, help="sqlite's own; always FULL", built=False),
     Field(name="journal", kind=Kind.TEXT, help="sqlite's own; always WAL", built=False),
     Field(name="poll_stream_period", kind=Kind.DURATION, help="of other stores", built=False),
