@@ -14,7 +14,7 @@ from teleport_lite.access.verdict import Allowed, Refused, Verdict
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import Desks
 from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated
-from teleport_lite.model.system_role import NODE, PROXY
+from teleport_lite.model.system_role import AUTH, NODE, PROXY
 from teleport_lite.model.user import Role
 from teleport_lite.proto import admin, join, login, recording, script
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message, read
@@ -70,6 +70,7 @@ ROUTES: dict[str, Route] = {
         MACHINES, script.TokenLook, lambda d, c, m: d.token_looks.look(c, m), host_role=PROXY
     ),
     "/v1/me": Route(PERSONS, admin.Nothing, lambda d, c, m: d.me.me(c)),
+    "/v1/me/cas": Route(PERSONS, admin.Nothing, lambda d, c, m: d.me.cas()),
     "/v1/me/nodes": Route(PERSONS, login.MyNodes, lambda d, c, m: d.me.nodes(c, m)),
     "/v1/host/renew": Route(HOSTS, join.Renew, lambda d, c, m: d.renewals.renew(c, m)),
     "/v1/status": _people(admin.Nothing, "status", "read", lambda d, c, m: d.status()),
@@ -136,12 +137,22 @@ ROUTES: dict[str, Route] = {
     "/v1/auth/export": _people(
         admin.Export, "cert_authority", "read", lambda d, c, m: d.signatures.export(m.type)
     ),
+    "/v1/auth/rotate": _people(
+        admin.RotateCa, "cert_authority", "rotate", lambda d, c, m: d.rotation.rotate(c, m)
+    ),
+    "/v1/auth/rotation": _people(
+        admin.Nothing, "cert_authority", "read", lambda d, c, m: d.rotation.listing()
+    ),
     "/v1/audit/list": _people(
         admin.EventList, "event", "list", lambda d, c, m: d.audit(m.after, m.limit)
     ),
     "/v1/audit/verify": _people(admin.Nothing, "event", "read", lambda d, c, m: d.audit_check()),
     "/v1/locks/add": _people(
         admin.LockAdd, "lock", "create", lambda d, c, m: d.resources.lock(c, m)
+    ),
+    # The key to all that is sealed in the storage: for auth servers that share it, and nobody else.
+    "/v1/auth/keyring": Route(
+        MACHINES, admin.Nothing, lambda d, c, m: d.keyrings.hand_over(c), host_role=AUTH
     ),
     "/v1/recordings/begin": _node(recording.UploadBegin, lambda d, c, m: d.uploads.begin(c, m)),
     "/v1/recordings/part": _node(recording.UploadPart, lambda d, c, m: d.uploads.part(c, m)),

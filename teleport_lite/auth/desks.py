@@ -1,5 +1,6 @@
 """The auth role as a whole: every desk, connected by hand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from teleport_lite.auth.hosts import Presence
 from teleport_lite.auth.invites import InviteDesk
 from teleport_lite.auth.issue import Issuer
 from teleport_lite.auth.join import JoinDesk
+from teleport_lite.auth.keyring import KeyringDesk
 from teleport_lite.auth.knowledge import Teacher
 from teleport_lite.auth.local import LocalDesk
 from teleport_lite.auth.lockout import Lockout
@@ -22,6 +24,7 @@ from teleport_lite.auth.people import PeopleDesk
 from teleport_lite.auth.recordings import RecordingDesk
 from teleport_lite.auth.renew import RenewDesk
 from teleport_lite.auth.resources import ResourceDesk
+from teleport_lite.auth.rotation import RotationDesk
 from teleport_lite.auth.routes import Board
 from teleport_lite.auth.scram import Decoys
 from teleport_lite.auth.sessions import SessionDesk
@@ -73,6 +76,8 @@ class Desks:
     uploads: UploadDesk
     recordings: RecordingDesk
     sharing: Sharing
+    keyrings: KeyringDesk
+    rotation: RotationDesk
 
     def spread(self) -> None:
         """Proxies that came or went are told to everybody, nodes to proxies, and all of it to the
@@ -82,10 +87,19 @@ class Desks:
             self.presence.tell_everybody()
         self.board.tick()
 
+    def serve_as(self, host_id: str, address: str) -> None:
+        """This auth server has others beside it, or may have: who it is, and where."""
+        self.sharing.serve_as(host_id, address)
+
+    def relearn(self) -> None:
+        """What is taught may have changed by itself: locks end."""
+        if self.teacher.anew():
+            self.presence.tell_everybody()
+
     def heed(self, topics: frozenset[str]) -> None:
         """The store says what has changed, by whichever auth server. Not from its own thread."""
         if topics & {"cas", "rotations"}:
-            self.cas.reload()
+            self.rotation.look()
         self.sharing.heed(topics)
 
     def status(self) -> dict[str, Any]:
@@ -94,13 +108,18 @@ class Desks:
             "cluster": self.cas.cluster,
             "version": self.version,
             "cas": [
-                {"type": each.value, "last_rotated": moment(active[each].last_rotated)}
+                {
+                    "type": each.value,
+                    "last_rotated": moment(active[each].last_rotated),
+                    "rotation": self.rotation.doc(each),
+                }
                 for each in CaType
                 if each in active
             ],
             "ca_pins": self.cas.pins(),
             "host_versions": self.presence.versions(),
             "time": moment(self.clock.now()),
+            "store": self.store.health.trouble,
         }
 
     def get_resources(self, asked: Any) -> dict[str, Any]:
@@ -158,9 +177,10 @@ def build(
     version: str,
     auth_address: str,
     keeping: Keeping | None = None,
+    keyring: Callable[[], bytes] | None = None,
 ) -> Desks:
     """Connect everything. `cluster` exists already (`auth/start.py`). Without `keeping` no
-    recordings are kept."""
+    recordings are kept. `keyring` reads the file, for further auth servers."""
     trail = Trail(clock, store)
     cas = Cas(store, cluster)
     tokens = TokenDesk(clock=clock, chance=chance, store=store, trail=trail, book=book)
@@ -179,6 +199,16 @@ def build(
     def changed() -> None:
         teacher.forget()
         presence.tell_everybody()
+
+    rotation = RotationDesk(
+        clock=clock,
+        chance=chance,
+        store=store,
+        trail=trail,
+        cas=cas,
+        hosts=presence,
+        changed=changed,
+    )
 
     def learnt() -> None:
         if teacher.anew():
@@ -223,7 +253,9 @@ def build(
         book=book,
         changed=changed,
     )
-    renewals = RenewDesk(clock=clock, store=store, trail=trail, issuer=issuer)
+    renewals = RenewDesk(
+        clock=clock, store=store, trail=trail, issuer=issuer, came=presence.renewed
+    )
     sessions = SessionDesk(clock=clock, store=store, trail=trail)
     shelf = Shelf(keeping.directory) if keeping else None
     uploads = UploadDesk(
@@ -302,10 +334,12 @@ def build(
             book=book,
             board=board,
             sessions=sessions,
+            rotation=rotation,
             version=version,
             door=door,
         ),
         sessions=sessions,
+        keyrings=KeyringDesk(store=store, trail=trail, keyring=keyring),
         sharing=Sharing(
             clock=clock,
             store=store,
@@ -315,6 +349,7 @@ def build(
             version=version,
             changed=learnt,
         ),
+        rotation=rotation,
         uploads=uploads,
         recordings=RecordingDesk(
             clock=clock,

@@ -4,6 +4,9 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from teleport_lite import __version__
@@ -16,9 +19,11 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.auth.api import HOST_STREAM, ROUTES, answer, authorise
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import Desks, Keeping, build
+from teleport_lite.auth.keyring import MAX_KEYRING
 from teleport_lite.auth.start import found_cluster
 from teleport_lite.auth.tokens import weakness
 from teleport_lite.config.model import AUTH_PORT, Config
+from teleport_lite.daemon.store_watch import LOOK_EVERY, StoreWatch
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.system_role import AUTH, RoleBook
@@ -28,13 +33,13 @@ from teleport_lite.net.https import ApiServer, Stream
 from teleport_lite.net.listen import ANYWHERE, listen, own_address
 from teleport_lite.net.tls import server_context
 from teleport_lite.pki.attest import attested
-from teleport_lite.pki.keyfile import make_private_dir
+from teleport_lite.pki.keyfile import make_private_dir, read_secret
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.pki.verify import Peer as CertifiedPeer
 from teleport_lite.pki.verify import peer_identity
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message
 from teleport_lite.proto.stream import PATH
-from teleport_lite.store.protocols import Store
+from teleport_lite.store.protocols import Store, Tx
 from teleport_lite.store.sqlite import open_sqlite
 
 log = logging.getLogger("teleport_lite.auth")
@@ -46,6 +51,8 @@ SWEEP_EVERY = 60.0
 # What agents hear of each other; also the most frames a second that this can make for one.
 SPREAD_EVERY = 1.0
 RETIRE_EVERY = 3600.0
+# What the store told of, and could not be read then.
+AGAIN = 1.0
 RECORDS_EVERY = 600.0
 # An agent renews the certificate of its host. A process that is auth alone has no agent.
 RENEW_EVERY = 12 * 3600.0
@@ -148,6 +155,7 @@ class AuthRole:
             cluster=cluster,
             version=__version__,
             auth_address=public_address(config),
+            keyring=lambda: read_secret(config.storage.keyring, limit=MAX_KEYRING),
             keeping=Keeping(
                 directory=config.data_dir / RECORDS,
                 quota=config.auth.recording_quota,
@@ -155,10 +163,16 @@ class AuthRole:
                 made_by=config.auth.session_recording,
             ),
         )
+        self.store_watch = StoreWatch(self.store, clock)
         self._own_uid = own_uid
         self._server: ApiServer | None = None
         self._chores: list[asyncio.Task[None]] = []
         self._own: tuple[tuple[str, ...], str, tuple[str, ...]] = ((), "", ())
+        self._address = public_address(config)
+        self._shared = config.storage.type != "sqlite"  # there may be other auth servers
+        self._process = chance.uuid()  # who holds a lease
+        self._heard: set[str] = set()  # of the store; for the loop
+        self._unwatch: Callable[[], None] = lambda: None
         self._add_static_tokens()
 
     def enlist(
@@ -177,6 +191,8 @@ class AuthRole:
         )
         identity = identity_of(self.desks.local.admit(hello, roles), keys)
         identities.save(self._config.data_dir, identity)
+        if self._shared:
+            self.desks.serve_as(identity.host_id, self._address)
         return identity
 
     async def serve(self, identity: Identity) -> None:
@@ -191,6 +207,7 @@ class AuthRole:
         server.listen_tls(listen(self._config.auth.listen_addr, "auth_service.listen_addr"))
         server.listen_unix(self._config.data_dir / SOCKET)
         chores: list[tuple[str, float, Callable[[], object]]] = [
+            ("store", LOOK_EVERY, self.store_watch.tick),
             ("flush", FLUSH_EVERY, self.desks.presence.flush),
             ("sweep", SWEEP_EVERY, self._sweep),
             ("spread", SPREAD_EVERY, self.desks.spread),
@@ -203,7 +220,34 @@ class AuthRole:
             asyncio.create_task(self._every(seconds, chore), name=name)
             for name, seconds, chore in chores
         ]
+        self._watch()
         log.info("auth service listens on %s", self._config.auth.listen_addr)
+
+    def _watch(self) -> None:
+        """What the store tells of is looked at in turn, and not by its own thread."""
+        loop, bell = asyncio.get_running_loop(), asyncio.Event()
+
+        def ring(topics: frozenset[str]) -> None:
+            self._heard |= topics
+            bell.set()
+
+        def told(topics: frozenset[str]) -> None:
+            with suppress(RuntimeError):  # the loop has ended, and the process with it
+                loop.call_soon_threadsafe(ring, topics)
+
+        async def heed() -> None:
+            while True:
+                await bell.wait()
+                bell.clear()
+                topics, self._heard = frozenset(self._heard), set()
+                await self._do(partial(self.changed, topics))
+
+        self._unwatch = self.store.watch(told)
+        self._chores.append(asyncio.create_task(heed(), name="heed"))
+
+    def changed(self, topics: frozenset[str]) -> None:
+        """This has changed in the store, by us or by another auth server. In a thread."""
+        self.desks.heed(topics)
 
     def show(self, identity: Identity) -> None:
         """Use this certificate, and the CAs as they are now, for connections from here on."""
@@ -241,14 +285,19 @@ class AuthRole:
         log.info("the certificates of this host were renewed")
 
     async def close(self) -> None:
+        self._unwatch()
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         if self._server is not None:
             await self._server.close()
         (self._config.data_dir / SOCKET).unlink(missing_ok=True)
-        await asyncio.to_thread(self.desks.presence.flush)
+        await self._do(self._last_words)
         await asyncio.to_thread(self.store.close)
+
+    def _last_words(self) -> None:
+        self.desks.sharing.end()
+        self.desks.presence.flush()
 
     def _add_static_tokens(self) -> None:
         for each in self._config.auth.tokens:
@@ -257,12 +306,24 @@ class AuthRole:
                 log.warning("a static token for %s: %s", ",".join(token.roles), weakness(token))
 
     def _sweep(self) -> None:
+        """One auth server does it for all, and another one if that one does not."""
         now = self._clock.now()
-        if self.store.write(lambda tx: tx.sweep(now)):
-            self.desks.teacher.forget()
+
+        def sweep(tx: Tx) -> int:
+            until = now + timedelta(seconds=SWEEP_EVERY * 1.5)
+            mine = tx.take_lease("sweep", self._process, now=now, until=until)
+            return tx.sweep(now) if mine else 0
+
+        self.store.write(sweep)
+        self.desks.relearn()  # locks end by themselves, swept or not
 
     def _retire(self) -> None:
-        for host_id in self.desks.presence.retire(self._config.auth.presence_retention):
+        after, now = self._config.auth.presence_retention, self._clock.now()
+        until = now + timedelta(seconds=RETIRE_EVERY * 1.5)
+        fence = self.store.write(
+            lambda tx: tx.take_lease("retire", self._process, now=now, until=until)
+        )
+        for host_id in self.desks.presence.retire(after, fence=fence) if fence else ():
             log.info("host %s was not seen for a long time and left the listings", host_id)
 
     def _sweep_records(self) -> None:
@@ -272,12 +333,21 @@ class AuthRole:
     async def _every(self, seconds: float, chore: Callable[[], object]) -> None:
         while True:
             await asyncio.sleep(seconds)
-            try:
-                await asyncio.to_thread(chore)
-            except Error as why:
+            await self._do(chore)
+
+    async def _do(self, chore: Callable[[], object]) -> bool:
+        """False if it is still to be done. What the store can not do is said by who looks after
+        it, and not by each chore."""
+        try:
+            await asyncio.to_thread(chore)
+        except Error as why:
+            if not self.store.health.trouble:
                 log.warning("%s", why.message)
-            except Exception:
-                log.exception("internal error in a chore of auth")
+            return False
+        except Exception:
+            log.exception("internal error in a chore of auth")
+            return False
+        return True
 
 
 def public_address(config: Config) -> str:

@@ -63,6 +63,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "/v1/audit/list": {},
     "/v1/audit/verify": {},
     "/v1/locks/add": {"target": "user", "value": "mallory"},
+    "/v1/auth/keyring": {},
     "/v1/recordings/begin": {"sid": SID, "size": 1, "digest": "x", "facts": FACTS},
     "/v1/recordings/part": {"sid": SID, "at": 0, "data": "eA==", "digest": "x"},
     "/v1/recordings/end": {"sid": SID},
@@ -79,6 +80,7 @@ EVERYBODY = frozenset(
         "admin",
         "host",
         "proxy",
+        "auth",
         "bot",
         "no roles",
         "access",
@@ -100,7 +102,7 @@ MAY: dict[str, frozenset[str]] = {
     # Who may ask about herself is decided by the desk, which knows whether she is still there.
     "/v1/me": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
     "/v1/me/nodes": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
-    "/v1/host/renew": frozenset({"host", "proxy", "bot"}),
+    "/v1/host/renew": frozenset({"host", "proxy", "auth", "bot"}),
     "/v1/status": CONFIG | {"access", "auditor"},
     "/v1/tokens/add": CONFIG,
     "/v1/tokens/list": CONFIG,
@@ -125,6 +127,7 @@ MAY: dict[str, frozenset[str]] = {
     "/v1/audit/list": frozenset({"admin", "auditor"}),
     "/v1/audit/verify": frozenset({"admin", "auditor"}),
     "/v1/locks/add": CONFIG,
+    "/v1/auth/keyring": frozenset({"auth"}),
     "/v1/recordings/begin": frozenset({"host", "proxy"}),
     "/v1/recordings/part": frozenset({"host", "proxy"}),
     "/v1/recordings/end": frozenset({"host", "proxy"}),
@@ -139,6 +142,7 @@ NOBODY = frozenset({"locked user", "locked role", "locked host", "locked bot", "
 
 HOST_ID = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 PROXY_ID = "f52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+AUTH_ID = "a52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 BOT_ID = "e52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 
 
@@ -151,6 +155,7 @@ CALLERS: dict[str, Caller] = {
     "admin": ROOT,
     "host": the_host(HOST_ID, "Node"),
     "proxy": the_host(PROXY_ID, "Node", "Proxy"),
+    "auth": the_host(AUTH_ID, "Auth"),
     "bot": Caller(
         kind=Kind.BOT, name="bot-deploy", address="192.0.2.7", bot_instance=BOT_ID, roles=()
     ),
@@ -175,6 +180,7 @@ WELCOME_AT = {
     "/v1/invite/look": CALLERS["proxy"],
     "/v1/invite/accept": CALLERS["proxy"],
     "/v1/tokens/look": CALLERS["proxy"],
+    "/v1/auth/keyring": CALLERS["auth"],
     "/v1/me": CALLERS["access"],
     "/v1/me/nodes": CALLERS["access"],
     "/v1/recordings/begin": CALLERS["host"],
@@ -192,7 +198,7 @@ def crowd() -> Bench:
     bench.ask("/v1/users/add", name="none", roles=[])
     bench.ask("/v1/users/add", name="locked", roles=["editor"])
     bench.ask("/v1/bots/add", name="deploy")
-    for host_id in (HOST_ID, PROXY_ID, "99999999-b260-41d0-bb5a-e23b0cfe0f8f"):
+    for host_id in (HOST_ID, PROXY_ID, AUTH_ID, "99999999-b260-41d0-bb5a-e23b0cfe0f8f"):
         host = Host(
             id=host_id,
             name="web-1",
