@@ -240,7 +240,9 @@ class AuthRole:
                 await bell.wait()
                 bell.clear()
                 topics, self._heard = frozenset(self._heard), set()
-                await self._do(partial(self.changed, topics))
+                if not await self._do(partial(self.changed, topics)):
+                    ring(topics)
+                    await asyncio.sleep(AGAIN)
 
         self._unwatch = self.store.watch(told)
         self._chores.append(asyncio.create_task(heed(), name="heed"))

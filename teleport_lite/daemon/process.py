@@ -80,6 +80,7 @@ class Process:
             chance=self.chance,
             own_uid=os.geteuid(),
         )
+        self.auth.store_watch.tell = self._store_says
         self._roles, self._servers = roles, (own_server(self.config.auth.listen_addr),)
         self._open_proxy()
         self.identity = self.auth.enlist(roles, self.config.nodename, self._principals())
@@ -296,6 +297,9 @@ class Process:
             except Exception:
                 log.exception("internal error while looking for events on disk")
             await asyncio.sleep(backlog.pause())
+
+    def _store_says(self, trouble: str) -> None:
+        self.health.set("auth", State.DEGRADED if trouble else State.OK, trouble)
 
     def _node_lost(self) -> None:
         """No connection can be served any more; only a new daemon can start a new zygote."""

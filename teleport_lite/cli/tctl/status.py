@@ -28,9 +28,16 @@ def _text(found: Facts) -> str:
                 "never updated" if rotated is None else f"rotated {stamp(rotated)}",
             )
         )
+    rows += _trouble(found)
     rows += _others(found)
     rows += [("CA pin", pin) for pin in found.texts("ca_pins")]
     return pairs(rows)
+
+
+def _trouble(found: Facts) -> list[tuple[str, str]]:
+    """Only if there is some. An older auth does not say."""
+    trouble = found.text("store") if "store" in found.plain else ""
+    return [("Store", f"read-only: {line(trouble)}")] if trouble else []
 
 
 def _others(found: Facts) -> list[tuple[str, str]]:
