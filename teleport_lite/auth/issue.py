@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from teleport_lite.access.decide import locked, logins_of, merged_options
@@ -13,7 +14,7 @@ from teleport_lite.model.authority import CaType
 from teleport_lite.model.host import Host
 from teleport_lite.model.system_role import BOT, PROXY, RoleBook, SystemRole
 from teleport_lite.model.user import Role, User
-from teleport_lite.pki.authority import Signed
+from teleport_lite.pki.authority import VOUCHED_LIFE, Authority, Signed
 from teleport_lite.pki.plan import HostCertPlan, UserCertPlan, host_principals
 from teleport_lite.proto.alpn import proxy_name
 from teleport_lite.proto.join import Welcome
@@ -57,7 +58,13 @@ class Issuer:
         self, host: Host, plan: HostCertPlan | UserCertPlan, server_final: str = ""
     ) -> Welcome:
         """Sign what was planned. `server_final` is "" where TLS has proved us."""
-        signed = self.sign(plan)
+        self._cas.refresh()
+        view = self._cas.view  # marks, keys and trust of one moment
+        signed = _signed(view.signer, plan)
+        serving: Signed | None = None
+        if view.serving is not None and isinstance(plan, HostCertPlan):
+            # Two CAs of one name: no two certificates of theirs have one serial.
+            serving = view.serving.sign_host(replace(plan, serial=self._serial()))
         return Welcome(
             server_final=server_final,
             host_id=host.id,
@@ -65,16 +72,37 @@ class Issuer:
             roles=list(host.roles),
             ssh_cert=signed.ssh_cert,
             tls_cert=signed.tls_cert,
-            host_cas=self._cas.tls(CaType.HOST),
-            ssh_host_cas=self._cas.ssh(CaType.HOST),
-            ssh_user_cas=self._cas.ssh(CaType.USER),
-            user_cas=self._cas.tls(CaType.USER),
+            host_cas=view.tls(CaType.HOST),
+            ssh_host_cas=view.ssh(CaType.HOST),
+            ssh_user_cas=view.ssh(CaType.USER),
+            user_cas=view.tls(CaType.USER),
+            serving_ssh_cert=serving.ssh_cert if serving else "",
+            serving_tls_cert=serving.tls_cert if serving else "",
+            rotation=view.rotations[CaType.HOST].mark,
         )
 
     def sign(self, plan: HostCertPlan | UserCertPlan) -> Signed:
-        if isinstance(plan, HostCertPlan):
-            return self._cas.signer.sign_host(plan)
-        return self._cas.signer.sign_user(plan)
+        self._cas.refresh()
+        return _signed(self._cas.signer, plan)
+
+    def marks(self) -> dict[str, str]:
+        """What whoever was just made welcome has caught up with, by type of CA."""
+        return self._cas.view.marks()
+
+    def shown_to_all(self, host: Host) -> str:
+        """What auth serves with while the host CA is rotated: PEM, with what belongs to it.
+
+        A certificate of the new CA, for which the old one vouches: believed by whoever trusts
+        either, in every phase and with either pin. "" when nothing is rotated.
+        """
+        view = self._cas.view
+        if view.old_host is None or view.new_host is None:
+            return ""
+        plan = self.plan_host(host, life=VOUCHED_LIFE)
+        new = view.rotations[CaType.HOST].new_ca
+        [ca] = [keys for keys in view.of(CaType.HOST) if keys.id == new]
+        vouched = view.old_host.vouch(ca.public.tls_cert, self._clock.now())
+        return view.new_host.sign_host(plan).tls_cert + vouched
 
     def plan_host(self, host: Host, *, life: timedelta = HOST_LIFE) -> HostCertPlan:
         roles = [self._book.get(role) for role in host.roles]
@@ -151,6 +179,10 @@ class Issuer:
 
     def _serial(self) -> int:
         return int.from_bytes(self._chance.bytes(8)) or 1
+
+
+def _signed(by: Authority, plan: HostCertPlan | UserCertPlan) -> Signed:
+    return by.sign_host(plan) if isinstance(plan, HostCertPlan) else by.sign_user(plan)
 
 
 def _dns_names(host: Host, roles: Iterable[SystemRole]) -> tuple[str, ...]:

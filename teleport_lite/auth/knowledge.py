@@ -7,7 +7,7 @@ from teleport_lite.ambient import Clock
 from teleport_lite.auth.cas import Cas
 from teleport_lite.model.authority import CaType
 from teleport_lite.proto.resource import lock_doc, role_doc
-from teleport_lite.proto.stream import Knowledge, ProxyPlace
+from teleport_lite.proto.stream import Knowledge, ProxyPlace, RotationWord
 from teleport_lite.store.protocols import Store
 
 
@@ -67,17 +67,18 @@ class Teacher:
 
     def _build(self, serial: int = 0) -> Knowledge:
         """`serial` is of the lesson this is compared with."""
-        now = self._clock.now()
+        now, view = self._clock.now(), self._cas.view
         return Knowledge(
             cluster=self._cas.cluster,
             serial=serial or int(now.timestamp() * 1_000_000),
-            host_cas=self._cas.tls(CaType.HOST),
-            ssh_host_cas=self._cas.ssh(CaType.HOST),
-            ssh_user_cas=self._cas.ssh(CaType.USER),
-            user_cas=self._cas.tls(CaType.USER),
+            host_cas=view.tls(CaType.HOST),
+            ssh_host_cas=view.ssh(CaType.HOST),
+            ssh_user_cas=view.ssh(CaType.USER),
+            user_cas=view.tls(CaType.USER),
             roles=[role_doc(role) for role in self._store.roles()],
             locks=[lock_doc(lock) for lock in self._store.locks() if lock.in_force(now)],
             proxies=self._proxies(),
             session_recording=self._session_recording,
             auths=sorted(self._auths().values()),
+            rotations=[RotationWord(type=k, mark=v) for k, v in sorted(view.marks().items())],
         )

@@ -1,6 +1,7 @@
 """The auth host's own roles: they need no token, because they hold the CA already."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.auth.issue import Issuer
@@ -31,3 +32,11 @@ class LocalDesk:
         plan = self._issuer.plan(host)
         self._store.write(lambda tx: tx.put_host(host))
         return self._issuer.welcome(host, plan)
+
+    def shown_to_all(self, host_id: str, tls_csr: str) -> str:
+        """What this process serves auth with while the host CA is rotated, over the key of the
+        request: PEM (auth/issue.py); "" when nothing is rotated, or there is no such host."""
+        known = self._store.host(host_id)
+        if known is None:
+            return ""
+        return self._issuer.shown_to_all(replace(known[0], tls_key=public_of_csr(tls_csr)))

@@ -14,6 +14,7 @@ from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.hosts import Live, Presence
 from teleport_lite.auth.knowledge import Teacher
 from teleport_lite.auth.renew import RenewDesk
+from teleport_lite.auth.rotation import RotationDesk
 from teleport_lite.auth.routes import Board
 from teleport_lite.auth.sessions import SessionDesk
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
@@ -47,8 +48,8 @@ HOST_EVENTS = re.compile(
 )
 # Told by auth itself, and by nobody else.
 OUR_EVENTS = re.compile(
-    r"(bot|cert|cluster|host|instance|join_token|lock|recording|reset_password_token|resource|"
-    r"role|user)\..*|session\.upload"
+    r"(bot|cert|cert_authority|cluster|host|instance|join_token|lock|recording|"
+    r"reset_password_token|resource|role|user)\..*|session\.upload"
 )
 # What a host of a later version may tell: it is kept, under a name of ours.
 _LATER = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
@@ -70,11 +71,12 @@ class StreamDesk:
         book: RoleBook,
         board: Board,
         sessions: SessionDesk,
+        rotation: RotationDesk,
         version: str,
         door: Callable[[], str],
     ) -> None:
         """`version` is ours; `door` says where hosts find a proxy, "" if there is none."""
-        self.version, self.door = version, door
+        self.version, self.door, self.rotation = version, door, rotation
         self._too_far: dict[str, str] = {}  # hosts, and which version they have
         self.clock, self.store, self.trail = clock, store, trail
         self.presence, self.teacher, self.renewals = presence, teacher, renewals
@@ -96,6 +98,7 @@ class StreamDesk:
         verdict = locked(self.store.locks(), self.clock.now(), node=caller.name)
         if isinstance(verdict, Refused):
             raise Denied(verdict.reason)
+        self.rotation.check(caller)
 
     def check_version(self, caller: Caller, version: str) -> None:
         """Raises Denied. It is logged once for each host and version: it will come again."""
@@ -156,7 +159,10 @@ class AgentStream:
             self._say(ToAgent(later=LATER))
 
     def _renew(self, said: Renew) -> None:
-        self._say(ToAgent(welcome=self._desk.renewals.renew(self._caller, said)))
+        welcome = self._desk.renewals.renew(self._caller, said)
+        if self._live is not None:
+            self._live.mark = welcome.rotation
+        self._say(ToAgent(welcome=welcome))
 
     def refuse(self, why: Error) -> None:
         refusal = Refusal(code=why.code, message=why.message, hint=why.hint)
@@ -187,6 +193,8 @@ class AgentStream:
             push=self._teach,
             cut=lambda why: self.refuse(Denied(why)),
             last_beat=self._desk.clock.now(),
+            ca=self._caller.ca,
+            refuse=self.refuse,
         )
         other = self._desk.presence.arrive(live)
         if other is not None:
