@@ -99,4 +99,6 @@ def _read(answer: object) -> TrustWord:
     try:
         return read(TrustWord, write(answer), limit=MAX_ADMIN)
     except Error as why:
-        raise Unavailable(f"the auth server of the root can not be understood: {why.message}") from why
+        raise Unavailable(
+            f"the auth server of the root can not be understood: {why.message}"
+        ) from why

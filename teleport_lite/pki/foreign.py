@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from cryptography import x509
+
 from teleport_lite.errors import Conflict, Denied, Malformed
-from teleport_lite.pki.keys import check_ssh_public, ssh_blob
+from teleport_lite.pki.keys import UNREADABLE, check_ssh_public, one_pem, ssh_blob
 from teleport_lite.pki.pin import pin_of
 from teleport_lite.pki.verify import Peer, peer_identity
 
@@ -72,6 +74,18 @@ def root_of(ca_blob: bytes, roots: Iterable[Root]) -> str:
         if any(ssh_blob(line) == ca_blob for line in root.ssh_user_cas):
             return root.cluster
     return ""
+
+
+def host_of(cert_pem: str) -> str:
+    """The UUID in a host certificate that was given to us by another cluster, "" if there is
+    none. Nothing is decided by it: the other cluster reads it for itself."""
+    try:
+        leaf = x509.load_pem_x509_certificate(one_pem(cert_pem, "CERTIFICATE"))
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        [uri] = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except UNREADABLE:
+        return ""
+    return uri.rpartition("/")[2]
 
 
 def check_cas(shown: CaSet, cluster: str, *, known: Iterable[tuple[str, CaSet]]) -> None:

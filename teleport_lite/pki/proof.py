@@ -42,7 +42,9 @@ def prove(cert_pem: str, key: Secret, *, leaf: str, words: tuple[str, ...], now:
         cert = x509.load_pem_x509_certificate(cert_pem.encode())
         private = serialization.load_pem_private_key(key.reveal().encode(), None)
     except UNREADABLE as why:
-        raise Malformed(f"your certificate can not be read: {plain(why)}", hint="tsh login") from why
+        raise Malformed(
+            f"your certificate can not be read: {plain(why)}", hint="tsh login"
+        ) from why
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise Malformed("your TLS key is not an ECDSA key", hint="tsh login")
     der, seconds = cert.public_bytes(Encoding.DER), int(now.timestamp())

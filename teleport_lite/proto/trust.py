@@ -65,6 +65,20 @@ class TrustWord(Statement, frozen=True):
     proxies: list[ProxyPlace] = []
     locks: list[dict[str, Any]] = []
 
+    def kept(self, tls_cert: str) -> "TrustWord":
+        """What of it is remembered. `tls_cert` is that of last time if there is no new one."""
+        return TrustWord(
+            cluster=self.cluster,
+            id=self.id,
+            host_cas=self.host_cas,
+            ssh_host_cas=self.ssh_host_cas,
+            user_cas=self.user_cas,
+            ssh_user_cas=self.ssh_user_cas,
+            tls_cert=self.tls_cert or tls_cert,
+            proxies=self.proxies,
+            locks=self.locks,
+        )
+
 
 class Pass(Statement, frozen=True):
     """What a proxy of the leaf shows to proxies of a root. Holds a secret."""
@@ -168,9 +182,7 @@ def _line(raw: object, where: str) -> RoleMapping:
     known(block, ("remote", "local"), where)
     local = block.get("local") or []
     local = [local] if isinstance(local, str) else local
-    return RoleMapping(
-        remote=_text(block, "remote", where), local=texts(local, f"{where}.local")
-    )
+    return RoleMapping(remote=_text(block, "remote", where), local=texts(local, f"{where}.local"))
 
 
 def _text(block: Doc, key: str, where: str) -> str:

@@ -1,0 +1,381 @@
+"""Clusters that this one trusts, from the leaf's side: users of a root get roles of ours.
+
+An administrator's decision (role map, enabled, key) stands in the store and is changed by nobody
+else. What a root says of itself later (CAs, proxies, locks, our certificate) is kept beside it,
+so that news never undo a decision that was made at another auth server meanwhile.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from threading import Lock
+from typing import Any
+
+from teleport_lite.access.mapping import check_map, named
+from teleport_lite.agent.trust import join_root, news_of
+from teleport_lite.ambient import Clock
+from teleport_lite.audit.trail import Trail
+from teleport_lite.auth.caller import Caller
+from teleport_lite.auth.cas import Cas
+from teleport_lite.errors import Conflict, Error, Malformed, NotFound
+from teleport_lite.model.authority import CaType
+from teleport_lite.model.names import UUID, checked
+from teleport_lite.model.trust import TrustedCluster, is_foreign, related
+from teleport_lite.pki.foreign import CaSet, check_cas, host_of
+from teleport_lite.pki.keys import csr, new_tls_key
+from teleport_lite.pki.verify import check_leaf, ends_at
+from teleport_lite.proto.codec import MAX_ADMIN, Statement, read, write
+from teleport_lite.proto.resource import lock_from_doc
+from teleport_lite.proto.stream import ProxyPlace, RootWord
+from teleport_lite.proto.trust import (
+    TRUSTED_CLUSTER,
+    Pass,
+    Passes,
+    TrustedWish,
+    TrustHello,
+    TrustWord,
+    role_map_doc,
+    trusted_doc,
+)
+from teleport_lite.secret import Secret
+from teleport_lite.store.protocols import Store, Tx
+
+log = logging.getLogger("teleport_lite.auth")
+
+# The certificate we show at the root lives 30 days. Asked for this long before its end.
+RENEW_BEFORE = timedelta(days=28)
+# A root that does not answer is asked again after so many rounds, doubling up to the second.
+MIN_REST, MAX_REST = 1, 8
+# What we take from a root: it stands in everybody's Knowledge.
+MAX_PROXIES, MAX_LOCKS = 64, 1000
+_NEW_TOKEN = f"at the root: tctl tokens add --type={TRUSTED_CLUSTER}"
+
+Join = Callable[[TrustedWish, TrustHello, Clock], TrustWord]
+News = Callable[[TrustedCluster, TrustHello], TrustWord]
+
+
+class _Kept(Statement, frozen=True):
+    """What a root has said last."""
+
+    base: str  # mark of the certificate of the join that it belongs to
+    word: TrustWord
+
+
+@dataclass(slots=True)
+class _Rest:
+    """Of a root that does not answer: rounds to leave out, and how many failed."""
+
+    left: int = 0
+    failures: int = 0
+
+
+class TrustDesk:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        store: Store,
+        trail: Trail,
+        cas: Cas,
+        version: str,
+        changed: Callable[[], None],
+        join: Join = join_root,
+        news: News = news_of,
+    ) -> None:
+        """`changed` tells our agents, and has our own listeners take the new CAs."""
+        self._clock, self._store, self._trail, self._cas = clock, store, trail, cas
+        self._version, self._changed = version, changed
+        self._join, self._news = join, news
+        self._guard = Lock()  # one join or round of news at a time
+        self._keys: dict[str, Secret] = {}  # of joins whose answer may have been lost
+        self._rests: dict[str, _Rest] = {}
+
+    def create(self, caller: Caller, doc: dict[str, Any], *, force: bool) -> dict[str, Any]:
+        """Join a root with its token, or change what its users may do here (`force`).
+
+        Raises Conflict, Denied, Malformed, NotFound or Unavailable; then nothing has changed here.
+        """
+        wish = TrustedWish(doc)
+        facts = {
+            "name": wish.name,
+            "proxy": wish.proxy[:256],
+            "enabled": "yes" if wish.enabled else "no",
+            "user": caller.label,
+            "addr.remote": caller.address,
+        }
+        with self._trail.attempt("cluster.trust", ok="T7000I", refused="T7000E", **facts) as entry:
+            self._check(wish)
+            with self._guard:
+                known = self._find(wish.name)
+                made, said = self._made(wish, known, force=force)
+
+                def put(tx: Tx) -> None:
+                    tx.put_trusted(made)
+                    if said is not None:
+                        tx.set_meta(_key(made.name), _text(made, said))
+                    entry.commit(tx)
+
+                self._store.write(put)
+                self._keys.pop(wish.name, None)
+                self._rests.pop(wish.name, None)
+        self._changed()
+        return {"kind": TRUSTED_CLUSTER, "name": wish.name, "created": known is None}
+
+    def remove(self, caller: Caller, name: str) -> dict[str, Any]:
+        """Users of that root are let in no more, and those who are here leave. NotFound."""
+        facts = {"name": name[:128], "user": caller.label, "addr.remote": caller.address}
+        with self._trail.attempt(
+            "cluster.distrust", ok="T7001I", refused="T7001E", **facts
+        ) as entry:
+
+            def drop(tx: Tx) -> None:
+                if not tx.remove_trusted(name):
+                    raise NotFound(
+                        f"trusted_cluster {name[:64]!a} does not exist",
+                        hint="tctl get trusted_clusters",
+                    )
+                tx.set_meta(_key(name), "")
+                entry.commit(tx)
+
+            self._store.write(drop)
+        self._changed()
+        return {"kind": TRUSTED_CLUSTER, "name": name}
+
+    def docs(self) -> list[dict[str, Any]]:
+        return [trusted_doc(each) for each in self._store.trusted_clusters()]
+
+    def words(self) -> list[RootWord]:
+        """The roots whose users may come here now: for everybody's Knowledge, and our own door."""
+        kept = (each for each in self._store.trusted_clusters() if each.enabled)
+        return [_root_word(each, self._said(each)) for each in kept]
+
+    def cas(self) -> list[tuple[str, CaSet]]:
+        """Of all roots, by name."""
+        return [(each.name, _cas_of(self._said(each))) for each in self._store.trusted_clusters()]
+
+    def passes(self) -> Passes:
+        """For our proxies: what they show to proxies of the roots. Holds secrets."""
+        found = []
+        for each in self._store.trusted_clusters():
+            said = self._said(each)
+            if each.enabled and each.tls_private is not None:
+                found.append(
+                    Pass(
+                        cluster=each.name,
+                        id=said.id,
+                        tls_cert=said.tls_cert,
+                        tls_private=each.tls_private.reveal(),
+                        mark=_mark(said.tls_cert),
+                    )
+                )
+        return Passes(passes=found)
+
+    def taken(self, user: str) -> str:
+        """The root whose users are called like this name here; "" if there is none. Nobody of
+        ours may have such a name."""
+        names = [each.name for each in self._store.trusted_clusters()]
+        return user.rpartition("@")[2] if is_foreign(user, names) else ""
+
+    def refresh(self) -> None:
+        """Ask every root for its news; a chore of every few seconds. Raises nothing for a root
+        that does not answer or is not to be believed: it is told in the log."""
+        for cluster in self._store.trusted_clusters():
+            rest = self._rests.setdefault(cluster.name, _Rest())
+            if not cluster.enabled or rest.left > 0:
+                rest.left -= 1
+                continue
+            try:
+                self._ask(cluster)
+                if rest.failures:
+                    log.info("cluster %s answers again", cluster.name)
+                rest.failures = 0
+            except Error as why:
+                if not rest.failures:
+                    log.warning("no news of trusted cluster %s: %s", cluster.name, why.message)
+                rest.failures += 1
+                rest.left = min(MAX_REST, MIN_REST << min(rest.failures, 8))
+
+    # --- joining
+
+    def _check(self, wish: TrustedWish) -> None:
+        if related(wish.name, self._cas.cluster):
+            raise Conflict(
+                f"names of nodes of {wish.name} could be taken for those of {self._cas.cluster}",
+                hint="clusters need names of which none is a part of another",
+            )
+        check_map(wish.role_map)
+        for role in named(wish.role_map):
+            if self._store.role(role) is None:
+                raise NotFound(
+                    f"role_map: role {role} does not exist in {self._cas.cluster}",
+                    hint="tctl get roles",
+                )
+        for user in self._store.users():
+            if is_foreign(user.name, [wish.name]):
+                raise Conflict(
+                    f"user {user.name} of ours is called like one of cluster {wish.name} would be",
+                    hint=f"tctl users rm {user.name}",
+                )
+
+    def _made(
+        self, wish: TrustedWish, known: TrustedCluster | None, *, force: bool
+    ) -> tuple[TrustedCluster, TrustWord | None]:
+        """And what the root has said, if it was asked."""
+        if known is not None and not force:
+            raise Conflict(f"trusted_cluster {wish.name} already exists", hint="tctl create -f")
+        if wish.token.reveal():
+            return self._joined(wish)
+        if known is None:
+            raise Malformed(f"trusted_cluster {wish.name} has no token", hint=_NEW_TOKEN)
+        changed = replace(known, enabled=wish.enabled, proxy=wish.proxy, role_map=wish.role_map)
+        return changed, None
+
+    def _joined(self, wish: TrustedWish) -> tuple[TrustedCluster, TrustWord]:
+        """With the same key, should the last answer have been lost: the root knows it again."""
+        key = self._keys.setdefault(wish.name, new_tls_key())
+        said = self._join(wish, self._hello(key), self._clock).kept("")
+        self._believe(said)
+        made = TrustedCluster(
+            name=wish.name,
+            enabled=wish.enabled,
+            proxy=wish.proxy,
+            role_map=wish.role_map,
+            host_cas=tuple(said.host_cas),
+            ssh_host_cas=tuple(said.ssh_host_cas),
+            user_cas=tuple(said.user_cas),
+            ssh_user_cas=tuple(said.ssh_user_cas),
+            tls_cert=said.tls_cert,
+            tls_private=key,
+            created_at=self._clock.now(),
+        )
+        return made, said
+
+    def _hello(self, key: Secret | None) -> TrustHello:
+        return TrustHello(
+            cluster=self._cas.cluster,
+            tls_csr="" if key is None else csr(key, self._cas.cluster),
+            host_cas=self._cas.tls(CaType.HOST),
+            ssh_host_cas=self._cas.ssh(CaType.HOST),
+            version=self._version,
+        )
+
+    def _believe(self, said: TrustWord) -> None:
+        """Raises Malformed or Conflict, and Denied for a certificate that its CAs have not made."""
+        if not (said.host_cas and said.user_cas and said.ssh_user_cas):
+            raise Malformed(f"cluster {said.cluster} shows no CAs")
+        if len(said.proxies) > MAX_PROXIES or len(said.locks) > MAX_LOCKS:
+            raise Malformed(f"cluster {said.cluster} tells of more proxies or locks than we take")
+        for place in said.proxies:
+            checked(UUID, place.id, "proxy id", example="d52527f9-b260-41d0-bb5a-e23b0cfe0f8f")
+        for doc in said.locks:
+            lock_from_doc(doc)
+        others = [each for each in self.cas() if each[0] != said.cluster]
+        leaves = [
+            (each.name, CaSet(host_cas=each.host_cas, ssh_host_cas=each.ssh_host_cas))
+            for each in self._store.remote_clusters()
+        ]
+        ours = (self._cas.cluster, own_cas(self._cas))
+        check_cas(_cas_of(said), said.cluster, known=[ours, *others, *leaves])
+        check_leaf(said.tls_cert, said.host_cas, self._clock.now())
+
+    # --- news
+
+    def _ask(self, kept: TrustedCluster) -> None:
+        before = self._said(kept)
+        due = ends_at(before.tls_cert) - self._clock.now() < RENEW_BEFORE
+        said = self._heard(kept, before, renew=due)
+        if said.host_cas != before.host_cas and not due:
+            # Its host CA is being rotated: what we show shall be of the one that signs now.
+            said = self._heard(kept, said, renew=True)
+        if said == before:
+            return
+        facts = {"name": kept.name, "what": "certificate, proxies or locks"}
+        if _cas_of(said) != _cas_of(before):
+            facts["what"] = "CAs"
+        with self._trail.attempt("cluster.update", ok="T7002I", refused="T7002E", **facts) as entry:
+
+            def put(tx: Tx) -> None:
+                tx.set_meta(_key(kept.name), _text(kept, said))
+                entry.commit(tx)
+
+            self._store.write(put)
+        self._changed()
+
+    def _heard(self, kept: TrustedCluster, before: TrustWord, *, renew: bool) -> TrustWord:
+        """What the root says now, believed."""
+        asked = replace(kept, tls_cert=before.tls_cert, host_cas=tuple(before.host_cas))
+        said = self._news(asked, self._hello(kept.tls_private if renew else None))
+        if said.cluster != kept.name or said.id != before.id:
+            raise Malformed(f"the cluster at {kept.proxy} answers as {said.cluster[:128]!a}")
+        said = said.kept(before.tls_cert)
+        self._believe(said)
+        return said
+
+    def _said(self, kept: TrustedCluster) -> TrustWord:
+        """What the root has said last, of the join that is in force."""
+        text = self._store.meta(_key(kept.name))
+        if text:
+            found = read(_Kept, text.encode(), limit=MAX_ADMIN)
+            if found.base == _mark(kept.tls_cert):
+                return found.word
+        return TrustWord(
+            cluster=kept.name,
+            id=host_of(kept.tls_cert),
+            host_cas=list(kept.host_cas),
+            ssh_host_cas=list(kept.ssh_host_cas),
+            user_cas=list(kept.user_cas),
+            ssh_user_cas=list(kept.ssh_user_cas),
+            tls_cert=kept.tls_cert,
+        )
+
+    def _find(self, name: str) -> TrustedCluster | None:
+        found = (each for each in self._store.trusted_clusters() if each.name == name)
+        return next(found, None)
+
+
+def own_cas(cas: Cas) -> CaSet:
+    """Of this cluster."""
+    return CaSet(
+        host_cas=tuple(cas.tls(CaType.HOST)),
+        ssh_host_cas=tuple(cas.ssh(CaType.HOST)),
+        user_cas=tuple(cas.tls(CaType.USER)),
+        ssh_user_cas=tuple(cas.ssh(CaType.USER)),
+    )
+
+
+def _cas_of(said: TrustWord) -> CaSet:
+    return CaSet(
+        host_cas=tuple(said.host_cas),
+        ssh_host_cas=tuple(said.ssh_host_cas),
+        user_cas=tuple(said.user_cas),
+        ssh_user_cas=tuple(said.ssh_user_cas),
+    )
+
+
+def _root_word(kept: TrustedCluster, said: TrustWord) -> RootWord:
+    return RootWord(
+        cluster=kept.name,
+        user_cas=said.user_cas,
+        ssh_user_cas=said.ssh_user_cas,
+        role_map=role_map_doc(kept.role_map),
+        proxy=kept.proxy,
+        host_cas=said.host_cas,
+        proxies=[ProxyPlace(id=each.id) for each in said.proxies],
+        locks=said.locks,
+        mark=_mark(said.tls_cert),
+    )
+
+
+def _key(name: str) -> str:
+    """Of the store's meta."""
+    return f"root/{name}"
+
+
+def _text(kept: TrustedCluster, said: TrustWord) -> str:
+    return write(_Kept(base=_mark(kept.tls_cert), word=said)).decode()
+
+
+def _mark(tls_cert: str) -> str:
+    return hashlib.sha256(tls_cert.encode()).hexdigest()[:32]
