@@ -300,7 +300,7 @@ def build(
             lockout=lockout,
         ),
         signup=signup,
-        me=MeDesk(store=store, cluster=cluster, nodes=resources.nodes),
+        me=MeDesk(store=store, cluster=cluster, cas=cas, nodes=resources.nodes),
         resources=resources,
         signatures=SignatureDesk(
             clock=clock,

@@ -6,7 +6,9 @@ from typing import Any
 from teleport_lite.access.decide import logins_of, may_open_shell
 from teleport_lite.access.verdict import Allowed
 from teleport_lite.auth.caller import Caller
+from teleport_lite.auth.cas import Cas
 from teleport_lite.errors import Denied
+from teleport_lite.model.authority import CaType
 from teleport_lite.model.user import Role, User
 from teleport_lite.proto.login import MyNodes
 from teleport_lite.store.protocols import Store
@@ -15,8 +17,10 @@ Doc = dict[str, Any]
 
 
 class MeDesk:
-    def __init__(self, *, store: Store, cluster: str, nodes: Callable[[], list[Doc]]) -> None:
-        self._store, self._cluster, self._nodes = store, cluster, nodes
+    def __init__(
+        self, *, store: Store, cluster: str, cas: Cas, nodes: Callable[[], list[Doc]]
+    ) -> None:
+        self._store, self._cluster, self._cas, self._nodes = store, cluster, cas, nodes
 
     def me(self, caller: Caller) -> Doc:
         """Roles and logins as they are now, as far as the certificate has them."""
@@ -28,6 +32,10 @@ class MeDesk:
             "traits": {key: list(values) for key, values in user.traits.items()},
             "cluster": self._cluster,
         }
+
+    def cas(self) -> Doc:
+        """The host CAs of now, for a profile that was made before they were rotated."""
+        return {"host_cas": self._cas.tls(CaType.HOST), "ssh_host_cas": self._cas.ssh(CaType.HOST)}
 
     def nodes(self, caller: Caller, asked: MyNodes) -> Doc:
         """Nodes on which a role of the caller allows some login, with those logins.

@@ -20,5 +20,9 @@ class MeClient:
         """User, roles, logins, traits and cluster, as they are now."""
         return self._ask("/v1/me")
 
+    def cas(self) -> Facts:
+        """The `host_cas` (PEM) and `ssh_host_cas` (OpenSSH lines) of now."""
+        return self._ask("/v1/me/cas")
+
     def _ask(self, path: str, **fields: object) -> Facts:
         return Facts(self._transport.ask(path, fields), f"{self._transport.name} to {path}")

@@ -59,6 +59,8 @@ class Bundle(Statement, frozen=True):
     time: float  # auth's clock, Unix seconds
     host_cas: list[str]  # PEM
     retired: list[RetiredPin] = []  # newest first
+    # By type of CA (model/rotation.py): who has no stream sees that there is something to renew.
+    marks: dict[str, str] = {}
 
 
 class JoinStart(Message, frozen=True):
