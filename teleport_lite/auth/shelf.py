@@ -30,6 +30,8 @@ MAX_MEMBER = 4 * MAX_PART
 NO_ROOM = "no room for recordings"
 _DONE, _PART = ".cast.gz", ".part"
 _CHUNK = 64 * 1024
+# Of a file that is read for a backup.
+_PIECE = 1024 * 1024
 
 
 def no_room(why: str) -> Unavailable:
@@ -76,6 +78,17 @@ class Shelf:
                 file.seek(at)
                 lines, used = _member(file, sid)
         return lines, at + used if at + used < size else None
+
+    def raw(self, sid: str) -> Iterator[bytes]:
+        """The file as it is, piece by piece. Raises NotFound, Unavailable."""
+        with _explained():
+            try:
+                file = self._path(sid).open("rb")
+            except FileNotFoundError:
+                raise NotFound(f"the file of recording {sid} is not here") from None
+            with file:
+                while data := file.read(_PIECE):
+                    yield data
 
     def remove(self, sid: str) -> None:
         """What is not there need not be removed. Raises Unavailable."""

@@ -24,6 +24,7 @@ from teleport_lite.store.documents import micros, plain, to_text
 from teleport_lite.store.head import TrailEnd
 from teleport_lite.store.migrations import NEVER
 from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Sealer
+from teleport_lite.store.sealed import reseal
 from teleport_lite.store.statements import (
     ADD_CA,
     ADD_RECORDING,
@@ -268,6 +269,9 @@ class SqliteTx:
         invites = self._count("DELETE FROM invites WHERE expires_at <= :now", at)
         locks = self._count("DELETE FROM locks WHERE expires_at <= :now", at, tells="locks")
         return self._count(SWEEP_TOKENS, at, tells="tokens") + invites + locks
+
+    def reseal(self) -> int:
+        return reseal(self._rows, self._did, self._sealer)
 
     def on_commit(self, call: Callable[[], None]) -> None:
         self.landed.append(call)

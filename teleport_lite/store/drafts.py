@@ -264,6 +264,9 @@ class MemoryTx:
         gone += [self.remove_lock(lock_id) for lock_id in locks]
         return len(gone)
 
+    def reseal(self) -> int:
+        return 0  # nothing is sealed here
+
     def on_commit(self, call: Callable[[], None]) -> None:
         self.landed.append(call)
 

@@ -5,6 +5,7 @@ What both kinds of database need is here; how SQLite does it is below, PostgreSQ
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,13 +17,7 @@ from teleport_lite.proto.backup_file import SEAL_PURPOSE, Row, Table, Value
 from teleport_lite.store import connection, files, head
 from teleport_lite.store.migrations import MIGRATIONS, check_version, migrate
 from teleport_lite.store.protocols import Sealer
-from teleport_lite.store.statements import (
-    ca_purpose,
-    invite_purpose,
-    password_purpose,
-    token_purpose,
-    trusted_purpose,
-)
+from teleport_lite.store.sealed import TRAIL_KEY, TRAIL_PURPOSE
 
 # Those that others refer to come first.
 ORDER = (
@@ -49,38 +44,8 @@ ORDER = (
 LEFT_OUT = frozenset({"leases"})
 # In `meta`, about the schema. The store that is filled knows better.
 OWN_META = "readable_by"
-TRAIL_KEY, TRAIL_PURPOSE = "trail", "store/trail-key"
 # Rows that are fetched at once.
 BATCH = 500
-
-# Table → its columns that name what a row is sealed for, and that purpose.
-SEALED: Mapping[str, tuple[tuple[str, ...], Callable[..., str]]] = {
-    "keys": (("name",), lambda name: f"store/{name}-key"),
-    "cas": (("type", "id"), ca_purpose),
-    "trusted": (("name",), trusted_purpose),
-    "passwords": (("user",), password_purpose),
-    "invites": (("name",), invite_purpose),
-    "tokens": (("name",), token_purpose),
-}
-
-
-class Snapshot(Protocol):
-    """One moment of a store. Not for several threads at once; holds a transaction until closed.
-
-    `rows` raises Unavailable when the store can not be read.
-    """
-
-    schema: int
-    tables: Mapping[str, Table]  # in the order to fill them in
-
-    def rows(self, table: str) -> Iterator[Row]: ...
-    def sealed_under(self) -> tuple[str, ...]:
-        """Ids of the keys that something is sealed under, in hex."""
-
-    def vouch(self, digest: bytes) -> bytes:
-        """Sealed, so that nobody without the keyring can say that it was us. b"" without one."""
-
-    def close(self) -> None: ...
 
 
 class Filling(Protocol):
@@ -102,16 +67,6 @@ def in_order(names: Iterable[str]) -> list[str]:
     known = {name: at for at, name in enumerate(ORDER)}
     wanted = (name for name in names if name not in LEFT_OUT)
     return sorted(wanted, key=lambda name: (known.get(name, len(ORDER)), name))
-
-
-def purpose_of(table: str, columns: Sequence[str], row: Row) -> tuple[bytes, str] | None:
-    """What is sealed in a row, and what for; None where nothing is."""
-    if table not in SEALED:
-        return None
-    names, purpose = SEALED[table]
-    found = dict(zip(columns, row, strict=True))
-    sealed = found.get("sealed")
-    return sealed if isinstance(sealed, bytes) else b"", purpose(*(found.get(n) for n in names))
 
 
 def check_schema(schema: int, where: str) -> None:
@@ -154,16 +109,16 @@ class SqliteSnapshot:
             while batch := found.fetchmany(BATCH):
                 yield from batch
 
-    def sealed_under(self) -> tuple[str, ...]:
-        ids: set[str] = set()
+    def sealed_under(self) -> dict[str, int]:
+        counts: Counter[str] = Counter()
         with explained(self._where, "read"):
             for name, table in self.tables.items():
                 if "sealed" in table.columns:
                     found = self._db.execute(
-                        f"SELECT DISTINCT substr(sealed, 2, 8) FROM {quoted(name)}"  # noqa: S608  # a name of the catalogue
+                        f"SELECT substr(sealed, 2, 8), count(*) FROM {quoted(name)} GROUP BY 1"  # noqa: S608  # a name of the catalogue
                     )
-                    ids |= {bytes(id).hex() for [id] in found.fetchall()}
-        return tuple(sorted(ids))
+                    counts.update({bytes(id).hex(): count for id, count in found.fetchall()})
+        return dict(counts)
 
     def vouch(self, digest: bytes) -> bytes:
         return b"" if self._sealer is None else self._sealer.seal(digest, SEAL_PURPOSE)

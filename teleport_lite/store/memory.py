@@ -25,7 +25,7 @@ from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
 from teleport_lite.store.drafts import NEVER, MemoryTx, Tables, named, own
 from teleport_lite.store.health import StoreHealth
-from teleport_lite.store.protocols import Sealer
+from teleport_lite.store.protocols import Sealer, Snapshot
 from teleport_lite.store.watching import Watchers
 
 T = TypeVar("T")
@@ -193,6 +193,9 @@ class MemoryStore:
 
     def watch(self, call: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         return self._watchers.add(call)
+
+    def snapshot(self) -> Snapshot:
+        raise Unavailable("a store in memory has no backup")
 
     def close(self) -> None:
         self._closed = True

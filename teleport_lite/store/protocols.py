@@ -4,7 +4,7 @@ Three implementations: `memory` (tests and tools), `sqlite` (default), `postgres
 auth servers). One contract suite, `tests/store/test_contract.py`, holds for all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from teleport_lite.model.rotation import Rotation
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
+from teleport_lite.proto.backup_file import Row, Table
 from teleport_lite.store.health import StoreHealth
 
 T = TypeVar("T")
@@ -138,6 +139,9 @@ class Tx(Protocol):
     def sweep(self, now: datetime) -> int:
         """Delete tokens, invites and locks that have expired; returns how many."""
 
+    def reseal(self) -> int:
+        """Seal under the first key of the keyring what is sealed under another; how many rows."""
+
     def on_commit(self, call: Callable[[], None]) -> None:
         """Run `call` once this transaction is durable, before `write` returns. Keep it short."""
 
@@ -227,6 +231,30 @@ class Store(Protocol):
         """Is what could not be written before well again? "" if all is well, or the cause. While
         there is one every `write` is refused at once. For a chore that runs every second."""
 
+    def snapshot(self) -> "Snapshot":
+        """All of it as of now, for a backup. Close it soon: it holds a transaction open."""
+
+    def close(self) -> None: ...
+
+
+class Snapshot(Protocol):
+    """One moment of a store. Not for several threads at once; `close` may be called twice.
+
+    Raises Unavailable when the store can not be read.
+    """
+
+    schema: int
+    tables: Mapping[str, Table]  # in the order to fill them in
+
+    def rows(self, table: str) -> Iterator[Row]:
+        """As they stand there: secrets stay sealed."""
+
+    def sealed_under(self) -> Mapping[str, int]:
+        """Ids of keys, in hex, and how many rows are sealed under each."""
+
+    def vouch(self, digest: bytes) -> bytes:
+        """Sealed, so that nobody without the keyring can say that it was us. b"" without one."""
+
     def close(self) -> None: ...
 
 
@@ -237,3 +265,6 @@ class Sealer(Protocol):
 
     def unseal(self, sealed: bytes, purpose: str) -> bytes:
         """Raises ValueError if it was sealed under another key or purpose, or changed."""
+
+    def current(self, sealed: bytes) -> bool:
+        """Is it sealed under the key that seals now?"""

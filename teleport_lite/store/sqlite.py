@@ -15,6 +15,7 @@ from teleport_lite.ambient import Chance, SystemChance
 from teleport_lite.errors import Unavailable
 from teleport_lite.store import connection, files, head
 from teleport_lite.store.changes import SqliteTx
+from teleport_lite.store.dump import SqliteSnapshot
 from teleport_lite.store.health import StoreHealth
 from teleport_lite.store.migrations import check_version, migrate
 from teleport_lite.store.protocols import Sealer
@@ -125,6 +126,12 @@ class SqliteStore(SqlReads):
 
     def watch(self, call: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         return self._watchers.add(call)
+
+    def snapshot(self) -> SqliteSnapshot:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        with _explained(self._where, "read"):
+            return SqliteSnapshot(connection.for_reading(self._path), self._where, self._sealer)
 
     def close(self) -> None:
         """Finish the writes that wait, and let others have the database. May be called twice."""
