@@ -12,6 +12,7 @@ from teleport_lite.agent.outbox import Outbox
 from teleport_lite.agent.probe import cut_off_at, untrusted
 from teleport_lite.agent.renew import certificate_refused, renewal, way_of
 from teleport_lite.agent.rotation import BEHIND, LEFT_BEHIND, Catching, left_behind
+from teleport_lite.agent.servers import Servers, servers_of
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import KINDS, Error, Malformed, Unavailable
 from teleport_lite.net.stream import StreamClient
@@ -58,7 +59,7 @@ class Link:
         self,
         *,
         identity: Identity,
-        servers: Sequence[str],
+        servers: "Sequence[str] | Servers",
         node_name: str,
         clock: Clock,
         chance: Chance,
@@ -78,13 +79,14 @@ class Link:
         """
         self.identity = identity
         self.outbox = Outbox()
-        self._servers, self._node_name = list(servers), node_name
+        self._servers, self._node_name = servers_of(servers, clock), node_name
         self._clock, self._chance = clock, chance
         self._report, self._renew_due = report, renew_due
         self._on_knowledge, self._on_identity = on_knowledge, on_identity
         self._on_state, self._on_routes = on_state, on_routes
         self._on_heard, self._on_trust = on_heard, on_trust
         self._boot_id = chance.token(8)
+        self._address = ""  # that we are connected to, or were last
         self._client: StreamClient | None = None
         self._pending: Keys | None = None
         self._taught = False  # auth has taken us on this connection
@@ -95,10 +97,9 @@ class Link:
         self._not_before = 0.0  # auth can not write until then, and we ask nothing of that kind
 
     def run(self, stopping: Stopping) -> None:
-        failures = turn = 0
+        failures = 0
         while not stopping.is_set():
-            address = self._servers[turn % len(self._servers)]
-            turn += 1
+            address = self._servers.first()
             self._taught = False
             try:
                 self._connect(address)
@@ -107,9 +108,11 @@ class Link:
             except Error as why:
                 # Connected and refused at once is no success: a clone must not hammer auth.
                 failures = 1 if self._taught else failures + 1
+                self._servers.failed(address)
                 self._failed(address, why, failures)
             except Exception:
                 failures += 1
+                self._servers.failed(address)
                 self._on_state("not connected: internal error")
                 log.exception("internal error in the stream to auth")
             finally:
@@ -117,8 +120,13 @@ class Link:
             stopping.wait(self._pause(failures))
 
     def _failed(self, address: str, why: Error, failures: int) -> None:
-        """Told the first time, and then seldom."""
-        was_behind = self._behind
+        """Told the first time, and then seldom. While there are others to ask, they are asked."""
+        rounds, rest = divmod(failures, len(self._servers))
+        if rest:
+            log.info("%s; the next auth server is asked", why.message)
+            self._on_state(f"not connected: {why.message}")
+            return
+        failures, was_behind = rounds, self._behind
         # The second, too: auth may have said why it ends a stream, and keeps us out from then on.
         if failures % 20 in (1, 2) or was_behind:
             why = self._cause(address, why)
@@ -131,7 +139,8 @@ class Link:
         if self._behind:
             return self._chance.uniform(*LEFT_BEHIND)
         low, high = BACKOFF
-        return self._chance.uniform(0, min(high, low * 2 ** min(failures, 10)))
+        rounds = failures // len(self._servers)
+        return self._chance.uniform(0, min(high, low * 2 ** min(rounds, 10)))
 
     def _cause(self, address: str, why: Error) -> Error:
         """What is behind a connection that ends without a word."""
@@ -172,7 +181,8 @@ class Link:
         me = self.identity
         context = client_context(me.tls_cert, me.tls_private, me.host_cas)
         try:
-            self._client = StreamClient(way_of(me, address), context, PATH)
+            way, patience = way_of(me, address), self._servers.patience
+            self._client = StreamClient(way, context, PATH, timeout=patience)
         except ssl.SSLError as why:
             raise untrusted(address, why) from why
         self._say(
@@ -180,6 +190,7 @@ class Link:
                 hello=StreamHello(version=__version__, roles=list(me.roles), boot_id=self._boot_id)
             )
         )
+        self._address = address
         self._heard_at, self._beat_at, self._pending = self._clock.monotonic(), 0.0, None
         self._known = None
         self._not_before = 0.0
@@ -246,6 +257,7 @@ class Link:
     def _learn(self, known: Knowledge) -> None:
         """CAs of now count from the next connection on, whatever our certificates are."""
         self._taught, self._behind, self._known = True, False, known
+        self._servers.worked(self._address)
         self._catching.heard(known, self.identity.rotation, self._clock.monotonic())
         trusting_now = trusting(self.identity, known)
         if trusting_now != self.identity:

@@ -15,6 +15,7 @@ from teleport_lite.agent.link import Stopping
 from teleport_lite.agent.probe import untrusted
 from teleport_lite.agent.record_spool import RecordSpool, Waiting
 from teleport_lite.agent.renew import way_of
+from teleport_lite.agent.servers import Servers, servers_of
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.net.http import Connection
@@ -40,7 +41,7 @@ class Uploads:
         *,
         data_dir: Path,
         identity: Callable[[], Identity],
-        servers: Sequence[str],
+        servers: "Sequence[str] | Servers",
         clock: Clock,
         chance: Chance,
         on_state: Callable[[str], None] = lambda _: None,
@@ -48,9 +49,10 @@ class Uploads:
         """`servers` are auth or proxies, tried in turn. `on_state` hears why recordings wait, and
         "" when they do not."""
         self._spool, self._identity = RecordSpool(data_dir), identity
-        self._servers, self._clock, self._chance = list(servers), clock, chance
+        self._servers = servers_of(servers, clock)
+        self._clock, self._chance = clock, chance
         self._on_state, self._state = on_state, ""
-        self._turn = self._failures = 0
+        self._failures = 0
         self._refused: dict[str, float] = {}  # sid: when it may be offered again
         self._wire: Connection | None = None
 
@@ -148,17 +150,17 @@ class Uploads:
     def _connected(self) -> Connection:
         """To the server whose turn it is. Raises Unavailable or Denied."""
         me = self._identity()
-        if not self._servers:
+        if not len(self._servers):
             raise Unavailable("no auth server is configured")
-        address = self._servers[self._turn % len(self._servers)]
+        address = self._servers.first()
         context = client_context(me.tls_cert, me.tls_private, me.host_cas)
         try:
             return Connection.tls(way_of(me, address), context)
         except ssl.SSLError as why:
-            self._turn += 1
+            self._servers.failed(address)
             raise untrusted(address, why) from why
         except Error:
-            self._turn += 1
+            self._servers.failed(address)
             raise
 
     def _may_offer(self, sid: str) -> bool:
