@@ -140,6 +140,7 @@ class NodeConfig:
     x11: bool = False
     x11_displays: tuple[int, int] = (10, 1010)  # first and last
     recording_spool_quota: int = RECORDING_SPOOL_QUOTA  # bytes
+    strict_locks: bool = False  # no new sessions while auth was silent for long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,7 @@ def node_config(reader: Reader, values: Values) -> model.NodeConfig:
         recording_spool_quota=reader.checked(
             "ssh_service.recording_spool_quota", parse_size, values["recording_spool_quota"]
         ),
+        strict_locks=bool(values["strict_locks"]),
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from teleport_lite.agent import identity as identities
 from teleport_lite.agent import knowledge as lessons
+from teleport_lite.agent.heard import Heard
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.labels import LabelWatch
 from teleport_lite.agent.link import Link
@@ -16,6 +17,7 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.errors import Error
+from teleport_lite.daemon.saving import TRY_EVERY, Saving
 from teleport_lite.model.host import Resource
 from teleport_lite.proto.stream import (
     MAX_SESSIONS,
@@ -80,6 +82,8 @@ class AgentRole:
         self._uploads = self._uploads_to(servers, chance)
 
     def _link(
+        self._saving = Saving(clock, self._not_kept)
+        self._heard = Heard(config.data_dir, clock)
         self,
         identity: Identity,
         servers: Sequence[str],
@@ -104,6 +108,7 @@ class AgentRole:
 
     def _uploads_to(self, servers: Sequence[str], chance: Chance) -> Uploads:
         return Uploads(
+            on_heard=self._hears,
             data_dir=self._config.data_dir,
             identity=lambda: self.link.identity,
             servers=servers,
@@ -114,7 +119,7 @@ class AgentRole:
 
     def start(self) -> None:
         self._health.set("agent", State.STARTING)
-        self._keep_labels()
+        self._saving.save("labels", self._keep_labels)
         works = {
             "agent-link": self._talk,
             "agent-labels": self._watch_labels,
@@ -157,12 +162,15 @@ class AgentRole:
             tunnels=self._tunnels(),
             proxy=self._proxy,
             sessions=self._sessions()[:MAX_SESSIONS],
-            rotated=self._rotated,
+            rotated={} if self._saving.pending else self._rotated,  # others read it from the disk
         )
 
     def _learn(self, knowledge: Knowledge) -> None:
-        lessons.save(self._config.data_dir, knowledge)
-        self._on_change()
+        self._saving.save(
+            "what auth says",
+            lambda: lessons.save(self._config.data_dir, knowledge),
+            self._on_change,
+        )
         self._on_knowledge(knowledge)
 
     def caught_up(self, rotated: dict[str, str]) -> None:
@@ -173,12 +181,23 @@ class AgentRole:
 
     def _trusts(self, identity: Identity) -> None:
         """The CAs of the cluster have changed, the certificates of this host have not."""
-        identities.save(self._config.data_dir, identity)
+        self._save(identity)
         log.info("the CAs of the cluster have changed")
         self._on_identity(identity)
+    def _hears(self) -> None:
+        """For who decides whom to let in, and is strict about it."""
+        if self._config.node.strict_locks:
+            self._saving.save("the time of auth's last word", self._heard.note)
+
+    def _not_kept(self, trouble: str) -> None:
+        self._health.set("disk", State.DEGRADED if trouble else State.OK, trouble)
+
+    def _save(self, identity: Identity) -> None:
+        self._saving.save("identity", lambda: identities.save(self._config.data_dir, identity))
+
 
     def _renewed(self, identity: Identity) -> None:
-        identities.save(self._config.data_dir, identity)
+        self._save(identity)
         self._renewed_at = self._clock.now()
         log.info("the certificates of this host were renewed")
         self._on_identity(identity)
@@ -196,18 +215,15 @@ class AgentRole:
         lessons.save_labels(self._config.data_dir, self.labels.current())
 
     def _tell_labels(self) -> None:
-        try:
-            self._keep_labels()
-            self._on_change()
-        except Error as why:  # sessions are judged by the old ones until the disk is well again
-            log.warning("labels of this host can not be kept: %s", why.message)
+        self._saving.save("labels", self._keep_labels, self._on_change)
         self.link.nudge()
 
     def _watch_labels(self) -> None:
         while not self._stopping.is_set():
             if self.labels.run_due():
                 self._tell_labels()
-            self._stopping.wait(min(60.0, max(LABEL_TICK, self.labels.next_due())))
+            self._saving.retry()
+            self._stopping.wait(min(TRY_EVERY, max(LABEL_TICK, self.labels.next_due())))
 
 
 def _announced(each: Resource) -> Announced:

@@ -113,6 +113,7 @@ def settings_of(config: Config) -> Settings:
         file_copy=node.file_copy,
         x11=node.x11,
         recording_spool_quota=node.recording_spool_quota,
+        strict_locks=node.strict_locks,
         x11_first=node.x11_displays[0],
         x11_last=node.x11_displays[1],
     )

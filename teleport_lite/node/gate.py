@@ -11,7 +11,7 @@ from teleport_lite.access.decide import forced_command, locked, may_open_shell, 
 from teleport_lite.access.host_user import HostUser, host_user
 from teleport_lite.access.join import may_join
 from teleport_lite.access.verdict import Refused, Verdict
-from teleport_lite.agent import knowledge
+from teleport_lite.agent import heard, knowledge
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error
 from teleport_lite.model.user import JoinMode, Options, Role
@@ -29,6 +29,8 @@ from teleport_lite.proto.resource import lock_from_doc, role_from_doc
 from teleport_lite.proto.stream import Knowledge
 
 _USERAUTH_REQUEST = 50  # RFC 4252 §6
+# Seconds; for `strict_locks`. Beats are answered every 15 s at the latest.
+STRICT_AFTER = 600.0
 _NOT_YET = "login is not possible"
 
 
@@ -68,11 +70,13 @@ class Gate:
         peer_ip: str,
         clock: Clock,
         makes_accounts: bool = False,
+        strict: bool = False,
     ) -> None:
-        """`makes_accounts`: for logins that have none, where roles say so."""
+        """`makes_accounts`: for logins that have none, where roles say so. `strict`: nobody new
+        while auth was silent for more than STRICT_AFTER seconds."""
         self._data_dir, self._host_id = data_dir, host_id
         self._peer_ip, self._clock = peer_ip, clock
-        self._makes_accounts = makes_accounts
+        self._makes_accounts, self._strict = makes_accounts, strict
 
     def admit(self, login: Login, session_id: bytes | None) -> Admitted:
         """Raises Denied; `log` has the reason, the message is no help to a guesser.
@@ -80,6 +84,8 @@ class Gate:
         Without a signature the answer is what it would be with a good one (RFC 4252 §7).
         """
         known = self._known()
+        if self._strict:
+            self._check_silence()
         visitor = self._visitor(login, known)
         if login.signature is not None:
             self._check_signature(login, session_id)
@@ -87,6 +93,14 @@ class Gate:
         if isinstance(verdict, Refused):
             raise refusal(verdict.reason)
         return self._admitted(visitor, verdict.by, known)
+
+    def _check_silence(self) -> None:
+        """What is known may be too old. Raises Denied."""
+        silent = heard.silence(self._data_dir, self._clock)
+        if silent is None:
+            raise refusal("strict_locks: nothing was heard from auth since this host has started")
+        if silent > STRICT_AFTER:
+            raise refusal(f"strict_locks: nothing was heard from auth for {silent / 60:.0f} min")
 
     def decide_again(self, visitor: Visitor) -> Verdict:
         """Is somebody who is inside still welcome, by what is known now?

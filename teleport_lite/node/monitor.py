@@ -130,6 +130,7 @@ class Monitor:
             peer_ip=self._connection.peer[0],
             clock=self._clock,
             makes_accounts=self._settings.create_host_users and os.geteuid() == 0,
+            strict=self._settings.strict_locks,
         )
 
     def _hear_daemon(self) -> bool:

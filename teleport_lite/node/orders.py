@@ -52,6 +52,7 @@ class Order(Message, frozen=True):
     x11_first: int
     x11_last: int
     recording_spool_quota: int
+    strict_locks: bool
 
 
 class Answer(Statement, frozen=True):

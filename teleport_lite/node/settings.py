@@ -47,6 +47,8 @@ class Settings:
     pam_service: str = ""
     pam_environment: tuple[tuple[str, str], ...] = ()
     pam_time: float = 20.0
+    # Nobody new while auth was silent for long: it may have locked them.
+    strict_locks: bool = False
     # Make accounts for logins that have none, where roles say so.
     create_host_users: bool = True
 

@@ -36,6 +36,11 @@ def test_no_variable_at_all_may_be_accepted(desk):
     assert desk.read(SSH + "  accept_env: []\n").node.accept_env == ()
 
 
+def test_locks_are_strict_only_where_somebody_says_so(desk):
+    assert desk.read(SSH).node.strict_locks is False
+    assert desk.read(SSH + "  strict_locks: yes\n").node.strict_locks is True
+
+
 def test_none_is_no_banner(desk):
     assert desk.read(SSH + "  banner: none\n").node.banner is None
 

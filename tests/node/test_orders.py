@@ -34,6 +34,7 @@ def test_all_that_an_administrator_sets_arrives(tmp_path: Path) -> None:
         "x11_first": 5,
         "x11_last": 6,
         "recording_spool_quota": 7,
+        "strict_locks": True,
     }
     got = obey(write(order(Settings(banner=str(banner), **settings))), tmp_path)
     assert got == Settings(banner_text="no?[2Jtrespassing\n", **settings)

@@ -147,6 +147,11 @@ SSH = (
         example="1GiB",
     ),
     Field(
+        name="strict_locks",
+        kind=Kind.BOOL,
+        help="refuse new sessions when nothing was heard from auth for ten minutes",
+    ),
+    Field(
         name="enhanced_recording",
         kind=Kind.MAPPING,
         help="what programs did, from the kernel",

@@ -1,0 +1,60 @@
+"""When this host has last heard from auth, on disk: for processes that decide whom to let in.
+
+Kept by a clock that nobody can put back, with the boot it is of. So what was heard before a reboot
+is never taken for new.
+"""
+
+import os
+from pathlib import Path
+
+from teleport_lite.ambient import Clock
+from teleport_lite.errors import Error
+from teleport_lite.pki.keyfile import read_secret, write_secret
+
+FILE = "heard"
+# Not more often than this, in seconds.
+NOTE_EVERY = 2.0
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_SIZE = 64
+
+
+class Heard:
+    """Notes it. For one thread."""
+
+    def __init__(self, data_dir: Path, clock: Clock) -> None:
+        self._path, self._clock = data_dir / FILE, clock
+        self._noted_at: float | None = None
+
+    def note(self) -> None:
+        """Auth has spoken. In place, so that a full disk is no obstacle. Raises Error."""
+        now = self._clock.monotonic()
+        if self._noted_at is not None and 0 <= now - self._noted_at < NOTE_EVERY:
+            return
+        record = f"{_boot()} {now:.0f}".ljust(_SIZE - 1).encode() + b"\n"
+        try:
+            file = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            write_secret(self._path, record)
+        else:
+            try:
+                os.pwrite(file, record, 0)
+            finally:
+                os.close(file)
+        self._noted_at = now
+
+
+def silence(data_dir: Path, clock: Clock) -> float | None:
+    """Seconds since auth was last heard; None if it was not since the host has started."""
+    try:
+        boot, _, at = read_secret(data_dir / FILE, limit=_SIZE).decode("ascii").partition(" ")
+        seconds = clock.monotonic() - float(at)
+    except (Error, ValueError):
+        return None
+    return seconds if boot == _boot() and seconds >= 0 else None
+
+
+def _boot() -> str:
+    try:
+        return _BOOT.read_text("ascii").strip()
+    except OSError:  # not Linux, or not mounted: reboots are then not told apart
+        return "-"

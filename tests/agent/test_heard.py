@@ -1,0 +1,56 @@
+"""When auth was last heard, for who is strict about it."""
+
+from pathlib import Path
+
+import pytest
+
+from teleport_lite.agent import heard
+from teleport_lite.agent.heard import FILE, Heard, silence
+from teleport_lite.testing.fakes import FakeClock
+
+
+def test_silence_is_counted_from_the_last_word(tmp_path: Path) -> None:
+    clock = FakeClock()
+    clock.tick(seconds=100)
+    assert silence(tmp_path, clock) is None
+    noted = Heard(tmp_path, clock)
+    noted.note()
+    assert silence(tmp_path, clock) == 0
+    clock.tick(seconds=700)
+    assert silence(tmp_path, clock) == 700
+    inode = (tmp_path / FILE).stat().st_ino
+    noted.note()
+    assert silence(tmp_path, clock) == 0
+    assert (tmp_path / FILE).stat().st_ino == inode, "in place: a full disk has no room for more"
+
+
+def test_a_clock_that_is_put_back_makes_nothing_new(tmp_path: Path) -> None:
+    clock = FakeClock()
+    Heard(tmp_path, clock).note()
+    clock.tick(seconds=700)
+    clock.set(clock.now().replace(year=2001))
+    assert silence(tmp_path, clock) == 700
+
+
+def test_what_was_heard_before_a_reboot_is_not_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    clock.tick(seconds=1000)
+    Heard(tmp_path, clock).note()
+    (tmp_path / "boot").write_text("another\n")
+    monkeypatch.setattr(heard, "_BOOT", tmp_path / "boot")
+    assert silence(tmp_path, clock) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"a b c", b"\xff", b"1" * 500])
+def test_what_can_not_be_read_is_silence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / FILE).chmod(0o600)
+    assert silence(tmp_path, FakeClock()) is None
+
+
+def test_a_file_of_somebody_else_is_not_believed(tmp_path: Path) -> None:
+    Heard(tmp_path, FakeClock()).note()
+    (tmp_path / FILE).chmod(0o666)
+    assert silence(tmp_path, FakeClock()) is None
