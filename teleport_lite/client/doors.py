@@ -67,6 +67,10 @@ class TlsDoor:
         try:
             return handshake(self.address, context, AUTH_SERVER_NAME, timeout=TIMEOUT)
         except ssl.SSLCertVerificationError as why:
+            from teleport_lite.client.rotated import rotated
+
+            if gone := rotated(self.address, self.cluster, self.host_cas):
+                raise gone from why
             raise Denied(
                 f"{self.address} is not the auth service of cluster {self.cluster}, which "
                 f"{self.source} is for: {why.verify_message}",

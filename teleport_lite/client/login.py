@@ -35,6 +35,7 @@ from teleport_lite.pki.verify import ends_at
 from teleport_lite.proto.codec import MAX_JOIN, read, write
 from teleport_lite.proto.join import BINDING, MECHANISM, Bundle, server_end_point
 from teleport_lite.proto.login import LoginChallenge, LoginFinish, LoginStart, LoginWelcome
+from teleport_lite.proto.retired import retired, when
 from teleport_lite.proto.skew import install_line, majors_ahead
 from teleport_lite.release.version import Version
 from teleport_lite.secret import Secret
@@ -154,7 +155,7 @@ def trusted(bundle: Bundle, request: LoginRequest, said: Ping) -> list[str]:
             f"{request.proxy} says it is for cluster {said.cluster!a}, and leads to "
             f"{bundle.cluster!a}"
         )
-    pins = request.pins or tuple(map(pin_of, request.known_cas))
+    pins = request.pins or _known_pins(bundle, request, said)
     if said.verified and not pins:
         # What we have known before counts alone: a proxy that was broken into has a good web
         # certificate too.
@@ -169,6 +170,27 @@ def trusted(bundle: Bundle, request: LoginRequest, said: Ping) -> list[str]:
     for ca in bundle.host_cas:
         pin_of(ca)  # one CA certificate each, and nothing that comes along with it
     return list(bundle.host_cas)
+
+
+def _known_pins(bundle: Bundle, request: LoginRequest, said: Ping) -> tuple[str, ...]:
+    """Of an earlier login. A CA that was rotated since then vouches for nobody: it is as if there
+    had been none, if the proxy's own certificate is vouched for, and people are told.
+
+    That it was rotated is the proxy's word. One that was broken into could say so; but it could
+    not prove that it knows the password, and would learn what a first login tells it.
+    """
+    pins = tuple(map(pin_of, request.known_cas))
+    gone = retired(bundle, pins)
+    if gone is None or set(pins) & set(map(pin_of, bundle.host_cas)):
+        return pins
+    words = f"the host CA of cluster {bundle.cluster} was rotated on {when(gone)}"
+    if not (said.verified or request.insecure):
+        raise Denied(
+            f"{words}, and nothing here vouches for the new one",
+            hint="tsh login --ca-pin=PIN with the pin that tctl status shows on the auth host",
+        )
+    request.say(f"{words}; the new one is taken from {request.proxy}")
+    return ()
 
 
 def _vouched(bundle: Bundle, pins: tuple[str, ...], request: LoginRequest) -> list[str]:

@@ -172,14 +172,22 @@ def save(home: Path, profile: Profile, credentials: IdentityFile) -> None:
     write_public(files.ssh_cert_too, cert.encode())
     tls = credentials.tls_cert.strip() + "\n" + credentials.tls_private.reveal()
     write_secret(files.tls, tls.encode())
-    write_public(files.cas, "".join(credentials.host_cas).encode())
-    mine = [_ca_line(profile.cluster, ca) for ca in credentials.ssh_host_cas]
-    write_public(files.known_hosts, "".join(mine).encode())
-    others = _other_lines(_text(files.all_known_hosts), profile.cluster)
-    write_public(files.all_known_hosts, "".join([*others, *mine]).encode())
+    trust(home, profile, credentials.host_cas, credentials.ssh_host_cas)
     values = {key: getattr(profile, key) for key in _KEYS}
     write_public(home / f"{profile.proxy}.yaml", write_flat(values).encode(), mode=0o600)
     switch(home, profile)
+
+
+def trust(
+    home: Path, profile: Profile, host_cas: Iterable[str], ssh_host_cas: Iterable[str]
+) -> None:
+    """Whom to believe from now on; the credentials stay as they are."""
+    files = Files(home, profile)
+    write_public(files.cas, "".join(f"{ca.strip()}\n" for ca in host_cas).encode())
+    mine = [_ca_line(profile.cluster, ca) for ca in ssh_host_cas]
+    write_public(files.known_hosts, "".join(mine).encode())
+    others = _other_lines(_text(files.all_known_hosts), profile.cluster)
+    write_public(files.all_known_hosts, "".join([*others, *mine]).encode())
 
 
 def switch(home: Path, profile: Profile) -> None:

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 
 from teleport_lite.errors import KINDS, Error, Malformed, Unauthenticated, Unavailable
@@ -43,9 +44,11 @@ def carry(
     *,
     source: int = 0,
     sink: int = 1,
+    on_cas: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Ask the proxy at `address` for the node that `asked` names (`ReachRequest`), and carry
     bytes between it and two descriptors until it is done, or nobody listens to it any more.
+    `on_cas` is told the digest of the cluster's CAs when the node is there.
 
     Raises what the proxy refused with, Unauthenticated for a certificate it does not take,
     Unavailable, or Malformed for something that is no proxy.
@@ -56,9 +59,12 @@ def carry(
     except (OSError, UnicodeError) as why:
         raise _broken(name, why) from why
     with plain:
-        wire = _shaken(plain, context, name)
+        try:
+            wire = _shaken(plain, context, name)
+        except ssl.SSLCertVerificationError as why:
+            raise _rotated(name, context, asked) or _broken(name, why) from why
         wire.write(json.dumps(asked).encode() + b"\n")
-        _Pump(wire, name, source, sink).run()
+        _Pump(wire, name, source, sink, on_cas).run()
 
 
 class _Wire:
@@ -161,6 +167,8 @@ def _shaken(plain: socket.socket, context: ssl.SSLContext, name: str) -> _Wire:
         wire = _Wire(plain, context)
         wire.shake_hands()
         return wire
+    except ssl.SSLCertVerificationError:
+        raise
     except OSError as why:
         raise _broken(name, why) from why
 
@@ -170,8 +178,11 @@ class _Pump:
     than the other one takes it. Our own end is passed on, and what the node still has to say
     is waited for."""
 
-    def __init__(self, wire: _Wire, name: str, source: int, sink: int) -> None:
+    def __init__(
+        self, wire: _Wire, name: str, source: int, sink: int, on_cas: Callable[[str], None]
+    ) -> None:
         self._wire, self._name, self._source, self._sink = wire, name, source, sink
+        self._on_cas = on_cas
         self._answer: bytearray | None = bytearray()  # None: it was yes
         self._down = memoryview(b"")
         # Our input: read until it ends; then the end is said, once the proxy has answered.
@@ -261,8 +272,10 @@ class _Pump:
             if self._far_ended:
                 raise Unavailable(f"{self._name} ended the connection without an answer", hint=LOOK)
             return b""
-        _check(line, self._name)
+        cas = _check(line, self._name)
         self._answer = None
+        if cas:
+            self._on_cas(cas)
         return rest
 
     def _put_out(self) -> None:
@@ -281,8 +294,8 @@ class _NobodyListens(Exception):
     """Whoever started us has closed our output."""
 
 
-def _check(line: bytes, name: str) -> None:
-    """Raises what the proxy refused with."""
+def _check(line: bytes, name: str) -> str:
+    """The digest of the cluster's CAs, "" if it tells none. Raises what the proxy refused with."""
     try:
         said = json.loads(line)
         ok, kind = said["ok"], KINDS.get(str(said.get("code")), Unavailable)
@@ -291,6 +304,15 @@ def _check(line: bytes, name: str) -> None:
         raise Malformed(f"{name} does not answer like a proxy", hint=LOOK) from why
     if ok is not True:
         raise kind(message[:2000] or f"{name} refused, and did not say why", hint=hint[:2000])
+    return str(said.get("cas") or "")
+
+
+def _rotated(name: str, context: ssl.SSLContext, asked: dict[str, object]) -> Error | None:
+    """Nobody has to know a proxy whose CA was rotated; but why, that can be told."""
+    from teleport_lite.client.rotated import rotated
+
+    known = [ssl.DER_cert_to_PEM_cert(ca) for ca in context.get_ca_certs(binary_form=True)]
+    return rotated(name, str(asked.get("cluster", "")), known)
 
 
 def _broken(name: str, why: OSError | UnicodeError) -> Error:

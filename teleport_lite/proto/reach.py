@@ -46,3 +46,4 @@ class ReachAnswer(Statement, frozen=True):
     code: str = ""  # of errors.py, when not ok
     message: str = ""
     hint: str = ""
+    cas: str = ""  # `ca_digest` of the host CAs of now: a client that knows others asks for them

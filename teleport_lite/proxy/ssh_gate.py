@@ -18,6 +18,7 @@ from teleport_lite.net.ssh_listen import KEEPALIVE
 from teleport_lite.net.tls import server_context
 from teleport_lite.pki.verify import peer_identity
 from teleport_lite.proto.alpn import SSH
+from teleport_lite.proto.ca_digest import digest_of
 from teleport_lite.proto.codec import read, write
 from teleport_lite.proto.reach import MAX_REQUEST, ReachAnswer, ReachRequest
 from teleport_lite.proto.stream import Knowledge
@@ -49,6 +50,7 @@ class SshGate:
         self._limits = limits or Limits()
         self._identity: Identity | None = None
         self._user_cas: tuple[str, ...] = ()
+        self._cas = ""
         self._context: Any = None  # of ssl, which is not ours to import
         self._waiting: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -61,7 +63,8 @@ class SshGate:
         self._renew_context()
 
     def learn(self, known: Knowledge) -> None:
-        """User CAs may have changed."""
+        """CAs may have changed."""
+        self._cas = digest_of(known.host_cas, known.ssh_host_cas)
         if tuple(known.user_cas) != self._user_cas:
             self._user_cas = tuple(known.user_cas)
             self._renew_context()
@@ -162,7 +165,7 @@ class SshGate:
         if conversation.gone:
             session.abandon()
             return
-        answer = ReachAnswer(ok=True, host_id=route.id, host_name=route.name)
+        answer = ReachAnswer(ok=True, host_id=route.id, host_name=route.name, cas=self._cas)
         transport.write(write(answer) + b"\n")
         await session.carry(transport, conversation.rest)
 

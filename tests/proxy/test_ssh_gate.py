@@ -187,6 +187,7 @@ def test_bytes_go_both_ways_after_one_line(tmp_path: Path, go: Go) -> None:
                 "code": "",
                 "message": "",
                 "hint": "",
+                "cas": "",
             }
             assert await client.reader.readexactly(len(GREETING)) == GREETING
             data = b"x" * 300_000

@@ -1,5 +1,6 @@
 """What every tsh command has at hand: who is meant, and through which proxy."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ import typer
 from teleport_lite.ambient import SystemClock
 from teleport_lite.cli.exit import warn
 from teleport_lite.client.find import profile_home
-from teleport_lite.errors import NotFound, Unauthenticated
+from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:  # what not every command needs
     from teleport_lite.client.me import MeClient
@@ -95,6 +96,18 @@ class Desk:
                 found = replace(found, proxy=address)
         self.check_cluster(found.cluster)
         return found
+
+    def trust_of_now(self) -> None:
+        """Have the profile know the host CAs of now, if they are being rotated. Raises
+        Unauthenticated if they were, or if its own certificate is of a CA that was; who can not be
+        asked is no reason to fail."""
+        from teleport_lite.client.rotated import refresh
+
+        chosen = None if self.identity else self.profile()
+        if chosen is None:
+            return
+        with suppress(Denied, Unavailable, Malformed, NotFound):
+            refresh(self.home, chosen)
 
     def check_cluster(self, cluster: str) -> None:
         if self.cluster not in ("", cluster):

@@ -16,7 +16,7 @@ from teleport_lite.cli.tsh.desk import Desk, desk_of
 from teleport_lite.client import profile
 from teleport_lite.client.papers import read_papers
 from teleport_lite.client.profile import Files, Profile
-from teleport_lite.errors import Conflict, Error, Malformed, Unavailable
+from teleport_lite.errors import Conflict, Error, Malformed, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
     from teleport_lite.client.login import LoggedIn
@@ -150,6 +150,11 @@ def _still_logged_in(desk: Desk) -> bool:
     if chosen is None or desk.identity or found.papers.expired(desk.clock.now() + SOON):
         return False
     profile.switch(desk.home, chosen)
+    try:
+        desk.trust_of_now()
+    except Unauthenticated as why:
+        warn(why.message)
+        return False
     return True
 
 

@@ -8,6 +8,7 @@ as all that; anything else that is typed goes that way.
 
 import os
 import stat
+from collections.abc import Callable
 
 _FLAGS = ("--proxy", "--cluster", "--user")
 
@@ -27,7 +28,8 @@ def quick(words: list[str]) -> int | None:
     except OSError:  # ssl.SSLError too
         return None
     try:
-        carry((host, port), context, asked_of(words[-1], _value(words, "--cluster")))
+        asked = asked_of(words[-1], _value(words, "--cluster"))
+        carry((host, port), context, asked, on_cas=_catching_up(cas, words))
     except KeyboardInterrupt:
         return 130
     except Error as why:
@@ -35,6 +37,20 @@ def quick(words: list[str]) -> int | None:
 
         return explain(why)
     return 0
+
+
+def _catching_up(cas: str, words: list[str]) -> Callable[[str], None]:
+    """For when the proxy tells of other CAs than the profile knows."""
+
+    def on_cas(digest: str) -> None:
+        from teleport_lite.cli.tsh import catch_up
+
+        if catch_up.look(cas, _value(words, "--cluster"), digest):
+            keys, _, _ = cas.rpartition("/cas/")
+            home, _, proxy = keys.rpartition("/keys/")
+            catch_up.in_background(home, proxy)
+
+    return on_cas
 
 
 def asked_of(target: str, cluster: str) -> dict[str, object]:
