@@ -12,12 +12,13 @@ from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.labels import LabelWatch
 from teleport_lite.agent.link import Link
 from teleport_lite.agent.renew import due
+from teleport_lite.agent.servers import Servers
 from teleport_lite.agent.uploads import Uploads
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config
 from teleport_lite.daemon.health import Health, State
-from teleport_lite.errors import Error
 from teleport_lite.daemon.saving import TRY_EVERY, Saving
+from teleport_lite.errors import Error
 from teleport_lite.model.host import Resource
 from teleport_lite.proto.stream import (
     MAX_SESSIONS,
@@ -47,7 +48,7 @@ class AgentRole:
         config: Config,
         identity: Identity,
         *,
-        servers: Sequence[str],
+        servers: "Sequence[str] | Servers",
         address: str,
         resources: Sequence[Resource],
         clock: Clock,
@@ -60,15 +61,18 @@ class AgentRole:
         tunnels: Callable[[], list[str]] = list,
         sessions: Callable[[], list[LiveSession]] = list,
         proxy: ProxyPlace | None = None,
+        auth: str = "",
     ) -> None:
         """`servers` are auth or proxies. Callbacks come from the agent's own threads.
 
         `tunnels` gives the UUIDs of the proxies that hold a tunnel of ours, from any thread; say
         `nudge` when they change. `sessions` are those that are open on this host, from any thread
-        too. `proxy` is where we are reached if this process is one.
+        too. `proxy` is where we are reached if this process is one, `auth` where its auth service
+        is.
         """
         self._config, self._address, self._health = config, address, health
         self._on_knowledge, self._tunnels, self._proxy = on_knowledge, tunnels, proxy
+        self._auth = auth
         self._clock, self._on_change, self._on_identity = clock, on_change, on_identity
         self._sessions = sessions
         self._rotated: dict[str, str] = {}
@@ -78,15 +82,15 @@ class AgentRole:
         self._jitter = chance.uniform(-1, 1)
         self._renewed_at = identities.written_at(config.data_dir)
         self._threads: list[threading.Thread] = []
+        self._saving = Saving(clock, self._not_kept)
+        self._heard = Heard(config.data_dir, clock)
         self.link = self._link(identity, servers, chance, on_routes)
         self._uploads = self._uploads_to(servers, chance)
 
     def _link(
-        self._saving = Saving(clock, self._not_kept)
-        self._heard = Heard(config.data_dir, clock)
         self,
         identity: Identity,
-        servers: Sequence[str],
+        servers: "Sequence[str] | Servers",
         chance: Chance,
         on_routes: Callable[[Routes], None],
     ) -> Link:
@@ -104,11 +108,11 @@ class AgentRole:
             on_state=self._state,
             on_routes=on_routes,
             on_trust=self._trusts,
+            on_heard=self._hears,
         )
 
-    def _uploads_to(self, servers: Sequence[str], chance: Chance) -> Uploads:
+    def _uploads_to(self, servers: "Sequence[str] | Servers", chance: Chance) -> Uploads:
         return Uploads(
-            on_heard=self._hears,
             data_dir=self._config.data_dir,
             identity=lambda: self.link.identity,
             servers=servers,
@@ -161,6 +165,7 @@ class AgentRole:
             resources=self._resources,
             tunnels=self._tunnels(),
             proxy=self._proxy,
+            auth=self._auth,
             sessions=self._sessions()[:MAX_SESSIONS],
             rotated={} if self._saving.pending else self._rotated,  # others read it from the disk
         )
@@ -179,11 +184,6 @@ class AgentRole:
             self._rotated = rotated
             self.link.nudge()
 
-    def _trusts(self, identity: Identity) -> None:
-        """The CAs of the cluster have changed, the certificates of this host have not."""
-        self._save(identity)
-        log.info("the CAs of the cluster have changed")
-        self._on_identity(identity)
     def _hears(self) -> None:
         """For who decides whom to let in, and is strict about it."""
         if self._config.node.strict_locks:
@@ -195,6 +195,11 @@ class AgentRole:
     def _save(self, identity: Identity) -> None:
         self._saving.save("identity", lambda: identities.save(self._config.data_dir, identity))
 
+    def _trusts(self, identity: Identity) -> None:
+        """The CAs of the cluster have changed, the certificates of this host have not."""
+        self._save(identity)
+        log.info("the CAs of the cluster have changed")
+        self._on_identity(identity)
 
     def _renewed(self, identity: Identity) -> None:
         self._save(identity)
