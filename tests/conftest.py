@@ -1,7 +1,28 @@
 """What holds for all tests."""
 
 import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.postgres import Postgres, shared
 
 # Whoever starts us in the background may ignore ^C, and so would every program that we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server that all tests of this run share: make a database of your own in it."""
+    base = tmp_path_factory.getbasetemp()
+    with shared(base.parent if base.name.startswith("popen-") else base) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """The conn_string of an empty database."""
+    made = postgres.database()
+    yield made
+    postgres.drop(made)
