@@ -16,7 +16,7 @@ from teleport_lite.auth.desks import Desks
 from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated
 from teleport_lite.model.system_role import AUTH, NODE, PROXY
 from teleport_lite.model.user import Role
-from teleport_lite.proto import admin, join, login, recording, script
+from teleport_lite.proto import admin, backup, join, login, recording, script
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message, read
 
 ANYONE = frozenset(Kind)
@@ -142,6 +142,21 @@ ROUTES: dict[str, Route] = {
     ),
     "/v1/auth/rotation": _people(
         admin.Nothing, "cert_authority", "read", lambda d, c, m: d.rotation.listing()
+    ),
+    "/v1/backup/begin": _people(
+        backup.BackupBegin, "backup", "create", lambda d, c, m: d.backups.begin(c, m)
+    ),
+    "/v1/backup/read": _people(
+        backup.BackupRead, "backup", "create", lambda d, c, m: d.backups.read(c, m)
+    ),
+    "/v1/backup/end": _people(
+        backup.BackupEnd, "backup", "create", lambda d, c, m: d.backups.end(c, m)
+    ),
+    "/v1/keyring/look": _people(
+        backup.KeyringLook, "keyring", "read", lambda d, c, m: d.reseals.look()
+    ),
+    "/v1/keyring/reseal": _people(
+        backup.KeyringReseal, "keyring", "update", lambda d, c, m: d.reseals.reseal(c)
     ),
     "/v1/audit/list": _people(
         admin.EventList, "event", "list", lambda d, c, m: d.audit(m.after, m.limit)

@@ -8,6 +8,7 @@ from typing import Any
 
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.audit.trail import Trail
+from teleport_lite.auth.backup import BackupDesk
 from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.hosts import Presence
 from teleport_lite.auth.invites import InviteDesk
@@ -23,6 +24,7 @@ from teleport_lite.auth.passwords import PasswordBook
 from teleport_lite.auth.people import PeopleDesk
 from teleport_lite.auth.recordings import RecordingDesk
 from teleport_lite.auth.renew import RenewDesk
+from teleport_lite.auth.reseal import ResealDesk
 from teleport_lite.auth.resources import ResourceDesk
 from teleport_lite.auth.rotation import RotationDesk
 from teleport_lite.auth.routes import Board
@@ -77,6 +79,8 @@ class Desks:
     recordings: RecordingDesk
     sharing: Sharing
     keyrings: KeyringDesk
+    reseals: ResealDesk
+    backups: BackupDesk
     rotation: RotationDesk
 
     def spread(self) -> None:
@@ -178,9 +182,11 @@ def build(
     auth_address: str,
     keeping: Keeping | None = None,
     keyring: Callable[[], bytes] | None = None,
+    refresh: Callable[[], bool] = lambda: False,
 ) -> Desks:
     """Connect everything. `cluster` exists already (`auth/start.py`). Without `keeping` no
-    recordings are kept. `keyring` reads the file, for further auth servers."""
+    recordings are kept. `keyring` reads the file, for further auth servers; `refresh` has
+    ours look at it again."""
     trail = Trail(clock, store)
     cas = Cas(store, cluster)
     tokens = TokenDesk(clock=clock, chance=chance, store=store, trail=trail, book=book)
@@ -340,6 +346,10 @@ def build(
         ),
         sessions=sessions,
         keyrings=KeyringDesk(store=store, trail=trail, keyring=keyring),
+        reseals=ResealDesk(store=store, trail=trail, refresh=refresh),
+        backups=BackupDesk(
+            clock=clock, chance=chance, store=store, trail=trail, cluster=cluster, shelf=shelf
+        ),
         sharing=Sharing(
             clock=clock,
             store=store,

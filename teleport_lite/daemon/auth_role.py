@@ -23,6 +23,7 @@ from teleport_lite.auth.keyring import MAX_KEYRING
 from teleport_lite.auth.start import found_cluster
 from teleport_lite.auth.tokens import weakness
 from teleport_lite.config.model import AUTH_PORT, Config
+from teleport_lite.daemon.custody import keyring_of
 from teleport_lite.daemon.store_watch import LOOK_EVERY, StoreWatch
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.authority import CaType
@@ -33,8 +34,8 @@ from teleport_lite.net.https import ApiServer, Stream
 from teleport_lite.net.listen import ANYWHERE, listen, own_address
 from teleport_lite.net.tls import server_context
 from teleport_lite.pki.attest import attested
+from teleport_lite.pki.custody import NO_CUSTODY, Custody
 from teleport_lite.pki.keyfile import make_private_dir, read_secret
-from teleport_lite.pki.seal import Keyring
 from teleport_lite.pki.verify import Peer as CertifiedPeer
 from teleport_lite.pki.verify import peer_identity
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message
@@ -54,6 +55,8 @@ RETIRE_EVERY = 3600.0
 # What the store told of, and could not be read then.
 AGAIN = 1.0
 RECORDS_EVERY = 600.0
+# A backup that nobody asks for any more holds a transaction open.
+BACKUPS_EVERY = 30.0
 # An agent renews the certificate of its host. A process that is auth alone has no agent.
 RENEW_EVERY = 12 * 3600.0
 # Certificates looked at once per connection; agents of a cluster and a few people.
@@ -132,8 +135,16 @@ class AuthRole:
     """Opened before the event loop runs; `serve` starts the rest."""
 
     def __init__(
-        self, config: Config, book: RoleBook, *, clock: Clock, chance: Chance, own_uid: int
+        self,
+        config: Config,
+        book: RoleBook,
+        *,
+        clock: Clock,
+        chance: Chance,
+        own_uid: int,
+        custody: Custody = NO_CUSTODY,
     ) -> None:
+        """`custody` opens the keyring."""
         self._config, self._clock, self._chance = config, clock, chance
         if config.storage.type != "sqlite":
             raise Malformed(
@@ -141,9 +152,8 @@ class AuthRole:
                 hint="set teleport.storage.type to sqlite",
             )
         make_private_dir(config.data_dir)
-        self.store: Store = open_sqlite(
-            config.storage.path / "auth.db", Keyring.load_or_make(config.storage.keyring)
-        )
+        ring = keyring_of(config.storage.keyring, custody)
+        self.store: Store = open_sqlite(config.storage.path / "auth.db", ring)
         cluster = found_cluster(
             self.store, name=config.auth.cluster_name, clock=clock, chance=chance
         )
@@ -155,6 +165,7 @@ class AuthRole:
             cluster=cluster,
             version=__version__,
             auth_address=public_address(config),
+            refresh=ring.refresh,
             keyring=lambda: read_secret(config.storage.keyring, limit=MAX_KEYRING),
             keeping=Keeping(
                 directory=config.data_dir / RECORDS,
@@ -212,6 +223,7 @@ class AuthRole:
             ("sweep", SWEEP_EVERY, self._sweep),
             ("spread", SPREAD_EVERY, self.desks.spread),
             ("retire", RETIRE_EVERY, self._retire),
+            ("backups", BACKUPS_EVERY, self.desks.backups.tidy),
             ("records", RECORDS_EVERY, self._sweep_records),
         ]
         if identity.roles == (AUTH,):

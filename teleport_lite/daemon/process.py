@@ -72,6 +72,7 @@ class Process:
     def open_auth(self, roles: tuple[str, ...]) -> None:
         """Store and CAs are here: this process needs no token."""
         from teleport_lite.daemon.auth_role import AuthRole
+        from teleport_lite.daemon.custody import custody_of
 
         self.auth = AuthRole(
             self.config,
@@ -79,6 +80,7 @@ class Process:
             clock=self.clock,
             chance=self.chance,
             own_uid=os.geteuid(),
+            custody=custody_of(self.config, self.guests),
         )
         self.auth.store_watch.tell = self._store_says
         self._roles, self._servers = roles, (own_server(self.config.auth.listen_addr),)

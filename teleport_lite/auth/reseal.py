@@ -1,0 +1,31 @@
+"""The keys of the keyring that are in use here, and everything under the first of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from teleport_lite.audit.trail import Trail
+from teleport_lite.auth.caller import Caller
+from teleport_lite.auth.record import write_recorded
+from teleport_lite.store.protocols import Store
+
+
+class ResealDesk:
+    def __init__(self, *, store: Store, trail: Trail, refresh: Callable[[], bool]) -> None:
+        """`refresh` has the file of the keyring read again."""
+        self._store, self._trail, self._refresh = store, trail, refresh
+
+    def look(self) -> dict[str, Any]:
+        """How many rows are sealed under which key, by its id. Raises Unavailable."""
+        snapshot = self._store.snapshot()
+        try:
+            return {"rows": dict(snapshot.sealed_under())}
+        finally:
+            snapshot.close()
+
+    def reseal(self, caller: Caller) -> dict[str, Any]:
+        """Raises Unavailable, and then nothing has changed."""
+        facts = {"user": caller.label, "addr.remote": caller.address}
+        with self._trail.attempt("keyring.reseal", ok="TLB03I", refused="TLB03E", **facts) as entry:
+            self._refresh()
+            done = write_recorded(self._store, entry, lambda tx: tx.reseal())
+        return {"resealed": done} | self.look()
