@@ -15,6 +15,8 @@ _CONFIG = (
     "auth",
     "status",
     "session",
+    "trusted_cluster",
+    "remote_cluster",
 )
 
 ACCESS = Role(

@@ -16,13 +16,16 @@ from teleport_lite.auth.desks import Desks
 from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated
 from teleport_lite.model.system_role import AUTH, NODE, PROXY
 from teleport_lite.model.user import Role
-from teleport_lite.proto import admin, backup, join, login, recording, script
+from teleport_lite.proto import admin, backup, join, login, recording, script, trust
 from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message, read
 
-ANYONE = frozenset(Kind)
+# Not people from elsewhere, nor other clusters: what they may ask is named for them alone.
+ANYONE = frozenset(Kind) - {Kind.REMOTE, Kind.LEAF}
 HOSTS = frozenset({Kind.HOST, Kind.BOT})
 MACHINES = frozenset({Kind.HOST})
 PERSONS = frozenset({Kind.USER})
+VISITORS = frozenset({Kind.USER, Kind.REMOTE})
+LEAVES = frozenset({Kind.LEAF})
 # People and the local socket; a user also needs a role that allows the verb.
 PEOPLE = frozenset({Kind.ADMIN, Kind.USER, Kind.BOT})
 
@@ -69,9 +72,15 @@ ROUTES: dict[str, Route] = {
     "/v1/tokens/look": Route(
         MACHINES, script.TokenLook, lambda d, c, m: d.token_looks.look(c, m), host_role=PROXY
     ),
-    "/v1/me": Route(PERSONS, admin.Nothing, lambda d, c, m: d.me.me(c)),
+    "/v1/trust/finish": Route(ANYONE, trust.TrustFinish, lambda d, c, m: d.leaves.finish(c, m)),
+    "/v1/trust/refresh": Route(LEAVES, trust.TrustRefresh, lambda d, c, m: d.leaves.refresh(c, m)),
+    "/v1/trust/passes": Route(
+        MACHINES, admin.Nothing, lambda d, c, m: d.trust.passes(), host_role=PROXY
+    ),
+    "/v1/me": Route(VISITORS, admin.Nothing, lambda d, c, m: d.me.me(c)),
     "/v1/me/cas": Route(PERSONS, admin.Nothing, lambda d, c, m: d.me.cas()),
-    "/v1/me/nodes": Route(PERSONS, login.MyNodes, lambda d, c, m: d.me.nodes(c, m)),
+    "/v1/me/nodes": Route(VISITORS, login.MyNodes, lambda d, c, m: d.me.nodes(c, m)),
+    "/v1/me/clusters": Route(PERSONS, admin.Nothing, lambda d, c, m: d.leaves.clusters()),
     "/v1/host/renew": Route(HOSTS, join.Renew, lambda d, c, m: d.renewals.renew(c, m)),
     "/v1/status": _people(admin.Nothing, "status", "read", lambda d, c, m: d.status()),
     "/v1/tokens/add": _people(
@@ -240,11 +249,16 @@ def authorise(desks: Desks, route: Route, caller: Caller) -> None:
             f"host {caller.name} is not part of this cluster any more",
             hint="join again with a new token: tctl tokens add",
         )
+    if caller.kind is Kind.LEAF:
+        desks.leaves.known(caller)
+    # Locks of ours are about roles of ours, and about people as they are called here.
+    roles = desks.trust.roles_of(caller) if caller.kind is Kind.REMOTE else caller.roles
+    person = caller.kind in (Kind.USER, Kind.BOT, Kind.REMOTE)
     verdict = locked(
         desks.store.locks(),
         desks.clock.now(),
-        user=caller.name if caller.kind in (Kind.USER, Kind.BOT) else (),
-        role=caller.roles if caller.kind in (Kind.USER, Kind.BOT) else (),
+        user=caller.name if person else (),
+        role=roles if person else (),
         node=caller.name if caller.kind is Kind.HOST else (),
         bot_instance_id=caller.bot_instance or (),
     )

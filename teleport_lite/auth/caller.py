@@ -11,6 +11,8 @@ class Kind(StrEnum):
     HOST = "host"
     BOT = "bot"
     USER = "user"
+    LEAF = "leaf"  # the auth server of a cluster that trusts us
+    REMOTE = "remote"  # somebody from a cluster that we trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,7 @@ class Caller:
     address: str  # where the connection comes from; "local" for the socket
     roles: tuple[str, ...] = ()  # as the certificate has them
     bot_instance: str = ""
+    cluster: str = ""  # where somebody REMOTE is from; `name` ends in it, `roles` are those there
     until: datetime | None = None  # end of the certificate; None without one
     ca: str = ""  # id of the host CA that has issued a host's certificate
     # DER of the certificate our side of the connection showed: the channel binding of a join.

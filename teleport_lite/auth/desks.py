@@ -16,6 +16,7 @@ from teleport_lite.auth.issue import Issuer
 from teleport_lite.auth.join import JoinDesk
 from teleport_lite.auth.keyring import KeyringDesk
 from teleport_lite.auth.knowledge import Teacher
+from teleport_lite.auth.leaves import LeafDesk
 from teleport_lite.auth.local import LocalDesk
 from teleport_lite.auth.lockout import Lockout
 from teleport_lite.auth.login import LoginDesk
@@ -38,6 +39,7 @@ from teleport_lite.auth.start import names_key
 from teleport_lite.auth.stream import StreamDesk
 from teleport_lite.auth.token_look import TokenLookDesk
 from teleport_lite.auth.tokens import TokenDesk
+from teleport_lite.auth.trust import TrustDesk
 from teleport_lite.auth.uploads import UploadDesk
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.event import Event
@@ -77,6 +79,8 @@ class Desks:
     sessions: SessionDesk
     uploads: UploadDesk
     recordings: RecordingDesk
+    trust: TrustDesk
+    leaves: LeafDesk
     sharing: Sharing
     keyrings: KeyringDesk
     reseals: ResealDesk
@@ -135,7 +139,8 @@ class Desks:
             kind = self.resources.kind(kind_of(message.resource))
         else:
             kind = self.resources.kind(message.kind)
-        own = ("token", "node", "host", "user", "role", "lock", "bot", "cert_authority")
+        own = {"token", "node", "host", "user", "role", "lock", "bot", "cert_authority"}
+        own |= {"trusted_cluster", "remote_cluster"}
         return kind if kind in own else "resource"
 
     def audit(self, after: int, limit: int) -> dict[str, Any]:
@@ -198,6 +203,8 @@ def build(
         cas=cas,
         proxies=presence.proxies,
         auths=presence.auths,
+        roots=lambda: trust.words(),
+        leaves=lambda: leaves.words(),
         session_recording="node" if keeping is None else keeping.made_by,
     )
     board = Board(clock=clock, hosts=presence)
@@ -248,6 +255,33 @@ def build(
         lockout=lockout,
         changed=changed,
     )
+    trust = TrustDesk(
+        clock=clock, store=store, trail=trail, cas=cas, version=version, changed=changed
+    )
+    joins = JoinDesk(
+        clock=clock,
+        chance=chance,
+        store=store,
+        trail=trail,
+        cas=cas,
+        tokens=tokens,
+        issuer=issuer,
+        book=book,
+        version=version,
+        door=door,
+    )
+    leaves = LeafDesk(
+        clock=clock,
+        chance=chance,
+        store=store,
+        trail=trail,
+        cas=cas,
+        joins=joins,
+        issuer=issuer,
+        roots=trust.cas,
+        proxies=presence.proxies,
+        changed=changed,
+    )
     resources = ResourceDesk(
         clock=clock,
         chance=chance,
@@ -258,6 +292,8 @@ def build(
         presence=presence,
         book=book,
         changed=changed,
+        trust=trust,
+        leaves=leaves,
     )
     renewals = RenewDesk(
         clock=clock, store=store, trail=trail, issuer=issuer, came=presence.renewed
@@ -280,18 +316,9 @@ def build(
         version=version,
         tokens=tokens,
         token_looks=TokenLookDesk(clock=clock, store=store, trail=trail, cas=cas, tokens=tokens),
-        joins=JoinDesk(
-            clock=clock,
-            chance=chance,
-            store=store,
-            trail=trail,
-            cas=cas,
-            tokens=tokens,
-            issuer=issuer,
-            book=book,
-            version=version,
-            door=door,
-        ),
+        joins=joins,
+        trust=trust,
+        leaves=leaves,
         renewals=renewals,
         local=LocalDesk(clock=clock, chance=chance, store=store, issuer=issuer),
         people=people,
@@ -306,7 +333,9 @@ def build(
             lockout=lockout,
         ),
         signup=signup,
-        me=MeDesk(store=store, cluster=cluster, cas=cas, nodes=resources.nodes),
+        me=MeDesk(
+            store=store, cluster=cluster, cas=cas, nodes=resources.nodes, roles_of=trust.roles_of
+        ),
         resources=resources,
         signatures=SignatureDesk(
             clock=clock,

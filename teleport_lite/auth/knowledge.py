@@ -7,7 +7,7 @@ from teleport_lite.ambient import Clock
 from teleport_lite.auth.cas import Cas
 from teleport_lite.model.authority import CaType
 from teleport_lite.proto.resource import lock_doc, role_doc
-from teleport_lite.proto.stream import Knowledge, ProxyPlace, RotationWord
+from teleport_lite.proto.stream import Knowledge, LeafWord, ProxyPlace, RootWord, RotationWord
 from teleport_lite.store.protocols import Store
 
 
@@ -23,8 +23,12 @@ class Teacher:
         proxies: Callable[[], list[ProxyPlace]],
         session_recording: str = "node",
         auths: Callable[[], dict[str, str]] = dict,
+        roots: Callable[[], list[RootWord]] = list,
+        leaves: Callable[[], list[LeafWord]] = list,
     ) -> None:
-        """`auths` is where other auth servers listen, by UUID."""
+        """`auths` is where other auth servers listen, by UUID; `roots` are the clusters we trust,
+        `leaves` those that trust us."""
+        self._roots, self._leaves = roots, leaves
         self._auths = auths
         self._clock, self._store, self._cas, self._proxies = clock, store, cas, proxies
         self._session_recording = session_recording
@@ -80,5 +84,7 @@ class Teacher:
             proxies=self._proxies(),
             session_recording=self._session_recording,
             auths=sorted(self._auths().values()),
+            roots=self._roots(),
+            leaves=self._leaves(),
             rotations=[RotationWord(type=k, mark=v) for k, v in sorted(view.marks().items())],
         )

@@ -20,8 +20,8 @@ from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.issue import BACKDATE, HOST_LIFE, Issuer
 from teleport_lite.auth.join import ASK_FOR_ANOTHER, JoinDesk
+from teleport_lite.auth.names import own_cas
 from teleport_lite.auth.record import write_recorded
-from teleport_lite.auth.trust import own_cas
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.lock import Lock as Ban

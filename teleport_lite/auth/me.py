@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from teleport_lite.access.decide import logins_of, may_open_shell
+from teleport_lite.access.decide import logins_of, may_open_shell, may_reach
 from teleport_lite.access.verdict import Allowed
-from teleport_lite.auth.caller import Caller
+from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.cas import Cas
 from teleport_lite.errors import Denied
 from teleport_lite.model.authority import CaType
+from teleport_lite.model.names import LOGIN
 from teleport_lite.model.user import Role, User
 from teleport_lite.proto.login import MyNodes
 from teleport_lite.store.protocols import Store
@@ -18,12 +19,23 @@ Doc = dict[str, Any]
 
 class MeDesk:
     def __init__(
-        self, *, store: Store, cluster: str, cas: Cas, nodes: Callable[[], list[Doc]]
+        self,
+        *,
+        store: Store,
+        cluster: str,
+        cas: Cas,
+        nodes: Callable[[], list[Doc]],
+        roles_of: Callable[[Caller], Sequence[str]] = lambda _: (),
     ) -> None:
+        """`roles_of`: which roles of ours somebody from a cluster that we trust has."""
         self._store, self._cluster, self._cas, self._nodes = store, cluster, cas, nodes
+        self._roles_of = roles_of
 
     def me(self, caller: Caller) -> Doc:
         """Roles and logins as they are now, as far as the certificate has them."""
+        if caller.kind is Kind.REMOTE:
+            names = [role.name for role in self._remote(caller)]
+            return {"user": caller.name, "roles": names, "cluster": self._cluster}
         user, roles = self._person(caller)
         return {
             "user": user.name,
@@ -43,8 +55,10 @@ class MeDesk:
         `labels` have to be there as they are; each word of `search` in a name, a label or the
         UUID. The node decides again when somebody comes.
         """
-        user, roles = self._person(caller)
         words = asked.search.lower().split()
+        if caller.kind is Kind.REMOTE:
+            return {"nodes": self._remote_nodes(self._remote(caller), asked, words)}
+        user, roles = self._person(caller)
         found = []
         for node in self._nodes():
             if not (asked.labels.items() <= node["labels"].items() and _has(node, words)):
@@ -53,6 +67,29 @@ class MeDesk:
             if logins:
                 found.append(node | {"logins": logins})
         return {"nodes": found}
+
+    def _remote(self, caller: Caller) -> list[Role]:
+        names = self._roles_of(caller)
+        return [role for name in names if (role := self._store.role(name)) is not None]
+
+    def _remote_nodes(self, roles: list[Role], asked: MyNodes, words: Sequence[str]) -> list[Doc]:
+        """Their traits are in another certificate, so a template may stand for any login; the
+        logins that are told are those that roles of ours name. Where a node is reached, and by
+        which of our proxies, is our own business."""
+        found = []
+        for node in self._nodes():
+            if not (asked.labels.items() <= node["labels"].items() and _has(node, words)):
+                continue
+            if isinstance(may_reach(roles, None, node["labels"]), Allowed):
+                named = sorted({login for role in roles for login in role.allow.logins})
+                logins = [
+                    each
+                    for each in named
+                    if LOGIN.fullmatch(each)
+                    and isinstance(may_open_shell(roles, {}, each, node["labels"]), Allowed)
+                ]
+                found.append(node | {"logins": logins, "address": "", "tunnels": []})
+        return found
 
     def _person(self, caller: Caller) -> tuple[User, list[Role]]:
         user = self._store.user(caller.name)

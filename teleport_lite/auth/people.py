@@ -13,6 +13,7 @@ from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.issue import Issuer, bot_user
 from teleport_lite.auth.lockout import Lockout
+from teleport_lite.auth.names import check_ours
 from teleport_lite.auth.record import write_recorded
 from teleport_lite.auth.signup import SignupDesk
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound
@@ -55,6 +56,7 @@ class PeopleDesk:
         user = self._user(asked.name, asked.roles, asked.logins)
         if user.name.startswith(bot_user("")):
             raise Malformed("user names beginning with bot- are for bots", hint="tctl bots add")
+        check_ours(self._store, user.name)
         invite = self._signup.draft(user.name, InviteKind.INVITE, asked.ttl, caller)
         self._create(caller, user, lambda tx: tx.put_invite(invite))
         return {"user": user_doc(user), "invite": self._signup.shown(invite)}

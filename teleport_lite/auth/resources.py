@@ -11,8 +11,11 @@ from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.hosts import Presence
 from teleport_lite.auth.issue import bot_user
+from teleport_lite.auth.leaves import LeafDesk
+from teleport_lite.auth.names import check_ours
 from teleport_lite.auth.record import write_recorded
 from teleport_lite.auth.tokens import TokenDesk
+from teleport_lite.auth.trust import TrustDesk
 from teleport_lite.errors import Conflict, Malformed, NotFound
 from teleport_lite.model.duration import parse_duration
 from teleport_lite.model.host import presence
@@ -46,12 +49,20 @@ ALIASES = {
     "dbs": "db_server",
     "kube": "kube_server",
     "kube_cluster": "kube_server",
+    "tc": "trusted_cluster",
+    "trustedcluster": "trusted_cluster",
+    "rc": "remote_cluster",
+    "remotecluster": "remote_cluster",
 }
 
 
 MIN_LOCK, MAX_LOCK = timedelta(seconds=1), timedelta(days=36500)
 # For what documents do not make or remove, the command that does.
-_INSTEAD = {"bot": "tctl bots --help", "node": "tctl nodes add"}
+_INSTEAD = {
+    "bot": "tctl bots --help",
+    "node": "tctl nodes add",
+    "remote_cluster": "tctl tokens add --type=trusted_cluster",
+}
 
 
 class ResourceDesk:
@@ -67,7 +78,10 @@ class ResourceDesk:
         presence: Presence,
         book: RoleBook,
         changed: Callable[[], None],
+        trust: TrustDesk | None = None,
+        leaves: LeafDesk | None = None,
     ) -> None:
+        self._trust, self._leaves = trust, leaves
         self._clock, self._chance = clock, chance
         self._store, self._trail, self._cas = store, trail, cas
         self._tokens, self._presence, self._book = tokens, presence, book
@@ -103,6 +117,8 @@ class ResourceDesk:
             return self._create_token(caller, doc)
         if kind == "lock":
             return self._create_lock(caller, doc, force)
+        if kind == "trusted_cluster" and self._trust is not None:
+            return self._trust.create(caller, doc, force=force)
         raise Malformed(f"{kind} can not be created by hand", hint=_INSTEAD.get(kind, ""))
 
     def remove(self, caller: Caller, kind: str, name: str) -> Doc:
@@ -110,6 +126,10 @@ class ResourceDesk:
         if kind == "token":
             self._tokens.remove(name, caller)
             return {"kind": kind, "name": name}
+        if kind == "trusted_cluster" and self._trust is not None:
+            return self._trust.remove(caller, name)
+        if kind == "remote_cluster" and self._leaves is not None:
+            return self._leaves.remove(caller, name)
         removers: dict[str, Callable[[Tx], bool]] = {
             "role": lambda tx: tx.remove_role(name),
             "user": lambda tx: tx.remove_user(name),
@@ -185,6 +205,8 @@ class ResourceDesk:
             "cert_authority": lambda: [
                 docs.ca_doc(keys, self._cas.cluster) for keys in self._cas.all()
             ],
+            "trusted_cluster": self._trust.docs if self._trust else list,
+            "remote_cluster": self._leaves.docs if self._leaves else list,
         }
 
     def _node_docs(self) -> list[Doc]:
@@ -230,6 +252,7 @@ class ResourceDesk:
         for role in user.roles:
             if self._store.role(role) is None:
                 raise NotFound(f"role {role[:64]!a} does not exist", hint="tctl get roles")
+        check_ours(self._store, user.name)
         known = self._store.user(user.name)
         user = replace(
             user,

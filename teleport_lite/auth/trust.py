@@ -5,7 +5,6 @@ else. What a root says of itself later (CAs, proxies, locks, our certificate) is
 so that news never undo a decision that was made at another auth server meanwhile.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,22 +12,25 @@ from datetime import timedelta
 from threading import Lock
 from typing import Any
 
-from teleport_lite.access.mapping import check_map, named
+from teleport_lite.access.decide import locked
+from teleport_lite.access.mapping import check_map, map_roles, named
+from teleport_lite.access.verdict import Refused
 from teleport_lite.agent.trust import join_root, news_of
 from teleport_lite.ambient import Clock
 from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.cas import Cas
-from teleport_lite.errors import Conflict, Error, Malformed, NotFound
+from teleport_lite.auth.names import own_cas
+from teleport_lite.auth.roots import cas_of, last_said, mark_of, meta_key, meta_text, root_word
+from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.names import UUID, checked
 from teleport_lite.model.trust import TrustedCluster, is_foreign, related
-from teleport_lite.pki.foreign import CaSet, check_cas, host_of
-from teleport_lite.pki.keys import csr, new_tls_key
+from teleport_lite.pki.foreign import CaSet, check_cas
+from teleport_lite.pki.keys import csr
 from teleport_lite.pki.verify import check_leaf, ends_at
-from teleport_lite.proto.codec import MAX_ADMIN, Statement, read, write
 from teleport_lite.proto.resource import lock_from_doc
-from teleport_lite.proto.stream import ProxyPlace, RootWord
+from teleport_lite.proto.stream import RootWord
 from teleport_lite.proto.trust import (
     TRUSTED_CLUSTER,
     Pass,
@@ -36,7 +38,7 @@ from teleport_lite.proto.trust import (
     TrustedWish,
     TrustHello,
     TrustWord,
-    role_map_doc,
+    role_map_of,
     trusted_doc,
 )
 from teleport_lite.secret import Secret
@@ -46,6 +48,7 @@ log = logging.getLogger("teleport_lite.auth")
 
 # The certificate we show at the root lives 30 days. Asked for this long before its end.
 RENEW_BEFORE = timedelta(days=28)
+LOOK_EVERY = 2.0
 # A root that does not answer is asked again after so many rounds, doubling up to the second.
 MIN_REST, MAX_REST = 1, 8
 # What we take from a root: it stands in everybody's Knowledge.
@@ -54,13 +57,6 @@ _NEW_TOKEN = f"at the root: tctl tokens add --type={TRUSTED_CLUSTER}"
 
 Join = Callable[[TrustedWish, TrustHello, Clock], TrustWord]
 News = Callable[[TrustedCluster, TrustHello], TrustWord]
-
-
-class _Kept(Statement, frozen=True):
-    """What a root has said last."""
-
-    base: str  # mark of the certificate of the join that it belongs to
-    word: TrustWord
 
 
 @dataclass(slots=True)
@@ -86,11 +82,13 @@ class TrustDesk:
     ) -> None:
         """`changed` tells our agents, and has our own listeners take the new CAs."""
         self._clock, self._store, self._trail, self._cas = clock, store, trail, cas
-        self._version, self._changed = version, changed
+        self._version, self._tell = version, changed
         self._join, self._news = join, news
         self._guard = Lock()  # one join or round of news at a time
         self._keys: dict[str, Secret] = {}  # of joins whose answer may have been lost
         self._rests: dict[str, _Rest] = {}
+        self._roots: list[RootWord] = []
+        self._looked_at = -LOOK_EVERY
 
     def create(self, caller: Caller, doc: dict[str, Any], *, force: bool) -> dict[str, Any]:
         """Join a root with its token, or change what its users may do here (`force`).
@@ -114,7 +112,7 @@ class TrustDesk:
                 def put(tx: Tx) -> None:
                     tx.put_trusted(made)
                     if said is not None:
-                        tx.set_meta(_key(made.name), _text(made, said))
+                        tx.set_meta(meta_key(made.name), meta_text(made, said))
                     entry.commit(tx)
 
                 self._store.write(put)
@@ -136,7 +134,7 @@ class TrustDesk:
                         f"trusted_cluster {name[:64]!a} does not exist",
                         hint="tctl get trusted_clusters",
                     )
-                tx.set_meta(_key(name), "")
+                tx.set_meta(meta_key(name), "")
                 entry.commit(tx)
 
             self._store.write(drop)
@@ -149,11 +147,11 @@ class TrustDesk:
     def words(self) -> list[RootWord]:
         """The roots whose users may come here now: for everybody's Knowledge, and our own door."""
         kept = (each for each in self._store.trusted_clusters() if each.enabled)
-        return [_root_word(each, self._said(each)) for each in kept]
+        return [root_word(each, self._said(each)) for each in kept]
 
     def cas(self) -> list[tuple[str, CaSet]]:
         """Of all roots, by name."""
-        return [(each.name, _cas_of(self._said(each))) for each in self._store.trusted_clusters()]
+        return [(each.name, cas_of(self._said(each))) for each in self._store.trusted_clusters()]
 
     def passes(self) -> Passes:
         """For our proxies: what they show to proxies of the roots. Holds secrets."""
@@ -167,16 +165,46 @@ class TrustDesk:
                         id=said.id,
                         tls_cert=said.tls_cert,
                         tls_private=each.tls_private.reveal(),
-                        mark=_mark(said.tls_cert),
+                        mark=mark_of(said.tls_cert),
                     )
                 )
         return Passes(passes=found)
 
-    def taken(self, user: str) -> str:
-        """The root whose users are called like this name here; "" if there is none. Nobody of
-        ours may have such a name."""
-        names = [each.name for each in self._store.trusted_clusters()]
-        return user.rpartition("@")[2] if is_foreign(user, names) else ""
+    def roles_of(self, caller: Caller) -> tuple[str, ...]:
+        """Of somebody REMOTE: the roles they have here.
+
+        Raises Denied if they have none, or if their own cluster has locked them.
+        """
+        root = next((each for each in self.roots() if each.cluster == caller.cluster), None)
+        if root is None:
+            raise Denied(f"cluster {caller.cluster} is not trusted here any more")
+        roles = map_roles(role_map_of(root.role_map, "role_map"), caller.roles)
+        verdict = locked(
+            map(lock_from_doc, root.locks),
+            self._clock.now(),
+            user=caller.name.removesuffix(f"@{root.cluster}"),
+            role=caller.roles,
+            bot_instance_id=caller.bot_instance or (),
+        )
+        if isinstance(verdict, Refused):
+            raise Denied(f"{verdict.reason} in cluster {root.cluster}")
+        if not roles:
+            raise Denied(
+                f"none of the roles that {caller.name} has there is worth one here",
+                hint="an administrator here: tctl get trusted_clusters shows the role map",
+            )
+        return roles
+
+    def roots(self) -> list[RootWord]:
+        """`words`, at most two seconds old: for questions that come with every request."""
+        now = self._clock.monotonic()
+        if now - self._looked_at >= LOOK_EVERY:
+            self._roots, self._looked_at = self.words(), now
+        return self._roots
+
+    def forget(self) -> None:
+        """Something of it has changed, perhaps at another auth server."""
+        self._looked_at = -LOOK_EVERY
 
     def refresh(self) -> None:
         """Ask every root for its news; a chore of every few seconds. Raises nothing for a root
@@ -198,6 +226,10 @@ class TrustDesk:
                 rest.left = min(MAX_REST, MIN_REST << min(rest.failures, 8))
 
     # --- joining
+
+    def _changed(self) -> None:
+        self.forget()
+        self._tell()
 
     def _check(self, wish: TrustedWish) -> None:
         if related(wish.name, self._cas.cluster):
@@ -277,7 +309,7 @@ class TrustDesk:
             for each in self._store.remote_clusters()
         ]
         ours = (self._cas.cluster, own_cas(self._cas))
-        check_cas(_cas_of(said), said.cluster, known=[ours, *others, *leaves])
+        check_cas(cas_of(said), said.cluster, known=[ours, *others, *leaves])
         check_leaf(said.tls_cert, said.host_cas, self._clock.now())
 
     # --- news
@@ -292,12 +324,12 @@ class TrustDesk:
         if said == before:
             return
         facts = {"name": kept.name, "what": "certificate, proxies or locks"}
-        if _cas_of(said) != _cas_of(before):
+        if cas_of(said) != cas_of(before):
             facts["what"] = "CAs"
         with self._trail.attempt("cluster.update", ok="T7002I", refused="T7002E", **facts) as entry:
 
             def put(tx: Tx) -> None:
-                tx.set_meta(_key(kept.name), _text(kept, said))
+                tx.set_meta(meta_key(kept.name), meta_text(kept, said))
                 entry.commit(tx)
 
             self._store.write(put)
@@ -314,68 +346,8 @@ class TrustDesk:
         return said
 
     def _said(self, kept: TrustedCluster) -> TrustWord:
-        """What the root has said last, of the join that is in force."""
-        text = self._store.meta(_key(kept.name))
-        if text:
-            found = read(_Kept, text.encode(), limit=MAX_ADMIN)
-            if found.base == _mark(kept.tls_cert):
-                return found.word
-        return TrustWord(
-            cluster=kept.name,
-            id=host_of(kept.tls_cert),
-            host_cas=list(kept.host_cas),
-            ssh_host_cas=list(kept.ssh_host_cas),
-            user_cas=list(kept.user_cas),
-            ssh_user_cas=list(kept.ssh_user_cas),
-            tls_cert=kept.tls_cert,
-        )
+        return last_said(self._store, kept)
 
     def _find(self, name: str) -> TrustedCluster | None:
         found = (each for each in self._store.trusted_clusters() if each.name == name)
         return next(found, None)
-
-
-def own_cas(cas: Cas) -> CaSet:
-    """Of this cluster."""
-    return CaSet(
-        host_cas=tuple(cas.tls(CaType.HOST)),
-        ssh_host_cas=tuple(cas.ssh(CaType.HOST)),
-        user_cas=tuple(cas.tls(CaType.USER)),
-        ssh_user_cas=tuple(cas.ssh(CaType.USER)),
-    )
-
-
-def _cas_of(said: TrustWord) -> CaSet:
-    return CaSet(
-        host_cas=tuple(said.host_cas),
-        ssh_host_cas=tuple(said.ssh_host_cas),
-        user_cas=tuple(said.user_cas),
-        ssh_user_cas=tuple(said.ssh_user_cas),
-    )
-
-
-def _root_word(kept: TrustedCluster, said: TrustWord) -> RootWord:
-    return RootWord(
-        cluster=kept.name,
-        user_cas=said.user_cas,
-        ssh_user_cas=said.ssh_user_cas,
-        role_map=role_map_doc(kept.role_map),
-        proxy=kept.proxy,
-        host_cas=said.host_cas,
-        proxies=[ProxyPlace(id=each.id) for each in said.proxies],
-        locks=said.locks,
-        mark=_mark(said.tls_cert),
-    )
-
-
-def _key(name: str) -> str:
-    """Of the store's meta."""
-    return f"root/{name}"
-
-
-def _text(kept: TrustedCluster, said: TrustWord) -> str:
-    return write(_Kept(base=_mark(kept.tls_cert), word=said)).decode()
-
-
-def _mark(tls_cert: str) -> str:
-    return hashlib.sha256(tls_cert.encode()).hexdigest()[:32]
