@@ -31,6 +31,7 @@ from teleport_lite.proto.join import (
     JoinChallenge,
     JoinFinish,
     JoinStart,
+    RetiredPin,
     Welcome,
 )
 from teleport_lite.proto.skew import check_host
@@ -71,8 +72,11 @@ class JoinDesk:
         book: RoleBook,
         version: str,
         door: Callable[[], str],
+        came: Callable[[str, dict[str, str]], None] = lambda *_: None,
     ) -> None:
-        """`version` is ours; `door` says where hosts find a proxy, "" if there is none."""
+        """`version` is ours; `door` says where hosts find a proxy, "" if there is none. `came` is
+        told of bots (auth/renew.py)."""
+        self._came = came
         self._clock, self._chance = clock, chance
         self._store, self._trail, self._cas = store, trail, cas
         self._tokens, self._issuer, self._book = tokens, issuer, book
@@ -83,11 +87,15 @@ class JoinDesk:
 
     def bundle(self) -> Bundle:
         """Public words: who we claim to be. A host believes what its pin, or the proof, covers."""
+        view = self._cas.view
+        gone = view.rotations[CaType.HOST].retired
         return Bundle(
             cluster=self._cas.cluster,
             version=self._version,
             time=self._clock.now().timestamp(),
-            host_cas=self._cas.tls(CaType.HOST),
+            host_cas=view.tls(CaType.HOST),
+            retired=[RetiredPin(pin=each.pin, at=each.at.timestamp()) for each in gone],
+            marks=view.marks(),
         )
 
     def start(self, caller: Caller, asked: JoinStart) -> JoinChallenge:
@@ -121,7 +129,10 @@ class JoinDesk:
             plan = self._issuer.plan(host, token.bot_name)
             entry.facts["host_id"] = host.id
             self._store.write(lambda tx: self._record(tx, token, host, wish.roles, entry, cannot))
-            return self._issuer.welcome(host, plan, server_final)
+            welcome = self._issuer.welcome(host, plan, server_final)
+        if host.roles == (BOT,):
+            self._came(host.id, self._issuer.marks())
+        return welcome
 
     def proved(
         self, caller: Caller, asked: TrustFinish, entry: Entry, cannot: str
@@ -186,25 +197,37 @@ class JoinDesk:
     def _host(
         self, caller: Caller, wish: Wish, token: JoinToken, entry: Entry, cannot: str
     ) -> Host:
-        """A new host, or the known one with a role more if it shows its certificate."""
-        roles, host_id, principals = wish.roles, self._chance.uuid(), wish.principals
+        """A new host, or the known one with a role more if it shows its certificate.
+
+        Also the known one whose certificates nobody takes any more, because a CA was rotated while
+        it was away: it keeps its UUID if it has the keys it had. Both, and under its old name: who
+        repeats its request, which is no secret, gains nothing.
+        """
+        name, roles, host_id = wish.name, wish.roles, self._chance.uuid()
+        principals = wish.principals
         replay = self._replayed(token, wish)
         if replay is not None:
             host_id = replay
             entry.facts["replayed"] = "yes"
         elif wish.host_id:
             known = self._store.host(wish.host_id)
-            if caller.kind is not Kind.HOST or caller.name != wish.host_id or known is None:
+            shows = caller.kind is Kind.HOST and caller.name == wish.host_id
+            holds = known is not None and _keys(known[0]) == (wish.ssh_key, wish.tls_key)
+            if known is None or not (shows or holds):
                 raise Conflict(
-                    f"{cannot} as {_shown(wish.host_id)}: it did not show that host's certificate",
+                    f"{cannot} as {_shown(wish.host_id)}: it did not show that host's certificate, "
+                    "and has not its keys",
                     hint="start with an empty data_dir to join as a new host",
                 )
+            if not shows:
+                entry.facts["rejoined"] = "yes"
+                name = known[0].name
             host_id = wish.host_id
             roles = tuple(dict.fromkeys((*known[0].roles, *roles)))
             principals = tuple(dict.fromkeys((*known[0].principals, *principals)))
         return Host(
             id=host_id,
-            name=wish.name,
+            name=name,
             roles=roles,
             joined_at=self._clock.now(),
             token_id=token.id,
@@ -266,6 +289,10 @@ def skew_text(seconds: float) -> str:
     """How far a clock is off, for a person."""
     ahead = "ahead of" if seconds > 0 else "behind"
     return f"its clock is {show_skew(seconds)} {ahead} the auth server's (2 minutes are allowed)"
+
+
+def _keys(host: Host) -> tuple[str, str]:
+    return host.ssh_key, host.tls_key
 
 
 def _shown(name: str) -> str:

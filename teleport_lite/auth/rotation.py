@@ -29,7 +29,7 @@ from teleport_lite.auth.phases import (
     runs,
     safe_marks,
 )
-from teleport_lite.errors import Conflict, Denied, Malformed
+from teleport_lite.errors import Conflict, Denied, Error, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.duration import parse_duration
 from teleport_lite.model.event import Event
@@ -42,7 +42,7 @@ from teleport_lite.store.protocols import Store, Tx
 
 log = logging.getLogger("teleport_lite.auth")
 
-KIND, OK, REFUSED = "cert_authority.rotate", "TCA00I", "TCA00E"
+OK, REFUSED = "TCA00I", "TCA00E"
 MAX_GRACE = timedelta(days=365)
 ALL = "all"
 REJOIN = "join again with a new token: tctl tokens add"
@@ -98,7 +98,7 @@ class RotationDesk:
         }
         if asked.force:
             facts["force"] = "yes"
-        with self._trail.attempt(KIND, ok=OK, refused=REFUSED, **facts) as entry:
+        with self._trail.attempt("cert_authority.rotate", ok=OK, refused=REFUSED, **facts) as entry:
             self._cas.refresh(types)
             steps = [self._step(type, phase, asked, grace) for type in types]
             entry.facts |= _facts(steps)
@@ -109,7 +109,10 @@ class RotationDesk:
                 entry.commit(tx)
 
             self._store.write(change)
-        self.look()
+        try:
+            self.look()
+        except Error as why:  # the step is taken; the next tick looks again
+            log.warning("a step of a rotation is not told yet: %s", why.message)
         return self.listing(types)
 
     def tick(self) -> None:
@@ -134,18 +137,18 @@ class RotationDesk:
         """Take up what this or another auth server has changed; False if nothing has.
 
         In this order: we trust and show what is now, then everybody is told, then who has stayed
-        behind is sent away.
+        behind is sent away. If that fails the next call does all of it again. Raises Unavailable.
         """
         with self._guard:
             self._cas.refresh(CaType)
             view = self._cas.view
             if view.rotations == self._told:
                 return False
-            self._told = dict(view.rotations)
             for call in self._followers:
                 call()
-        self._changed()
-        self._send_away()
+            self._changed()
+            self._send_away()
+            self._told = dict(view.rotations)
         return True
 
     def check(self, caller: Caller) -> None:
@@ -193,7 +196,15 @@ class RotationDesk:
         step.take(tx)
         facts = {"types": step.rotation.type.value, "phase": step.rotation.phase.value}
         facts |= {"user": BY_ITSELF, **_facts([step])}
-        tx.record(Event(kind=KIND, code=OK, at=self._clock.now(), outcome="ok", facts=facts))
+        tx.record(
+            Event(
+                kind="cert_authority.rotate",
+                code=OK,
+                at=self._clock.now(),
+                outcome="ok",
+                facts=facts,
+            )
+        )
 
     def _send_away(self) -> None:
         """Those whose connection is by a host CA that is trusted no more, and who have nothing
@@ -239,6 +250,13 @@ def missed(rotation: Rotation) -> Denied:
         f"the {rotation.type} CA was rotated on {stamp(when)} while this host was away",
         hint=REJOIN,
     )
+
+
+def retired(rotation: Rotation, *, log: str = "") -> Denied:
+    """For a certificate that was good until its CA was retired."""
+    when, type = stamp(rotation.phase_since), rotation.type
+    hint = REJOIN if type is CaType.HOST else "tsh login, or tctl auth sign"
+    return Denied(f"the {type} CA of this certificate was rotated on {when}", hint=hint, log=log)
 
 
 def stamp(when: datetime | None) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 from teleport_lite import __version__
 from teleport_lite.access.decide import locked
@@ -16,29 +15,27 @@ from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, hello_of, identity_of
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.auth.api import HOST_STREAM, ROUTES, answer, authorise
-from teleport_lite.auth.caller import Caller, Kind
-from teleport_lite.auth.desks import Desks, Keeping, build
+from teleport_lite.auth.desks import Keeping, build
 from teleport_lite.auth.keyring import MAX_KEYRING
 from teleport_lite.auth.start import found_cluster
 from teleport_lite.auth.tokens import weakness
 from teleport_lite.config.model import AUTH_PORT, Config
 from teleport_lite.daemon.custody import keyring_of
+from teleport_lite.daemon.doorman import Doorman as Doorman
 from teleport_lite.daemon.store_watch import LOOK_EVERY, StoreWatch
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.system_role import AUTH, RoleBook
-from teleport_lite.net.accept import Peer, Shown
+from teleport_lite.net.accept import Shown
 from teleport_lite.net.http import split_address
-from teleport_lite.net.https import ApiServer, Stream
+from teleport_lite.net.https import ApiServer
 from teleport_lite.net.listen import ANYWHERE, listen, own_address
 from teleport_lite.net.tls import server_context
 from teleport_lite.pki.attest import attested
 from teleport_lite.pki.custody import NO_CUSTODY, Custody
 from teleport_lite.pki.keyfile import make_private_dir, read_secret
-from teleport_lite.pki.verify import Peer as CertifiedPeer
-from teleport_lite.pki.verify import peer_identity
-from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, Message
+from teleport_lite.pki.keys import csr
+from teleport_lite.pki.pin import issuer_pin
 from teleport_lite.proto.stream import PATH
 from teleport_lite.store.protocols import Store, Tx
 from teleport_lite.store.sqlite import open_sqlite
@@ -51,6 +48,8 @@ FLUSH_EVERY = 5.0
 SWEEP_EVERY = 60.0
 # What agents hear of each other; also the most frames a second that this can make for one.
 SPREAD_EVERY = 1.0
+# A step names what it was decided on, so no lease is needed: of two that try one is refused.
+ROTATE_EVERY = 1.0
 RETIRE_EVERY = 3600.0
 # What the store told of, and could not be read then.
 AGAIN = 1.0
@@ -59,76 +58,7 @@ RECORDS_EVERY = 600.0
 BACKUPS_EVERY = 30.0
 # An agent renews the certificate of its host. A process that is auth alone has no agent.
 RENEW_EVERY = 12 * 3600.0
-# Certificates looked at once per connection; agents of a cluster and a few people.
-MAX_CACHED = 16_384
-
-
-class Doorman:
-    """Turns a connection into a Caller, and asks the desks. Called from worker threads."""
-
-    def __init__(self, desks: Desks, own_uid: int) -> None:
-        self._desks, self._own_uid = desks, own_uid
-        self._known: dict[bytes, CertifiedPeer] = {}
-
-    def limit(self, path: str, peer: Peer) -> int:
-        """A megabyte is for people whose certificate or socket we have seen."""
-        route = ROUTES.get(path)
-        known = peer.certificate is not None or peer.uid is not None
-        return min(route.limit if route else MAX_JOIN, MAX_ADMIN if known else MAX_JOIN)
-
-    def answer(self, path: str, peer: Peer, raw: bytes) -> Message | dict[str, Any]:
-        return answer(self._desks, path, self.caller(peer), raw)
-
-    def open_stream(self, peer: Peer, send: Callable[[bytes | None], None]) -> Stream:
-        caller = self.caller(peer)
-        authorise(self._desks, HOST_STREAM, caller)
-        return self._desks.streams.open(caller, send)
-
-    def caller(self, peer: Peer) -> Caller:
-        """Raises Denied for a socket peer that is not root or us, and for a bad certificate."""
-        if peer.uid is not None:
-            if peer.uid not in (0, self._own_uid):
-                raise Denied("only root and the service's own user may use this socket")
-            name = "root" if peer.uid == 0 else f"uid-{peer.uid}"
-            return Caller(kind=Kind.ADMIN, name=name, address="local")
-        if peer.certificate is None:
-            return Caller(
-                kind=Kind.ANYONE,
-                name="",
-                address=peer.address,
-                our_certificate=peer.our_certificate,
-            )
-        shown = self._certified(peer.certificate)
-        kind = {"host": Kind.HOST, "user": Kind.USER, "bot": Kind.BOT}[
-            "bot" if shown.bot_id else shown.kind
-        ]
-        return Caller(
-            kind=kind,
-            name=shown.name,
-            address=peer.address,
-            roles=shown.roles,
-            bot_instance=shown.bot_id,
-            until=shown.not_after,
-            our_certificate=peer.our_certificate,
-        )
-
-    def _certified(self, der: bytes) -> CertifiedPeer:
-        """Looked at once per certificate; its end is checked on every request."""
-        now = self._desks.clock.now()
-        known = self._known.get(der)
-        if known is None:
-            cas = self._desks.cas
-            known = peer_identity(
-                der, host_cas=cas.tls(CaType.HOST), user_cas=cas.tls(CaType.USER), now=now
-            )
-            if known.cluster != cas.cluster:
-                raise Denied("this certificate is of another cluster")
-            if len(self._known) >= MAX_CACHED:
-                self._known.clear()
-            self._known[der] = known
-        if now >= known.not_after:
-            raise Denied("this certificate has expired", hint="tsh login, or tctl auth sign")
-        return known
+_END = "-----END CERTIFICATE-----"
 
 
 class AuthRole:
@@ -184,7 +114,17 @@ class AuthRole:
         self._process = chance.uuid()  # who holds a lease
         self._heard: set[str] = set()  # of the store; for the loop
         self._unwatch: Callable[[], None] = lambda: None
+        self._shown: Identity | None = None
+        # Told of an identity that was not renewed by the agent of this process.
+        self.on_identity: Callable[[Identity], None] = lambda _: None
+        self.desks.rotation.follow(self._rotated)
         self._add_static_tokens()
+
+    @property
+    def announced(self) -> str:
+        """Where other auth servers, and everybody else, are told to find this one; "" if there can
+        be no other."""
+        return self._address if self._shared else ""
 
     def enlist(
         self, roles: tuple[str, ...], node_name: str, principals: tuple[str, ...]
@@ -222,6 +162,7 @@ class AuthRole:
             ("flush", FLUSH_EVERY, self.desks.presence.flush),
             ("sweep", SWEEP_EVERY, self._sweep),
             ("spread", SPREAD_EVERY, self.desks.spread),
+            ("rotate", ROTATE_EVERY, self.desks.rotation.tick),
             ("retire", RETIRE_EVERY, self._retire),
             ("backups", BACKUPS_EVERY, self.desks.backups.tidy),
             ("records", RECORDS_EVERY, self._sweep_records),
@@ -264,13 +205,32 @@ class AuthRole:
         self.desks.heed(topics)
 
     def show(self, identity: Identity) -> None:
-        """Use this certificate, and the CAs as they are now, for connections from here on."""
-        cas = self.desks.cas
+        """Use this certificate, and the CAs as they are now, for connections from here on.
+
+        While the host CA is rotated it is one that both generations of it stand for.
+        """
+        self._shown = identity
+        request = csr(identity.tls_private, identity.host_id)
+        shown = self.desks.local.shown_to_all(identity.host_id, request) or identity.serve_tls
+        cas = self.desks.cas.view
         trusted = [*cas.tls(CaType.HOST), *cas.tls(CaType.USER)]
-        context = server_context(identity.tls_cert, identity.tls_private, trusted)
-        der = ssl.PEM_cert_to_DER_cert(identity.tls_cert)
+        context = server_context(shown, identity.tls_private, trusted)
+        der = ssl.PEM_cert_to_DER_cert(shown[: shown.index(_END) + len(_END)])
         assert self._server is not None
         self._server.show = Shown(context, der)
+
+    def _rotated(self) -> None:
+        """The CAs are others now. From any thread, before hosts hear of it.
+
+        An agent in this process renews by itself; with no agent we do it, and with no overlap
+        between the CAs an agent could not.
+        """
+        if self._shown is None:
+            return
+        self.show(self._shown)
+        cut_off = not issuer_pin(self._shown.tls_cert, self.desks.cas.tls(CaType.HOST))
+        if cut_off or self._shown.roles == (AUTH,):
+            self.renew()
 
     def _attested(self, tlv: bytes, source: tuple[str, int], target: tuple[str, int]) -> str:
         """Asks for the CAs each time: a rotation changes them. A proxy that was locked or removed
@@ -295,7 +255,9 @@ class AuthRole:
 
     def renew(self) -> None:
         """A new certificate for this process itself, in use from the next connection on."""
-        self.show(self.enlist(*self._own))
+        identity = self.enlist(*self._own)
+        self.show(identity)
+        self.on_identity(identity)
         log.info("the certificates of this host were renewed")
 
     async def close(self) -> None:

@@ -59,6 +59,9 @@ class Bundle(Statement, frozen=True):
     time: float  # auth's clock, Unix seconds
     host_cas: list[str]  # PEM
     retired: list[RetiredPin] = []  # newest first
+    # By type of CA, its mark (model/rotation.py) if it was ever rotated: who has no stream, like a
+    # bot, sees that there is something to renew for.
+    marks: dict[str, str] = {}
     # By type of CA (model/rotation.py): who has no stream sees that there is something to renew.
     marks: dict[str, str] = {}
 

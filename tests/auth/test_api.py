@@ -10,7 +10,7 @@ import pytest
 
 from teleport_lite.auth.api import ROUTES, answer
 from teleport_lite.auth.caller import Caller, Kind
-from teleport_lite.daemon.auth_role import Doorman
+from teleport_lite.daemon.doorman import Doorman
 from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unauthenticated
 from teleport_lite.model.host import Host
 from teleport_lite.model.user import Condition, Role, Rule
@@ -60,6 +60,8 @@ WORDS: dict[str, dict[str, Any]] = {
     "/v1/auth/sign": {"user": "nosuch", "ssh_key": SSH, "tls_csr": CSR},
     "/v1/auth/sign-host": {"names": ["db-1"], "ssh_key": SSH, "tls_csr": CSR},
     "/v1/auth/export": {"type": "host"},
+    "/v1/auth/rotate": {"types": ["jwt"]},
+    "/v1/auth/rotation": {},
     "/v1/backup/begin": {},
     "/v1/backup/read": {"id": "x"},
     "/v1/backup/end": {"id": "x"},
@@ -129,6 +131,8 @@ MAY: dict[str, frozenset[str]] = {
     "/v1/auth/sign": CONFIG,
     "/v1/auth/sign-host": CONFIG,
     "/v1/auth/export": CONFIG,
+    "/v1/auth/rotate": CONFIG,
+    "/v1/auth/rotation": CONFIG,
     # All there is, sealed or not: for root on the auth host, or a role made for it.
     "/v1/backup/begin": frozenset({"admin"}),
     "/v1/backup/read": frozenset({"admin"}),
@@ -517,11 +521,11 @@ def test_nobody_but_a_host_opens_a_stream() -> None:
 
 
 def test_the_doorman_forgets_when_there_is_too_much_to_remember(monkeypatch) -> None:
-    monkeypatch.setattr("teleport_lite.daemon.auth_role.MAX_CACHED", 3)
+    monkeypatch.setattr("teleport_lite.daemon.doorman.MAX_CACHED", 3)
     door = Door()
     for number in range(7):
         door.caller(door.paper.user(f"user-{number}").tls_der)
-    assert len(door.doorman._known) <= 3
+    assert len(door.doorman._book.known) <= 3
 
 
 def test_a_joined_host_is_known_by_the_certificate_it_got() -> None:
