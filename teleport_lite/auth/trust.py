@@ -27,7 +27,7 @@ from teleport_lite.model.authority import CaType
 from teleport_lite.model.names import UUID, checked
 from teleport_lite.model.trust import TrustedCluster, is_foreign, related
 from teleport_lite.pki.foreign import CaSet, check_cas
-from teleport_lite.pki.keys import csr
+from teleport_lite.pki.keys import csr, new_tls_key
 from teleport_lite.pki.verify import check_leaf, ends_at
 from teleport_lite.proto.resource import lock_from_doc
 from teleport_lite.proto.stream import RootWord
@@ -88,6 +88,7 @@ class TrustDesk:
         self._keys: dict[str, Secret] = {}  # of joins whose answer may have been lost
         self._rests: dict[str, _Rest] = {}
         self._roots: list[RootWord] = []
+        self._followers: list[Callable[[], None]] = []
         self._looked_at = -LOOK_EVERY
 
     def create(self, caller: Caller, doc: dict[str, Any], *, force: bool) -> dict[str, Any]:
@@ -206,6 +207,10 @@ class TrustDesk:
         """Something of it has changed, perhaps at another auth server."""
         self._looked_at = -LOOK_EVERY
 
+    def follow(self, call: Callable[[], None]) -> None:
+        """Have `call` told of every change, from any thread, before our agents hear of it."""
+        self._followers.append(call)
+
     def refresh(self) -> None:
         """Ask every root for its news; a chore of every few seconds. Raises nothing for a root
         that does not answer or is not to be believed: it is told in the log."""
@@ -229,6 +234,8 @@ class TrustDesk:
 
     def _changed(self) -> None:
         self.forget()
+        for call in self._followers:
+            call()
         self._tell()
 
     def _check(self, wish: TrustedWish) -> None:
