@@ -11,7 +11,7 @@ from teleport_lite.agent.rotation import left_behind
 from teleport_lite.errors import Denied, Error, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
-from teleport_lite.net.way import Way
+from teleport_lite.net.way import Way, introduced
 from teleport_lite.proto.codec import MAX_JOIN, read, write
 from teleport_lite.proto.join import Renew, Welcome
 
@@ -50,6 +50,17 @@ def renew(
     if not failures:
         raise Unavailable("no auth server is configured")
     raise cut_off_at(servers[0], timeout=PROBE_TIMEOUT) or failures[0]
+
+
+def marks_at(identity: Identity, address: str) -> dict[str, str] | None:
+    """By type of CA, where its rotation stands, for who has no stream to hear it from. Auth has to
+    prove itself; None if it can not be asked."""
+    context = client_context(identity.tls_cert, identity.tls_private, identity.host_cas)
+    try:
+        with Connection.tls(way_of(identity, address), context, timeout=PROBE_TIMEOUT) as wire:
+            return introduced(wire).marks
+    except (Error, ssl.SSLError):
+        return None
 
 
 def _renew_at(identity: Identity, address: str, node_name: str, keys: Keys) -> Identity:

@@ -9,12 +9,12 @@ from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import JoinRequest, Keys, join
 from teleport_lite.agent.pending import PendingKeys
-from teleport_lite.agent.renew import renew
+from teleport_lite.agent.renew import marks_at, renew
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.cli.tbot import output
 from teleport_lite.cli.tbot.settings import CERTIFICATE_TTL, Settings
 from teleport_lite.cli.tbot.wake import Wake
-from teleport_lite.errors import Denied, Malformed, NotFound, Unavailable
+from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.duration import parse_duration, show_duration
 from teleport_lite.model.system_role import BOT
 from teleport_lite.pki.keyfile import make_private_dir
@@ -32,11 +32,13 @@ LOOK_EVERY = timedelta(minutes=1)
 
 
 class Cluster(Protocol):
-    """The two questions a bot has for auth."""
+    """The questions a bot has for auth."""
 
     def join(self, request: JoinRequest) -> Identity: ...
 
     def renew(self, identity: Identity, server: str, *, node_name: str, keys: Keys) -> Identity: ...
+
+    def marks(self, identity: Identity, server: str) -> dict[str, str] | None: ...
 
 
 class RealCluster:
@@ -45,6 +47,9 @@ class RealCluster:
 
     def renew(self, identity: Identity, server: str, *, node_name: str, keys: Keys) -> Identity:
         return renew(identity, [server], node_name=node_name, keys=keys)
+
+    def marks(self, identity: Identity, server: str) -> dict[str, str] | None:
+        return marks_at(identity, server)
 
 
 class Waiter(Protocol):
@@ -64,6 +69,7 @@ class Bot:
         self._settings, self._clock, self._chance = settings, clock, chance
         self._cluster, self._say = cluster, say
         self._token: Secret | None = None
+        self._marks: dict[str, str] | None = None  # of the CAs, before the last renewal
 
     def once(self) -> Identity:
         """Join or renew, and write every destination.
@@ -84,6 +90,8 @@ class Bot:
         failures = 0
         while True:
             try:
+                heard = self._heard()
+                self._marks = self._marks if heard is None else heard
                 self.once()
                 failures, pause = 0, self._settings.renewal_interval
             except Unavailable as why:
@@ -178,10 +186,27 @@ class Bot:
             ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
 
+    def _rotating(self) -> bool:
+        """Has a rotation of a CA begun or gone on? Its phases may be shorter than our interval."""
+        heard = self._heard()
+        if heard is None or heard == (self._marks or {}):
+            return False
+        log.info("the CAs of the cluster are being rotated, renewing now")
+        return True
+
+    def _heard(self) -> dict[str, str] | None:
+        try:
+            known = identities.load(self._settings.storage)
+        except Error:  # told by who needs it
+            return None
+        return self._cluster.marks(known, self._settings.server) if known else None
+
     def _pause(self, length: timedelta, waiter: Waiter) -> Wake:
         until = self._clock.now() + length * self._chance.uniform(1 - JITTER, 1 + JITTER)
         while (left := until - self._clock.now()) > timedelta(0):
             wake = waiter.wait(min(left, LOOK_EVERY).total_seconds())
             if wake is not Wake.TIME:
                 return wake
+            if until - self._clock.now() > timedelta(0) and self._rotating():
+                return Wake.RENEW
         return Wake.TIME

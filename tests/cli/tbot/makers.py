@@ -30,6 +30,7 @@ class PaperAuth:
         self.joins: list[JoinRequest] = []
         self.renewals: list[tuple[Identity, str]] = []
         self.spent: set[str] = set()
+        self.rotating: dict[str, str] | None = {}
 
     def join(self, request: JoinRequest) -> Identity:
         self.joins.append(request)
@@ -47,6 +48,10 @@ class PaperAuth:
         self.renewals.append((identity, server))
         self._fail()
         return self.identity(keys, identity.host_id)
+
+    def marks(self, identity: Identity, server: str) -> dict[str, str] | None:
+        del identity, server
+        return self.rotating
 
     def identity(self, keys: Keys, bot_id: str, roles: tuple[str, ...] = ("Bot",)) -> Identity:
         signed, host, user = self._signed(keys, bot_id), self.paper.host_ca, self.paper.user_ca

@@ -287,3 +287,37 @@ def test_standard_input_is_read_only_once(bench, monkeypatch):
     bench.auth.failures = [AWAY]
     bench.bot(token="-").forever(Until(bench.clock, timedelta(minutes=1)))
     assert [asked.token.reveal() for asked in bench.auth.joins] == [TOKEN, TOKEN]
+
+
+# rotations of CAs
+
+
+class Rotating(Until):
+    """A rotation goes on at the given minutes."""
+
+    def __init__(self, bench: Bench, length: timedelta, *minutes: int) -> None:
+        super().__init__(bench.clock, length)
+        self.bench, self.begun, self.minutes = bench, bench.clock.now(), list(minutes)
+
+    def wait(self, seconds: float) -> Wake:
+        wake = super().wait(seconds)
+        if self.minutes and self.clock.now() - self.begun >= timedelta(minutes=self.minutes[0]):
+            self.bench.auth.rotating = {"host": f"x/{self.minutes.pop(0)}"}
+        return wake
+
+
+def test_a_rotation_is_followed_within_a_minute_of_each_phase(bench):
+    bench.bot(renewal_interval="50m").forever(Rotating(bench, timedelta(minutes=45), 5, 20, 30))
+    assert (len(bench.auth.joins), len(bench.auth.renewals)) == (1, 3)
+
+
+def test_a_rotation_that_stands_still_makes_no_bot_renew_more_often(bench):
+    bench.auth.rotating = {"user": "x/init"}
+    bench.bot(renewal_interval="20m").forever(Until(bench.clock, timedelta(minutes=50)))
+    assert len(bench.auth.renewals) == 3  # the first look comes after the join
+
+
+def test_auth_that_can_not_be_asked_is_no_rotation(bench):
+    bench.auth.rotating = None
+    bench.bot(renewal_interval="50m").forever(Until(bench.clock, timedelta(minutes=45)))
+    assert len(bench.auth.renewals) == 0
