@@ -19,7 +19,7 @@ from teleport_lite.auth.routes import Board
 from teleport_lite.auth.sessions import SessionDesk
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.event import Event
-from teleport_lite.model.system_role import NODE, PROXY, RoleBook
+from teleport_lite.model.system_role import AUTH, NODE, PROXY, RoleBook
 from teleport_lite.proto.codec import MAX_FRAME, read, write
 from teleport_lite.proto.join import Renew
 from teleport_lite.proto.skew import check_host
@@ -218,6 +218,8 @@ class AgentStream:
 
     def _beat(self, beat: Beat, live: Live) -> None:
         kinds, is_proxy = self._desk.kinds(self._caller), PROXY in self._caller.roles
+        if beat.auth and AUTH not in self._caller.roles:
+            raise Malformed("a host without role Auth can not be reached as an auth server")
         self._desk.presence.beat(live, beat, kinds, is_proxy=is_proxy)
         if NODE in self._caller.roles:
             known = self._desk.sessions.beat(self._caller.name, beat.sessions)

@@ -15,6 +15,7 @@ from teleport_lite.agent import knowledge as lessons
 from teleport_lite.agent.enlist import Enlistment, enlist
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.rotation import marks_of
+from teleport_lite.agent.servers import Servers
 from teleport_lite.agent.ways import behind_proxies, find_ways
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.audit.spool import Spool
@@ -60,8 +61,10 @@ class Process:
         self.exit_code = 0
         self._roles: tuple[str, ...] = ()
         self._behind: tuple[str, ...] = ()  # proxies among the servers below
+        self._all_behind = bool(config.proxy_server)  # all of them are
+        self._own_auth = ""  # where others reach the auth service of this process
         self._tunnelled = False
-        self._servers: tuple[str, ...] = ()
+        self._servers = Servers((), clock)  # auth or proxies
         self._spool = Spool(config.data_dir, clock)
         self._backlog: Backlog | None = None
         self._looks: asyncio.Task[None] | None = None
@@ -83,7 +86,9 @@ class Process:
             custody=custody_of(self.config, self.guests),
         )
         self.auth.store_watch.tell = self._store_says
-        self._roles, self._servers = roles, (own_server(self.config.auth.listen_addr),)
+        own = own_server(self.config.auth.listen_addr)
+        self._roles, self._servers = roles, Servers((own,), self.clock)
+        self._own_auth = self.auth.announced
         self._open_proxy()
         self.identity = self.auth.enlist(roles, self.config.nodename, self._principals())
 
@@ -91,14 +96,16 @@ class Process:
         """Join, add a role, or go on with the identity of the last time."""
         config = self.config
         self._roles = roles
-        self._servers = (config.proxy_server,) if config.proxy_server else config.auth_servers
+        servers = (config.proxy_server,) if config.proxy_server else config.auth_servers
+        self._servers = Servers(servers, self.clock)
+        self._remember_servers()
         self._open_proxy()
         token = config.token
         self.identity = enlist(
             Enlistment(
                 data_dir=config.data_dir,
                 roles=roles,
-                servers=self._servers,
+                servers=tuple(self._servers),
                 only_proxies=bool(config.proxy_server),
                 pins=pins,
                 node_name=config.nodename,
@@ -115,12 +122,13 @@ class Process:
         """Behind a proxy nobody can be expected to reach us: tunnels, and no listener."""
         assert self.identity is not None
         ways = find_ways(
-            self._servers,
+            self._servers.configured,
             cluster=self.identity.cluster,
             data_dir=self.config.data_dir,
             only_proxies=bool(self.config.proxy_server),
         )
         self._behind = tuple(way.address for way in ways if way.cluster)
+        self._all_behind = behind_proxies(ways)
         if not behind_proxies(ways):
             return
         if PROXY in self._roles:
@@ -129,6 +137,19 @@ class Process:
                 hint="--auth-server=HOST:3025, with the address of the auth server",
             )
         self._tunnelled = NODE in self._roles
+
+    def _remember_servers(self) -> None:
+        """What auth has told before: one that is configured may be away for good."""
+        with suppress(Error):
+            known = lessons.load(self.config.data_dir)
+            if known is not None:
+                self._learn_servers(known)
+
+    def _learn_servers(self, known: Knowledge) -> None:
+        """Behind proxies, other proxies lead there, too."""
+        proxies = [address for each in known.proxies for address in each.public]
+        others = proxies if self._all_behind else known.auths
+        self._servers.learn(each for each in others if each != self._own_auth)
 
     def _open_proxy(self) -> None:
         if PROXY in self._roles and self.proxy is None:  # joining may take several tries
@@ -148,7 +169,7 @@ class Process:
         if self.config.advertise_ip:
             host = self.config.advertise_ip
         elif host in ("", "0.0.0.0", "::"):
-            host = own_address(self._servers[0]) or "127.0.0.1"
+            host = own_address(self._servers.configured[0]) or "127.0.0.1"
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
         return f"{host}:{port}"
@@ -184,6 +205,7 @@ class Process:
             tunnels=lambda: self.tunnels.held() if self.tunnels else [],
             sessions=lambda: self.node.sessions() if self.node else [],
             proxy=self.proxy.place if self.proxy else None,
+            auth=self._own_auth,
         )
         await self._serve_node()
         if self.proxy is not None:
@@ -321,6 +343,7 @@ class Process:
             self.node.recheck()
 
     def _learn(self, knowledge: Knowledge) -> None:
+        self._learn_servers(knowledge)
         if self.node is not None:
             self.node.learn(knowledge.proxies)
         if self.tunnels is not None:

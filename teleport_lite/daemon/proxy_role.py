@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.servers import Servers, servers_of
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.address import join_address, split_address
 from teleport_lite.config.model import Config
@@ -24,7 +25,6 @@ from teleport_lite.net.listen import listen
 from teleport_lite.net.peek import Kind
 from teleport_lite.net.port import Arrival, Port
 from teleport_lite.net.proxy_header import Address
-from teleport_lite.net.way import Way
 from teleport_lite.pki.pin import pin_of
 from teleport_lite.proto.stream import AgentEvent, Knowledge, ProxyPlace, Routes
 from teleport_lite.proxy.auth_door import AuthDoor
@@ -50,7 +50,7 @@ class ProxyRole:
     """Made before the event loop runs; `serve` starts it. Everything but `place` is for the loop.
 
     `auth_addresses` is how this host itself gets to auth, and where it passes on those who want
-    to: auth listens there, and no other proxy.
+    to: auth listens there, and no other proxy. Who answers first gets them.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class ProxyRole:
         *,
         clock: Clock,
         chance: Chance,
-        auth_addresses: Sequence[str],
+        auth_addresses: "Sequence[str] | Servers",
     ) -> None:
-        self._config, self._auth_addresses = config, tuple(auth_addresses)
+        self._config, self._auths = config, servers_of(auth_addresses, clock)
         self._clock, self._chance = clock, chance
-        self.place = place_of(config, self._auth_addresses[0])
+        self.place = place_of(config, self._auths.configured[0])
         self.certificates = Certificates(config.proxy.https_keypairs, clock)
         self.certificates.load()
         self.meter = Meter()
@@ -113,7 +113,7 @@ class ProxyRole:
         )
         self.ssh.build(identity, on_event=self._on_event, on_lost=on_lost)
         self._auth = AuthDoor(
-            [Way(each) for each in self._auth_addresses],
+            self._auths,
             identity=lambda: self._identity,
             host_cas=lambda: self._host_cas,
         )
@@ -236,7 +236,7 @@ class ProxyRole:
             tunnel = self._open("tunnel_listen_addr", frozenset({Kind.TLS}), self._route_tunnel)
         proxy = replace(proxy, web_listen_addr=web, listen_addr=ssh, tunnel_listen_addr=tunnel)
         self._config = replace(self._config, proxy=proxy)
-        self.place = place_of(self._config, self._auth_addresses[0])
+        self.place = place_of(self._config, self._auths.configured[0])
         log.info("proxy listens on %s, ssh on %s, tunnels on %s", web, ssh or web, tunnel or web)
 
     def _certify(self) -> None:
@@ -289,7 +289,7 @@ class ProxyRole:
         match found.errand:
             case Errand.AUTH:
                 _check_first_hop(arrival)
-                await self.passing.on(arrival, self._auth_addresses, AUTH)
+                await self.passing.on(arrival, list(self._auths), AUTH, silent=self._auths.failed)
             case Errand.PROXY:
                 await self._to_proxy(arrival, found)
             case Errand.TUNNEL:

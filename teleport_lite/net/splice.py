@@ -306,6 +306,11 @@ class _Relay:
 
 
 async def connect(addresses: Sequence[str], *, timeout: float) -> socket.socket:
+    """As `connect_one`, for who does not ask which one it is."""
+    return (await connect_one(addresses, timeout=timeout))[1]
+
+
+async def connect_one(addresses: Sequence[str], *, timeout: float) -> tuple[str, socket.socket]:
     """A connection to the first of these ("host:port") that answers, ready for `splice`.
 
     They are tried in this order, the next one as soon as one has failed or is slow (RFC 8305).
@@ -325,7 +330,7 @@ async def connect(addresses: Sequence[str], *, timeout: float) -> socket.socket:
                 for task in done:
                     address = tasks.pop(task)
                     if (why := task.exception()) is None:
-                        return task.result()
+                        return address, task.result()
                     failures[address] = _cause(why)
     except TimeoutError:
         pass

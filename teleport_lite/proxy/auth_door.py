@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from teleport_lite.agent.identity import Identity
+from teleport_lite.agent.servers import Servers, servers_of
 from teleport_lite.errors import Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
@@ -23,12 +24,14 @@ class AuthDoor:
 
     def __init__(
         self,
-        ways: Sequence[Way],
+        servers: "Sequence[str] | Servers",
         *,
         identity: Callable[[], Identity],
         host_cas: Callable[[], Sequence[str]],
     ) -> None:
-        self._ways, self._identity, self._host_cas = tuple(ways), identity, host_cas
+        """`servers` are auth, and no proxies."""
+        self._servers = servers_of(servers)
+        self._identity, self._host_cas = identity, host_cas
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="ask-auth")
         self._asking = 0
 
@@ -50,13 +53,16 @@ class AuthDoor:
         """The first auth server that can be reached answers."""
         me = self._identity()
         causes = []
-        for way in self._ways:
+        timeout = min(TIMEOUT, self._servers.patience)
+        for address in self._servers:
             context = client_context(me.tls_cert, me.tls_private, self._host_cas())
             try:
-                connection = Connection.tls(way, context, timeout=TIMEOUT)
+                connection = Connection.tls(Way(address), context, timeout=timeout)
             except (Unavailable, OSError) as why:  # ssl.SSLError is one
-                causes.append(f"{way.name}: {why}")
+                self._servers.failed(address)
+                causes.append(f"{address}: {why}")
                 continue
+            self._servers.worked(address)
             with connection:
                 return connection.ask(path, message)
         raise Unavailable("auth can not be reached right now", log="; ".join(causes))

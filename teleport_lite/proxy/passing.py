@@ -15,7 +15,7 @@ from teleport_lite.errors import Error
 from teleport_lite.net.head import Seldom
 from teleport_lite.net.port import Arrival
 from teleport_lite.net.proxy_header import Address, plain_address, write_header
-from teleport_lite.net.splice import Moved, connect, splice
+from teleport_lite.net.splice import Moved, connect_one, splice
 from teleport_lite.pki.attest import TLV, attest, attested
 from teleport_lite.proxy.meter import Meter
 
@@ -28,6 +28,8 @@ IDLE = 300.0
 LINGER = 10.0
 # Of the way on: to auth or to a proxy of the same cluster.
 CONNECT = 5.0
+# A client that has waited for so long, and gave up, has met a server that hangs.
+SILENT = 2.0
 AUTH = "auth"
 
 
@@ -69,14 +71,21 @@ class Passing:
             now=self._clock.now(),
         )
 
-    async def on(self, arrival: Arrival, addresses: Sequence[str], to: str) -> None:
+    async def on(
+        self,
+        arrival: Arrival,
+        addresses: Sequence[str],
+        to: str,
+        silent: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Pass it on to the first of `addresses` that answers, until it ends. Never raises.
 
-        `to` is what the audit trail calls the other end, AUTH or the UUID of a proxy.
+        `to` is what the audit trail calls the other end, AUTH or the UUID of a proxy. `silent`
+        hears of an address that has let us in and then said nothing until the client gave up.
         """
-        source = arrival.peer
+        source, begun = arrival.peer, self._clock.monotonic()
         try:
-            server = await connect(addresses, timeout=CONNECT)
+            address, server = await connect_one(addresses, timeout=CONNECT)
             try:
                 head = self._header(source, server)
             except BaseException:
@@ -91,6 +100,8 @@ class Passing:
             arrival.socket.close()
             raise
         else:
+            if not moved.down and self._clock.monotonic() - begun > SILENT:
+                silent(address)
             self._meter.add(source[0], to, moved.up, moved.down)
 
     async def _splice(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from teleport_lite.agent.servers import Servers
 from teleport_lite.config.model import KeyPair
 from teleport_lite.config.token_source import TokenSource
 from teleport_lite.daemon import logs, patience
@@ -197,7 +198,7 @@ def a_node(tmp_path: Path, **node: Any) -> Process:
     config = a_config(tmp_path, auth_servers=("127.0.0.1:3025",))
     config = replace(config, node=replace(config.node, **node))
     process = Process(config, GUESTS, clock=FakeClock(), chance=FakeChance())
-    process._roles, process._servers = ("Node",), config.auth_servers
+    process._roles, process._servers = ("Node",), Servers(config.auth_servers)
     return process
 
 

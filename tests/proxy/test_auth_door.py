@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from teleport_lite.errors import NotFound, Unavailable
-from teleport_lite.net.way import Way
 from teleport_lite.proto.login import InviteLook
 from teleport_lite.proxy import auth_door
 from teleport_lite.proxy.auth_door import AuthDoor
@@ -35,9 +34,7 @@ def auth() -> Iterator[Serving]:
 
 
 def ask(*addresses: str, path: str = "/v1/x", cluster: PaperCluster = CLUSTER) -> Any:
-    door = AuthDoor(
-        [Way(each) for each in addresses], identity=lambda: ME, host_cas=lambda: cluster.host_cas
-    )
+    door = AuthDoor(addresses, identity=lambda: ME, host_cas=lambda: cluster.host_cas)
     try:
         return asyncio.run(door.ask(path, LOOK))
     finally:
@@ -74,7 +71,7 @@ def test_too_many_at_once_are_sent_away(auth, monkeypatch):
     monkeypatch.setattr(auth_door, "WAITING", 3)
 
     async def crowd() -> list[Any]:
-        door = AuthDoor([Way(auth.address)], identity=lambda: ME, host_cas=lambda: CLUSTER.host_cas)
+        door = AuthDoor([auth.address], identity=lambda: ME, host_cas=lambda: CLUSTER.host_cas)
         asked = [door.ask("/v1/x", LOOK) for _ in range(5)]
         try:
             return await asyncio.gather(*asked, return_exceptions=True)
