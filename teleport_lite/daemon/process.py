@@ -185,10 +185,11 @@ class Process:
 
     async def serve(self) -> None:
         assert self.identity is not None
+        loop = asyncio.get_running_loop()
         if self.auth is not None:
+            self.auth.on_identity = lambda identity: _later(loop, lambda: self._given(identity))
             await self.auth.serve(self.identity)
             self.health.set("auth", State.OK)
-        loop = asyncio.get_running_loop()
         self.agent = AgentRole(
             self.config,
             self.identity,
@@ -370,6 +371,13 @@ class Process:
         log.info("reached through %d %s", len(held), "proxy" if len(held) == 1 else "proxies")
         if self.agent is not None:
             self.agent.nudge()
+
+    def _given(self, identity: Identity) -> None:
+        """By the auth role of this process, because the agent could not renew: it was cut off by
+        a rotation without an overlap."""
+        if self.agent is not None:
+            self.agent.link.identity = identity
+        self._renewed(identity)
 
     def _renewed(self, identity: Identity) -> None:
         self.identity = identity
