@@ -23,6 +23,7 @@ from teleport_lite.auth.login import LoginDesk
 from teleport_lite.auth.me import MeDesk
 from teleport_lite.auth.passwords import PasswordBook
 from teleport_lite.auth.people import PeopleDesk
+from teleport_lite.auth.record import event_doc
 from teleport_lite.auth.recordings import RecordingDesk
 from teleport_lite.auth.renew import RenewDesk
 from teleport_lite.auth.reseal import ResealDesk
@@ -42,7 +43,6 @@ from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.auth.trust import TrustDesk
 from teleport_lite.auth.uploads import UploadDesk
 from teleport_lite.model.authority import CaType
-from teleport_lite.model.event import Event
 from teleport_lite.model.system_role import RoleBook
 from teleport_lite.proto.admin import ResourceCreate
 from teleport_lite.proto.resource import kind_of, moment
@@ -91,6 +91,7 @@ class Desks:
         """Proxies that came or went are told to everybody, nodes to proxies, and all of it to the
         other auth servers. Once a second."""
         self.sharing.tick()
+        self.presence.heed_clock()
         if self.teacher.notice():
             self.presence.tell_everybody()
         self.board.tick()
@@ -108,6 +109,8 @@ class Desks:
         """The store says what has changed, by whichever auth server. Not from its own thread."""
         if topics & {"cas", "rotations"}:
             self.rotation.look()
+        if "trust" in topics:
+            self.trust.heed()
         self.sharing.heed(topics)
 
     def status(self) -> dict[str, Any]:
@@ -146,23 +149,11 @@ class Desks:
     def audit(self, after: int, limit: int) -> dict[str, Any]:
         limit = max(1, min(limit, MAX_EVENTS))
         events = self.store.events(after=max(0, after), limit=limit)
-        return {"events": [_event_doc(seq, event) for seq, event in events]}
+        return {"events": [event_doc(seq, event) for seq, event in events]}
 
     def audit_check(self) -> dict[str, Any]:
         checked, broken_at = self.store.verify_trail()
         return {"checked": checked, "broken_at": broken_at}
-
-
-def _event_doc(seq: int, event: Event) -> dict[str, Any]:
-    doc = {
-        "seq": seq,
-        "event": event.kind,
-        "code": event.code,
-        "time": moment(event.at),
-        "outcome": event.outcome,
-    }
-    # Hosts choose the facts of what they tell; none of them may pass for one of the five above.
-    return doc | {f"fact.{key}" if key in doc else key: fact for key, fact in event.facts.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +260,7 @@ def build(
         book=book,
         version=version,
         door=door,
+        came=presence.renewed,
     )
     leaves = LeafDesk(
         clock=clock,

@@ -207,6 +207,12 @@ class TrustDesk:
         """Something of it has changed, perhaps at another auth server."""
         self._looked_at = -LOOK_EVERY
 
+    def heed(self) -> None:
+        """Another auth server may have changed it; the agents are told by who has noticed."""
+        self.forget()
+        for call in self._followers:
+            call()
+
     def follow(self, call: Callable[[], None]) -> None:
         """Have `call` told of every change, from any thread, before our agents hear of it."""
         self._followers.append(call)
@@ -233,9 +239,7 @@ class TrustDesk:
     # --- joining
 
     def _changed(self) -> None:
-        self.forget()
-        for call in self._followers:
-            call()
+        self.heed()
         self._tell()
 
     def _check(self, wish: TrustedWish) -> None:

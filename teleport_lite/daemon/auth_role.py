@@ -50,6 +50,8 @@ SWEEP_EVERY = 60.0
 SPREAD_EVERY = 1.0
 # A step names what it was decided on, so no lease is needed: of two that try one is refused.
 ROTATE_EVERY = 1.0
+# Of clusters that we trust: a lock there holds here after so long.
+NEWS_EVERY = 15.0
 RETIRE_EVERY = 3600.0
 # What the store told of, and could not be read then.
 AGAIN = 1.0
@@ -118,6 +120,7 @@ class AuthRole:
         # Told of an identity that was not renewed by the agent of this process.
         self.on_identity: Callable[[Identity], None] = lambda _: None
         self.desks.rotation.follow(self._rotated)
+        self.desks.trust.follow(self._trust_changed)
         self._add_static_tokens()
 
     @property
@@ -163,6 +166,8 @@ class AuthRole:
             ("sweep", SWEEP_EVERY, self._sweep),
             ("spread", SPREAD_EVERY, self.desks.spread),
             ("rotate", ROTATE_EVERY, self.desks.rotation.tick),
+            ("news", NEWS_EVERY, self.desks.trust.refresh),
+            ("leaves", FLUSH_EVERY, self.desks.leaves.note),
             ("retire", RETIRE_EVERY, self._retire),
             ("backups", BACKUPS_EVERY, self.desks.backups.tidy),
             ("records", RECORDS_EVERY, self._sweep_records),
@@ -214,6 +219,7 @@ class AuthRole:
         shown = self.desks.local.shown_to_all(identity.host_id, request) or identity.serve_tls
         cas = self.desks.cas.view
         trusted = [*cas.tls(CaType.HOST), *cas.tls(CaType.USER)]
+        trusted += [ca for root in self.desks.trust.words() for ca in root.user_cas]
         context = server_context(shown, identity.tls_private, trusted)
         der = ssl.PEM_cert_to_DER_cert(shown[: shown.index(_END) + len(_END)])
         assert self._server is not None
@@ -231,6 +237,11 @@ class AuthRole:
         cut_off = not issuer_pin(self._shown.tls_cert, self.desks.cas.tls(CaType.HOST))
         if cut_off or self._shown.roles == (AUTH,):
             self.renew()
+
+    def _trust_changed(self) -> None:
+        """Users of other clusters are let in, or no more. From any thread."""
+        if self._shown is not None:
+            self.show(self._shown)
 
     def _attested(self, tlv: bytes, source: tuple[str, int], target: tuple[str, int]) -> str:
         """Asks for the CAs each time: a rotation changes them. A proxy that was locked or removed

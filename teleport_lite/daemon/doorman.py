@@ -10,8 +10,10 @@ from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.cas import View
 from teleport_lite.auth.desks import Desks
 from teleport_lite.auth.rotation import retired
+from teleport_lite.daemon.from_roots import caller_from_root
 from teleport_lite.errors import Denied
 from teleport_lite.model.authority import CaType
+from teleport_lite.model.trust import LEAF_ROLE
 from teleport_lite.net.accept import Peer
 from teleport_lite.net.https import Stream
 from teleport_lite.pki.pin import issuer_pin, pin_of
@@ -70,6 +72,8 @@ class Doorman:
                 raise Denied("only root and the service's own user may use this socket")
             name = "root" if peer.uid == 0 else f"uid-{peer.uid}"
             return Caller(kind=Kind.ADMIN, name=name, address="local")
+        if (visitor := caller_from_root(self._desks, peer)) is not None:
+            return visitor
         if peer.certificate is None:
             return Caller(
                 kind=Kind.ANYONE,
@@ -80,7 +84,7 @@ class Doorman:
         found = self._certified(peer.certificate)
         shown = found.peer
         return Caller(
-            kind=Kind.BOT if shown.bot_id else _KINDS[shown.kind],
+            kind=_kind(shown),
             name=shown.name,
             address=peer.address,
             roles=shown.roles,
@@ -125,6 +129,13 @@ class Doorman:
         if peer.cluster != cas.cluster:
             raise Denied("this certificate is of another cluster")
         return _Known(peer, _issuer(der, view) if peer.kind == "host" else "")
+
+
+def _kind(shown: CertifiedPeer) -> Kind:
+    if shown.bot_id:
+        return Kind.BOT
+    is_leaf = shown.kind == "host" and LEAF_ROLE in shown.roles
+    return Kind.LEAF if is_leaf else _KINDS[shown.kind]
 
 
 def _issuer(der: bytes, view: View) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from teleport_lite.errors import Error, Unavailable
-from teleport_lite.net.head import Attested, Seldom, check_attested, take_header
+from teleport_lite.net.head import Attested, Seldom, check_attested, from_root, take_header
 
 log = logging.getLogger("teleport_lite.api")
 
@@ -45,6 +45,7 @@ class Peer:
     certificate: bytes | None  # DER, verified by the TLS context; None if none was shown
     uid: int | None  # of the process on the unix socket (SO_PEERCRED)
     our_certificate: bytes  # DER of the certificate we showed
+    root: str = ""  # the cluster from whose proxies this came, down a tunnel of a proxy of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Link:
     address: str
     uid: int | None = None
     our_certificate: bytes = b""
+    root: str = ""
     transport: Any = (
         None  # asyncio's, or uvloop's which is no subclass; None until the TLS handshake is over
     )
@@ -71,7 +73,7 @@ class Link:
     def peer(self) -> Peer:
         tls = self.transport.get_extra_info("ssl_object") if self.transport else None
         shown = tls.getpeercert(binary_form=True) if tls else None
-        return Peer(self.address, shown, self.uid, self.our_certificate)
+        return Peer(self.address, shown, self.uid, self.our_certificate, self.root)
 
     def drop(self) -> None:
         """At once: a polite close waits for the other side, and that one has no reason to hurry."""
@@ -239,6 +241,7 @@ class Doorway:
             return
         try:
             (link.address, _), _ = check_attested(header, self._attested)
+            link.root = from_root(header)
         except Error as why:
             self.unattested += 1
             self._seldom.warning(

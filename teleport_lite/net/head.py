@@ -13,7 +13,7 @@ from collections.abc import Callable
 from teleport_lite.errors import Denied, Malformed
 from teleport_lite.net.peek import MAX_HEAD
 from teleport_lite.net.proxy_header import Address, ProxyHeader, read_header
-from teleport_lite.pki.attest import TLV
+from teleport_lite.pki.attest import ROOT_TLV, TLV
 
 # The value of the field of ours, source and target of the header it came in -> UUID of the proxy
 # that has signed it. Raises Denied (pki/attest.py).
@@ -69,6 +69,13 @@ def check_attested(header: ProxyHeader, attested: Attested | None) -> tuple[Addr
     if signed is None or attested is None or header.source is None or header.target is None:
         raise Denied("a PROXY header that no proxy of this cluster has signed is not believed")
     return header.source, attested(signed, header.source, header.target)
+
+
+def from_root(header: ProxyHeader) -> str:
+    """The cluster that a connection has come from, down a tunnel; "" for one that came in by a
+    port. It only takes rights away, so whoever writes the header is believed."""
+    said = header.tlv(ROOT_TLV)
+    return "" if said is None else said.decode("ascii", "replace") or "?"
 
 
 def ready(wire: socket.socket, wanted: int) -> bool:

@@ -27,6 +27,8 @@ from teleport_lite.secret import Secret
 
 # Of the range that proxy-protocol.txt §2.2.7 leaves for such things (PP2_TYPE_MIN_CUSTOM..).
 TLV = 0xE4
+# Beside it, where a connection has come down a tunnel to a root: the name of that cluster.
+ROOT_TLV = 0xE5
 # What a clock may be off, and what a connection may take.
 LIFE = timedelta(minutes=2)
 _VERSION = 1
