@@ -90,8 +90,8 @@ class Desks:
     def spread(self) -> None:
         """Proxies that came or went are told to everybody, nodes to proxies, and all of it to the
         other auth servers. Once a second."""
-        self.sharing.tick()
         self.presence.heed_clock()
+        self.sharing.tick()
         if self.teacher.notice():
             self.presence.tell_everybody()
         self.board.tick()

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from teleport_lite.ambient import Clock
+from teleport_lite.auth.jumps import JumpWatch, shifted
 from teleport_lite.auth.said import MAX_ADDRESSES as MAX_ADDRESSES
 from teleport_lite.auth.said import MAX_TUNNELS as MAX_TUNNELS
 from teleport_lite.auth.said import read_beat, session_told, shown_place
@@ -69,6 +70,7 @@ class Presence:
         self._moved: set[str] = set()
         self._awaited = set(self._reports)
         self._grace_ends = clock.monotonic() + GRACE.total_seconds()
+        self._jumps = JumpWatch(clock)
 
     def arrive(self, live: Live) -> Live | None:
         """Register a stream. Returns the other one if this host is connected already.
@@ -260,6 +262,19 @@ class Presence:
                 self._dirty |= wanted & set(self._reports)
             raise
         return len(changed)
+
+    def heed_clock(self) -> None:
+        """Called every second: when the clock is put, what we have seen ourselves goes with it."""
+        jump = self._jumps.jump()
+        if not jump:
+            return
+        with self._guard:
+            for live in self._live.values():
+                live.last_beat += jump
+            for host_id, report in self._reports.items():
+                if report.via in ("", self.me):
+                    self._reports[host_id] = shifted(report, jump)
+                    self._dirty.add(host_id)
 
     def retire(self, after: timedelta, *, fence: int = 0) -> list[str]:
         """Remove hosts that nobody has seen for `after`. Returns their UUIDs. With a `fence`, only

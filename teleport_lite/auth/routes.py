@@ -41,6 +41,7 @@ class Board:
         self._readers: dict[object, Tell] = {}
         self._shown: dict[str, Route] = {}
         self._reports: dict[str, Report] = {}  # behind `_shown`
+        self._owed: set[str] = set()  # hosts that have moved, and readers do not know yet
         self._look_at = 0.0
 
     def follow(self, tell: Tell) -> Callable[[], None]:
@@ -60,10 +61,11 @@ class Board:
     def tick(self) -> None:
         """Tell what has changed. For a chore that runs once a second."""
         with self._guard:
-            moved = self._hosts.moved()
+            self._owed |= self._hosts.moved()
             if not self._readers:
+                self._owed.clear()
                 return
-            changed, gone = self._look_at_moved(moved)
+            changed, gone = self._look_at_moved()
             changed |= self._look_at_silent()
             frames = [Routes(first=False, hosts=hosts) for hosts in chunks(changed.values())]
             if gone:
@@ -88,12 +90,16 @@ class Board:
         self._reports = {host.id: report for host, report in nodes}
         self._look_at = self._clock.monotonic() + LOOK_EVERY
 
-    def _look_at_moved(self, moved: Iterable[str]) -> tuple[dict[str, Route], list[str]]:
-        now = self._clock.now()
+    def _look_at_moved(self) -> tuple[dict[str, Route], list[str]]:
+        """Asks for all of them first: if the store is away, they are owed until it is back."""
+        now, found = (
+            self._clock.now(),
+            {each: self._hosts.host(each) for each in sorted(self._owed)},
+        )
+        self._owed.clear()
         changed: dict[str, Route] = {}
         gone: list[str] = []
-        for host_id in sorted(moved):
-            known = self._hosts.host(host_id)
+        for host_id, known in found.items():
             if known is None or NODE not in known[0].roles:
                 self._reports.pop(host_id, None)
                 if self._shown.pop(host_id, None) is not None:

@@ -93,7 +93,10 @@ class Report:
 
 
 def presence(report: Report, now: datetime) -> Presence:
-    """Online while it beats, stale after missed beats, offline after a goodbye or two minutes."""
-    if report.last_seen is None or report.gone or now - report.last_seen > OFFLINE_AFTER:
+    """Online while it beats, stale after missed beats, offline after a goodbye or two minutes.
+
+    A host that was seen in the future was seen before somebody put the clock back.
+    """
+    if report.last_seen is None or report.gone or abs(now - report.last_seen) > OFFLINE_AFTER:
         return Presence.OFFLINE
     return Presence.STALE if now - report.last_seen > STALE_AFTER else Presence.ONLINE

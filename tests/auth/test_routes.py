@@ -7,6 +7,7 @@ import pytest
 from teleport_lite.auth import routes as module
 from teleport_lite.auth.hosts import Live, Presence
 from teleport_lite.auth.routes import Board, chunks, route
+from teleport_lite.errors import Unavailable
 from teleport_lite.model.host import Host, Report
 from teleport_lite.proto.codec import MAX_FRAME, write
 from teleport_lite.proto.stream import Beat, Route, Routes, ToAgent
@@ -257,3 +258,24 @@ def test_a_route_says_when_a_node_was_last_seen_only_if_it_is_missed() -> None:
     seen = Report(last_seen=T0)
     assert route(a_host("h1"), seen, T0).last_seen == ""
     assert route(a_host("h1"), replace(seen, gone=True), T0).last_seen == "2026-03-02T12:00:00Z"
+
+
+def test_what_moves_while_the_store_is_away_is_told_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hall = Hall("h1", "h2")
+    hall.follow()
+    hall.live("h1")
+    hall.beat("h2", address="192.0.2.9:22")
+
+    def away(host_id: str) -> None:
+        raise Unavailable("the database is away")
+
+    with monkeypatch.context() as now:
+        now.setattr(hall.store, "host", away)
+        with pytest.raises(Unavailable):
+            hall.board.tick()
+        with pytest.raises(Unavailable):
+            hall.board.tick()
+    told = {route.id for frame in hall.tick() for route in frame.hosts}
+    assert told == {"h1", "h2"}

@@ -1,0 +1,42 @@
+"""Clocks that jump: what was seen ten seconds ago stays so, whatever the wall says by now."""
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from teleport_lite.ambient import Clock
+from teleport_lite.model.host import Report
+
+log = logging.getLogger("teleport_lite.auth")
+
+# A clock that is slewed (adjtime(3)) moves by half a millisecond a second; this is somebody's hand.
+JUMP = timedelta(seconds=2)
+
+
+class JumpWatch:
+    """Compares the wall with the clock that only runs forward. For one thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = self._now()
+
+    def jump(self) -> timedelta:
+        """How far the wall was put since this was last asked: ahead, back (below zero) or not."""
+        before, self._offset = self._offset, self._now()
+        jump = self._offset - before
+        if abs(jump) < JUMP:
+            return timedelta()
+        way = "ahead" if jump > timedelta() else "back"
+        log.warning("the clock of this host was put %s by %s", way, abs(jump))
+        return jump
+
+    def _now(self) -> datetime:
+        """The time at which the other clock was zero, by this one."""
+        return self._clock.now() - timedelta(seconds=self._clock.monotonic())
+
+
+def shifted(report: Report, by: timedelta) -> Report:
+    """The same, told by a clock that was put."""
+    if report.last_seen is None:
+        return report
+    return replace(report, last_seen=report.last_seen + by)
