@@ -18,6 +18,7 @@ from teleport_lite import __version__
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.model import Config
 from teleport_lite.daemon import logs
+from teleport_lite.daemon.further import check_storage, fetch_keyring, needs_keyring
 from teleport_lite.daemon.health import STATUS
 from teleport_lite.daemon.heap import raise_descriptors, settle, share_arenas
 from teleport_lite.daemon.notify import Notify
@@ -69,6 +70,8 @@ def run(
         process = Process(config, guests, clock=clock, chance=chance)
         process.resources, process.node = resources, node
         if AUTH in roles:
+            if needs_keyring(config):
+                until_reached(partial(fetch_keyring, config, pins, clock), notify)
             notify.wait("opening the store", OPENING)
             process.open_auth(roles)
         else:
@@ -92,12 +95,8 @@ def _wanted(config: Config, guests: Guests) -> tuple[str, ...]:
         raise Malformed("no role is enabled", hint="teleport-lite start --roles=node")
     if BOT in roles:
         raise Malformed("role bot is run by tbot, not by start", hint="tbot start --help")
-    if AUTH in roles and config.token is not None:
-        raise Malformed(
-            "joining a cluster as a further auth server needs shared storage, which is not part "
-            "of this version",
-            hint="leave out --token to run the first auth server of a cluster",
-        )
+    if AUTH in roles:
+        check_storage(config)
     for role in (guests.book.get(name) for name in roles):
         if not role.built:
             log.warning(

@@ -37,6 +37,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "/v1/invite/look": {"token": "x", "source": "192.0.2.9"},
     "/v1/invite/accept": {"token": "x", "password": "x", "source": "192.0.2.9"},
     "/v1/me": {},
+    "/v1/me/cas": {},
     "/v1/me/nodes": {},
     "/v1/host/renew": {"hello": HELLO},
     "/v1/status": {},
@@ -108,6 +109,7 @@ MAY: dict[str, frozenset[str]] = {
     "/v1/invite/accept": frozenset({"proxy"}),
     # Who may ask about herself is decided by the desk, which knows whether she is still there.
     "/v1/me": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
+    "/v1/me/cas": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
     "/v1/me/nodes": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
     "/v1/host/renew": frozenset({"host", "proxy", "auth", "bot"}),
     "/v1/status": CONFIG | {"access", "auditor"},
@@ -197,6 +199,7 @@ WELCOME_AT = {
     "/v1/tokens/look": CALLERS["proxy"],
     "/v1/auth/keyring": CALLERS["auth"],
     "/v1/me": CALLERS["access"],
+    "/v1/me/cas": CALLERS["access"],
     "/v1/me/nodes": CALLERS["access"],
     "/v1/recordings/begin": CALLERS["host"],
     "/v1/recordings/part": CALLERS["host"],

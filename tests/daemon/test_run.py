@@ -55,9 +55,10 @@ def test_a_bot_is_run_by_tbot(tmp_path: Path) -> None:
     assert why.hint == "tbot start --help"
 
 
-def test_a_second_auth_server_is_not_part_of_this_version(tmp_path: Path) -> None:
+def test_a_further_auth_server_needs_storage_that_is_shared(tmp_path: Path) -> None:
     why = refused(tmp_path, token=TokenSource.parse("secret-value-of-ours"))
-    assert "further auth server needs shared storage" in why.message
+    assert "storage that it shares with the first one" in why.message
+    assert "postgresql" in why.hint
     assert "leave out --token" in why.hint
 
 
