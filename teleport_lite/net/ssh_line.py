@@ -53,6 +53,7 @@ class Wanted(Statement, frozen=True):
     roles: list[str]
     traits: dict[str, list[str]]
     bot_id: str
+    cluster: str = ""  # of a visitor from elsewhere: `user` ends in it, `roles` are those there
 
 
 class Found(Statement, frozen=True):

@@ -4,14 +4,14 @@ Everything it needs is on disk, kept there by the agent, so logins go on while a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from teleport_lite.access.decide import forced_command, locked, may_open_shell, merged_options
 from teleport_lite.access.host_user import HostUser, host_user
 from teleport_lite.access.join import may_join
 from teleport_lite.access.verdict import Refused, Verdict
-from teleport_lite.agent import heard, knowledge
+from teleport_lite.agent import heard, knowledge, roots
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error
 from teleport_lite.model.user import JoinMode, Options, Role
@@ -20,7 +20,6 @@ from teleport_lite.node.host_tools import check_login
 from teleport_lite.node.wire import Login
 from teleport_lite.pki.verify import (
     Visitor,
-    ssh_blob,
     verify_login_signature,
     verify_user_certificate,
 )
@@ -116,8 +115,7 @@ class Gate:
             known = self._known()
         except Error:
             return True
-        lines = [*known.ssh_user_cas, *(ca for root in known.roots for ca in root.ssh_user_cas)]
-        return visitor.ca_blob in {ssh_blob(line) for line in lines}
+        return visitor.ca_blob in roots.ssh_cas(known)
 
     def may_join(
         self, joiner: str, roles: Iterable[str], *, mode: JoinMode, owner: Visitor
@@ -171,12 +169,30 @@ class Gate:
         return None
 
     def _verify(self, login: Login, name: str | None, known: Knowledge) -> Visitor:
-        return verify_user_certificate(
+        visitor = verify_user_certificate(
             login.certificate,
             algorithm=login.algorithm,
             login=name,
-            trusted_cas=frozenset(ssh_blob(line) for line in known.ssh_user_cas),
+            trusted_cas=roots.ssh_cas(known),
             peer_ip=self._peer_ip,
+            now=self._clock.now(),
+        )
+        try:
+            visitor = roots.placed(visitor, known)
+            return replace(visitor, roles=self._roles_of(visitor, known))
+        except Denied as why:
+            raise refusal(why.message) from why
+
+    def _roles_of(self, visitor: Visitor, known: Knowledge) -> tuple[str, ...]:
+        """Roles of ours. Of somebody from elsewhere as the role map says now; Denied if none."""
+        if not visitor.cluster:
+            return visitor.roles
+        return roots.roles_here(
+            known.roots,
+            cluster=visitor.cluster,
+            user=visitor.claimed_user,
+            roles=visitor.claimed_roles,
+            bot_id=visitor.id,
             now=self._clock.now(),
         )
 
@@ -205,7 +221,7 @@ class Gate:
         if isinstance(verdict, Refused):
             return verdict
         try:
-            roles = _roles(visitor.roles, known)
+            roles = _roles(self._roles_of(visitor, known), known)
         except Error as why:
             raise refusal(why.message) from why
         labels = knowledge.load_labels(self._data_dir)
@@ -216,11 +232,15 @@ class Gate:
             locks = [lock_from_doc(doc) for doc in known.locks]
         except Error as why:
             raise refusal(why.message) from why
+        try:
+            roles = self._roles_of(visitor, known)
+        except Denied as why:  # those who are inside have to leave
+            return Refused(why.message)
         return locked(
             locks,
             self._clock.now(),
             user=visitor.user,
-            role=visitor.roles,
+            role=roles,
             node=self._host_id,
             bot_instance_id=visitor.id,
             **more,

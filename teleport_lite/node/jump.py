@@ -160,7 +160,8 @@ class JumpStory(Story):
             host=way.host,
             port=way.port,
             user=visitor.user,
-            roles=list(visitor.roles),
+            roles=list(visitor.claimed_roles if visitor.cluster else visitor.roles),
+            cluster=visitor.cluster,
             traits={name: list(values) for name, values in visitor.traits.items()},
             bot_id=visitor.id,
         )

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 from teleport_lite.access.decide import locked, may_reach
 from teleport_lite.access.verdict import Refused, Verdict
+from teleport_lite.agent.roots import roles_here
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Error
+from teleport_lite.errors import Denied, Error
 from teleport_lite.model.lock import Lock
+from teleport_lite.model.trust import MAX_QUALIFIED, qualified
 from teleport_lite.model.user import Role
 from teleport_lite.pki.verify import Peer
 from teleport_lite.proto.resource import lock_from_doc, role_from_doc
-from teleport_lite.proto.stream import Knowledge, Route
+from teleport_lite.proto.stream import Knowledge, RootWord, Route
 
 _HEARD_NOTHING = "this proxy has heard nothing from auth yet"
 
@@ -29,11 +31,21 @@ class Caller:
     # None: the certificate does not say, as X.509 ones do not. The node knows.
     traits: Mapping[str, tuple[str, ...]] | None = None
     bot_id: str = ""
+    # Where somebody from a trusted cluster is from: `user` ends in it, `roles` are those there.
+    cluster: str = ""
 
     @classmethod
     def of(cls, peer: Peer) -> "Caller":
         """`peer` is a user or bot: certificates of hosts open no nodes."""
         return cls(user=peer.name, roles=peer.roles, bot_id=peer.bot_id)
+
+    @classmethod
+    def from_root(cls, peer: Peer) -> "Caller":
+        """Somebody from a cluster that we trust. Raises Denied for a name that is too long."""
+        user = qualified(peer.name, peer.cluster)
+        if len(user) > MAX_QUALIFIED:
+            raise Denied(f"the name of {user} is longer than {MAX_QUALIFIED} letters")
+        return cls(user=user, roles=peer.roles, bot_id=peer.bot_id, cluster=peer.cluster)
 
 
 class Judge:
@@ -43,6 +55,7 @@ class Judge:
         self._clock = clock
         self._roles: dict[str, Role | Error] = {}
         self._locks: list[Lock] = []
+        self._roots: list[RootWord] = []
         self._blind = _HEARD_NOTHING
         if known is not None:
             self.learn(known)
@@ -51,7 +64,7 @@ class Judge:
         """A lock that cannot be read refuses everybody, a role everybody who has it: better no
         session than one that a rule we do not understand forbids."""
         self._blind = ""
-        self._locks, self._roles = [], {}
+        self._locks, self._roles, self._roots = [], {}, known.roots
         for doc in known.locks:
             try:
                 self._locks.append(lock_from_doc(doc))
@@ -80,7 +93,11 @@ class Judge:
 
     def _by_role(self, caller: Caller, route: Route, login: str = "") -> Verdict:
         roles: list[Role] = []
-        for name in caller.roles:
+        try:
+            names = self._roles_of(caller)
+        except Denied as why:
+            return Refused(why.message)
+        for name in names:
             role = self._roles.get(name)  # one that is gone allows nothing
             if isinstance(role, Error):
                 return Refused(f"role {name} can not be read: {role.message}")
@@ -91,14 +108,31 @@ class Judge:
     def _unlocked(self, caller: Caller, login: str = "", node: str = "") -> Verdict:
         if self._blind:
             return Refused(self._blind)
+        try:
+            roles = self._roles_of(caller)
+        except Denied as why:
+            return Refused(why.message)
         return locked(
             self._locks,
             self._clock.now(),
             user=caller.user,
-            role=caller.roles,
+            role=roles,
             login=(login,) if login else (),
             node=(node,) if node else (),
             bot_instance_id=(caller.bot_id,) if caller.bot_id else (),
+        )
+
+    def _roles_of(self, caller: Caller) -> tuple[str, ...]:
+        """Roles of ours. Raises Denied for somebody from elsewhere who has none here."""
+        if not caller.cluster:
+            return caller.roles
+        return roles_here(
+            self._roots,
+            cluster=caller.cluster,
+            user=caller.user.removesuffix(f"@{caller.cluster}"),
+            roles=caller.roles,
+            bot_id=caller.bot_id,
+            now=self._clock.now(),
         )
 
 

@@ -97,6 +97,7 @@ class JumpHost:
             roles=tuple(wanted.roles),
             traits={name: tuple(values) for name, values in wanted.traits.items()},
             bot_id=wanted.bot_id,
+            cluster=wanted.cluster,
         )
         try:
             request = ReachRequest(host=wanted.host, port=wanted.port)

@@ -1,0 +1,95 @@
+"""Somebody from a cluster that we trust: what they are called here, and which roles they have.
+
+Asked by nodes and by proxies, at every login and again whenever auth has told something new.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from teleport_lite.access.decide import locked
+from teleport_lite.access.mapping import map_roles
+from teleport_lite.access.verdict import Refused
+from teleport_lite.errors import Denied, Error
+from teleport_lite.model.trust import MAX_QUALIFIED, is_foreign, qualified
+from teleport_lite.pki.foreign import root_of
+from teleport_lite.pki.keys import ssh_blob
+from teleport_lite.pki.visitor import Visitor
+from teleport_lite.proto.resource import lock_from_doc
+from teleport_lite.proto.stream import Knowledge, RootWord
+from teleport_lite.proto.trust import role_map_of
+
+# A root chooses the traits of its users. This login it can not give them: a role of ours has to
+# name it.
+_ADMIN = "root"
+
+
+def ssh_cas(known: Knowledge) -> frozenset[bytes]:
+    """The user CAs that are believed here: ours, and those of the roots."""
+    lines = [*known.ssh_user_cas, *(ca for root in known.roots for ca in root.ssh_user_cas)]
+    return frozenset(map(ssh_blob, lines))
+
+
+def placed(visitor: Visitor, known: Knowledge) -> Visitor:
+    """Which cluster is `visitor` from, by the CA that vouches for them? With the name and the
+    roles they have here.
+
+    Raises Denied for a name that could be taken for that of somebody else.
+    """
+    if any(ssh_blob(line) == visitor.ca_blob for line in known.ssh_user_cas):
+        if is_foreign(visitor.user, [root.cluster for root in known.roots]):
+            raise Denied(f"user {visitor.user} is called like somebody of a trusted cluster")
+        return visitor
+    cluster = root_of(visitor.ca_blob, known.roots)
+    name = qualified(visitor.user, cluster)
+    if not cluster or len(name) > MAX_QUALIFIED:
+        raise Denied(f"the name {name} is longer than {MAX_QUALIFIED} letters, no lock fits it")
+    return replace(
+        visitor,
+        user=name,
+        cluster=cluster,
+        claimed_user=visitor.user,
+        claimed_roles=visitor.roles,
+        roles=(),
+        traits=_traits(visitor.traits),
+    )
+
+
+def roles_here(
+    roots: Sequence[RootWord],
+    *,
+    cluster: str,
+    user: str,
+    roles: Sequence[str],
+    bot_id: str,
+    now: datetime,
+) -> tuple[str, ...]:
+    """Of `user` of `cluster`, who has `roles` there.
+
+    Raises Denied with the reason if they have none here: the cluster is not trusted (any more),
+    it has locked them itself, or no line of the role map is about them. Better none than by a
+    rule that we can not read.
+    """
+    root = next((each for each in roots if each.cluster == cluster), None)
+    if root is None:
+        raise Denied(f"cluster {cluster} is not trusted here")
+    try:
+        locks = [lock_from_doc(doc) for doc in root.locks]
+        lines = role_map_of(root.role_map, "role_map")
+    except Error as why:
+        raise Denied(f"what is known of cluster {cluster} can not be read: {why.message}") from why
+    bot = (bot_id,) if bot_id else ()
+    verdict = locked(locks, now, user=user, role=roles, bot_instance_id=bot)
+    if isinstance(verdict, Refused):
+        raise Denied(f"{verdict.reason} in cluster {cluster}")
+    found = map_roles(lines, roles)
+    if not found:
+        raise Denied(f"no role of {user} in cluster {cluster} is worth one here")
+    return found
+
+
+def _traits(said: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {
+        name: tuple(each for each in values if name != "logins" or each != _ADMIN)
+        for name, values in said.items()
+    }
