@@ -12,6 +12,7 @@ from teleport_lite.client.find import Wish, find
 from teleport_lite.client.transport import Transport
 
 if TYPE_CHECKING:  # what not every command needs
+    from teleport_lite.client.backup import BackupClient
     from teleport_lite.client.recordings import RecordingsClient
 
 
@@ -35,6 +36,12 @@ class Desk:
         from teleport_lite.client.recordings import RecordingsClient
 
         return RecordingsClient(self._transport())
+
+    def backups(self) -> "BackupClient":
+        """Raises as `admin`."""
+        from teleport_lite.client.backup import BackupClient
+
+        return BackupClient(self._transport())
 
     def _transport(self) -> Transport:
         if self.insecure:

@@ -54,6 +54,10 @@ class TctlGroup(SharedGroup):
         "lock": Place(f"{_HERE}.lock", "lock", "Refuse somebody everywhere, within seconds."),
         "auth": Place(f"{_HERE}.auth", "app", "Certificates and certificate authorities."),
         "recordings": Place(f"{_HERE}.recordings", "app", "Sessions that were recorded."),
+        "backup": Place(f"{_HERE}.backup", "app", "A cluster in one file."),
+        "export": Place(f"{_HERE}.move", "export_cluster", "Write all of a stopped cluster."),
+        "import": Place(f"{_HERE}.move", "import_cluster", "Read it into another storage."),
+        "keyring": Place(f"{_HERE}.keyring", "app", "The keys that seal what auth keeps."),
         "audit": Place(f"{_HERE}.audit", "app", "What happened, and proof that it is complete."),
         "version": Place("teleport_lite.cli.version", "version", "Print the version."),
     }
