@@ -36,7 +36,7 @@ BEAT = (5.0, 15.0)  # seconds, drawn anew for each beat so that a fleet does not
 SILENCE = 30.0
 # For what changes often: a beat so long after the change, and so long after the last beat.
 SOON, SOON_AGAIN = 0.2, 1.0
-BACKOFF = (0.5, 30.0)
+BACKOFF = (0.5, 25.0)  # so that all are back within 30 s
 PROBE_TIMEOUT = 5.0
 SKEW_WARNING = 30.0
 # How long auth may ask us to keep what it can not write now.

@@ -27,7 +27,9 @@ log = logging.getLogger("teleport_lite.agent")
 
 # How often we look whether a session has ended.
 LOOK = 5.0
-BACKOFF = (1.0, 120.0)
+# The longest is half a minute, so that what an outage has held up is there within a minute of its
+# end.
+BACKOFF = (1.0, 30.0)
 # A refusal may end when somebody has removed what was in its way.
 REFUSED_FOR = 3600.0
 _REFUSALS = (Denied, Conflict, Malformed)

@@ -7,11 +7,15 @@ it is not worth an import of the web framework on a node.
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from teleport_lite.errors import Unavailable
 from teleport_lite.net.http import split_address
+
+# Seconds until we accept again when no descriptor was left.
+PAUSE = 0.1
 
 Ready = Callable[[], tuple[int, dict[str, object]]]
 
@@ -47,6 +51,13 @@ class DiagServer:
 
         class Server(ThreadingHTTPServer):
             address_family = socket.AF_INET6 if address.startswith("[") else socket.AF_INET
+
+            def get_request(self) -> tuple[socket.socket, object]:
+                try:
+                    return super().get_request()
+                except OSError:  # no descriptor is left, and we would be asked again at once
+                    time.sleep(PAUSE)
+                    raise
 
         host, port = split_address(address)
         try:

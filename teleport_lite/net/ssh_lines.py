@@ -21,6 +21,9 @@ from teleport_lite.net.ssh_line import (
 from teleport_lite.proto.codec import read, write
 from teleport_lite.proto.stream import LiveSession
 
+# Seconds until we accept again when no descriptor was left.
+PAUSE = 0.1
+
 
 @dataclass(slots=True)
 class Line:
@@ -68,9 +71,16 @@ class Returns:
         self._back = back
         self._listening = listen_for_monitors(data_dir)
         self._waiting: dict[int, socket.socket] = {}
+        self._pause: asyncio.TimerHandle | None = None
+        self._listen()
+
+    def _listen(self) -> None:
+        self._pause = None
         self._loop.add_reader(self._listening, self._accept)
 
     def close(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
         for sock in (self._listening, *self._waiting.values()):
             self._loop.remove_reader(sock)
             sock.close()
@@ -79,8 +89,12 @@ class Returns:
     def _accept(self) -> None:
         try:
             sock, _ = self._listening.accept()
-        except OSError:
-            return  # it has given up meanwhile; those that wait for a descriptor come again
+        except BlockingIOError:
+            return  # it has given up meanwhile
+        except OSError:  # no descriptor is left: asking again at once would only burn the processor
+            self._loop.remove_reader(self._listening)
+            self._pause = self._loop.call_later(PAUSE, self._listen)
+            return
         try:
             check_other_end(sock)
         except (Error, OSError):

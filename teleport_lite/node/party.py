@@ -34,6 +34,8 @@ JOINED, NOT_JOINED, LEFT = "T2001I", "T2001E", "T2003I"
 _OURS = "teleport-lite: "
 # A monitor has little to do; one that is silent so long is stuck.
 _PATIENCE = 10.0
+# Seconds until somebody may knock again when no descriptor was left.
+_PAUSE = 0.1
 _MAX_PACKET = 16 * 1024
 _SHOWN = 256
 
@@ -86,6 +88,7 @@ class Parlour:
         self._open: dict[str, _Open] = {}
         self._visits: list[_Visit] = []
         self._numbers = 0
+        self._deaf_until = 0.0
         self._welcome: Welcome | None = None
 
     def moved_in(self, welcome: Welcome, gate: Gate, addr: str) -> None:
@@ -95,8 +98,10 @@ class Parlour:
 
     def wants(self) -> Iterator[int]:
         """Descriptors to read from."""
+        deaf = time.monotonic() < self._deaf_until
         for room in self._open.values():
-            yield room.door.fileno()
+            if not deaf:
+                yield room.door.fileno()
             yield from (party.line.fileno() for party in room.parties)
         yield from (visit.line.fileno() for visit in self._visits)
 
@@ -116,6 +121,8 @@ class Parlour:
     def patience(self) -> float | None:
         """Seconds until `tick` has something to do."""
         waiting = [visit.until for visit in self._visits if visit.answer is not None]
+        if self._open and time.monotonic() < self._deaf_until:
+            waiting.append(self._deaf_until)
         return max(0.0, min(waiting) - time.monotonic()) if waiting else None
 
     def tick(self) -> None:
@@ -178,7 +185,10 @@ class Parlour:
     def _let_knock(self, room: _Open) -> None:
         try:
             sock, _ = room.door.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptor is left, and the door would be found open again at once
+            self._deaf_until = time.monotonic() + _PAUSE
             return
         try:
             check_other_end(sock)

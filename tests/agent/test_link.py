@@ -229,7 +229,7 @@ def test_a_stream_that_breaks_is_opened_again(auth: Auth, me: Identity) -> None:
 def test_waits_grow_with_jitter_and_have_an_end(auth: Auth, me: Identity) -> None:
     with agent(auth, me, f"127.0.0.1:{free_port()}") as running:
         eventually(lambda: len(running.stop.waits) >= 8)
-    assert running.stop.waits[:8] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert running.stop.waits[:8] == [1.0, 2.0, 4.0, 8.0, 16.0, 25.0, 25.0, 25.0]
 
 
 def test_servers_take_turns(auth: Auth, me: Identity) -> None:
