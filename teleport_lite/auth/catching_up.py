@@ -32,7 +32,8 @@ class Missing:
 class Progress:
     present: int  # that can be waited for: online, or stale
     waiting: tuple[Missing, ...]  # those of them that are behind
-    away: tuple[Missing, ...]  # offline, and without a certificate of the CA that signs now
+    away: tuple[Missing, ...]  # offline, and without what the survivor has signed, or will
+    offline: int = 0  # with or without
 
     @property
     def updated(self) -> int:
@@ -45,26 +46,33 @@ class Progress:
             "waiting": [_doc(each) for each in self.waiting[:NAMED]],
             "away": [_doc(each) for each in self.away[:NAMED]],
             "away_count": len(self.away),
+            "offline": self.offline,
         }
 
 
 def progress(rotation: Rotation, hosts: Iterable[tuple[Host, Report]], now: datetime) -> Progress:
-    """Of the phase that runs. With none, and for CAs that hosts never see, nobody is missing."""
-    present, waiting, away = 0, list[Missing](), list[Missing]()
-    if runs(rotation) and concerns_hosts(rotation.type):
-        safe = safe_marks(rotation)
-        for host, report in hosts:
-            is_bot = host.roles == (BOT,)
-            state = _bot_state(report, now) if is_bot else presence(report, now)
-            mark = report.rotated.get(rotation.type, "")
-            if state is not Presence.OFFLINE:
-                present += 1
-                # Bots come every twenty minutes; that they have what a phase brings is enough.
-                if mark != rotation.mark and not (is_bot and mark in safe):
-                    waiting.append(_missing(host, report, state))
-            elif mark not in safe and report.last_seen is not None:
+    """Of the phase that runs, or of the rotation that ran last: then nobody is waited for. With
+    CAs that hosts never see, nobody is missing."""
+    if not concerns_hosts(rotation.type):
+        return Progress(present=0, waiting=(), away=())
+    present, offline = 0, 0
+    waiting, away = list[Missing](), list[Missing]()
+    safe, running = safe_marks(rotation), runs(rotation)
+    for host, report in hosts:
+        is_bot = host.roles == (BOT,)
+        state = _bot_state(report, now) if is_bot else presence(report, now)
+        mark = report.rotated.get(rotation.type, "")
+        if state is not Presence.OFFLINE:
+            present += 1
+            # Bots come every twenty minutes; that they have what a phase brings is enough.
+            behind = mark != rotation.mark and not (is_bot and mark in safe)
+            if running and behind:
+                waiting.append(_missing(host, report, state))
+        elif report.last_seen is not None and not is_bot:
+            offline += 1
+            if rotation.id and mark not in safe:
                 away.append(_missing(host, report, state))
-    return Progress(present=present, waiting=tuple(waiting), away=tuple(away))
+    return Progress(present=present, waiting=tuple(waiting), away=tuple(away), offline=offline)
 
 
 def named(missing: Iterable[Missing], most: int = 5) -> str:

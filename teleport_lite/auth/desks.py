@@ -115,6 +115,7 @@ class Desks:
 
     def status(self) -> dict[str, Any]:
         active = {keys.type: keys for keys in self.cas.all() if keys.active}
+        rotations = {each["type"]: each for each in self.rotation.listing()["rotations"]}
         return {
             "cluster": self.cas.cluster,
             "version": self.version,
@@ -122,7 +123,7 @@ class Desks:
                 {
                     "type": each.value,
                     "last_rotated": moment(active[each].last_rotated),
-                    "rotation": self.rotation.doc(each),
+                    "rotation": rotations[each],
                 }
                 for each in CaType
                 if each in active

@@ -159,12 +159,12 @@ class RotationDesk:
 
     def progress(self, type: CaType) -> Progress:
         rotation = self._cas.view.rotations[type]
-        hosts = self._hosts.hosts() if runs(rotation) else []
-        return progress(rotation, hosts, self._clock.now())
+        return progress(rotation, self._hosts.hosts(), self._clock.now())
 
     def listing(self, types: Sequence[CaType] = tuple(CaType)) -> dict[str, Any]:
         """Where each CA stands."""
-        return {"rotations": [self.doc(type) for type in types]}
+        hosts = self._hosts.hosts()
+        return {"rotations": [self._doc(type, hosts) for type in types]}
 
     def _step(self, type: CaType, phase: Phase | None, asked: RotateCa, grace: timedelta) -> Step:
         rotation, cas = self._cas.view.rotations[type], self._cas.view.of(type)
@@ -222,8 +222,7 @@ class RotationDesk:
         for host_id in gone:
             log.warning("host %s was left behind by the rotation of the host CA", host_id)
 
-    def doc(self, type: CaType) -> dict[str, Any]:
-        """For `tctl status`, too."""
+    def _doc(self, type: CaType, hosts: Sequence[tuple[Host, Report]]) -> dict[str, Any]:
         rotation = self._cas.view.rotations[type]
         running = runs(rotation)
         return {
@@ -239,7 +238,7 @@ class RotationDesk:
             "last_rotated": moment(rotation.last_rotated),
             "next": [each.value for each, sources in FROM.items() if rotation.phase in sources],
             "pins": self._cas.pins(type),
-            "hosts": self.progress(type).doc(),
+            "hosts": progress(rotation, hosts, self._clock.now()).doc(),
         }
 
 

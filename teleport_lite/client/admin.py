@@ -140,6 +140,29 @@ class AdminClient:
     def export_ca(self, type: str) -> str:
         return self._ask("/v1/auth/export", type=type).text("text")
 
+    def rotate(
+        self,
+        types: Sequence[str],
+        *,
+        phase: str = "",
+        manual: bool = False,
+        grace_period: str = "48h",
+        force: bool = False,
+    ) -> list[Facts]:
+        """Begin a rotation of these CAs, or take its next step. Where they stand then."""
+        return self._ask(
+            "/v1/auth/rotate",
+            types=list(types),
+            phase=phase,
+            manual=manual,
+            grace_period=grace_period,
+            force=force,
+        ).each("rotations")
+
+    def rotations(self) -> list[Facts]:
+        """Where every CA stands."""
+        return self._ask("/v1/auth/rotation").each("rotations")
+
     # the trail
 
     def list_events(self, *, after: int = 0, limit: int = PAGE) -> list[Facts]:

@@ -1,4 +1,4 @@
-"""tctl auth: sign, export, ls."""
+"""tctl auth: sign, export, ls, rotate."""
 
 from typing import Annotated
 
@@ -6,6 +6,7 @@ import typer
 
 from teleport_lite.cli.lazy import PLAIN
 from teleport_lite.cli.show import Format, as_yaml, emit, expiry, out, safe, table
+from teleport_lite.cli.tctl.auth_rotate import rotate
 from teleport_lite.cli.tctl.desk import Desk, desk_of
 from teleport_lite.cli.tctl.shape import Shape
 from teleport_lite.cli.tctl.users import split
@@ -85,6 +86,7 @@ def ls(
     )
 
 
+app.command()(rotate)
 app.command("list", hidden=True)(ls)
 
 

@@ -6,6 +6,7 @@ import typer
 
 from teleport_lite.cli.show import Format, emit, line, pairs, stamp
 from teleport_lite.cli.tctl.desk import desk_of
+from teleport_lite.cli.tctl.rotation_words import in_progress, running
 from teleport_lite.client.facts import Facts
 
 
@@ -21,23 +22,40 @@ def status(
 def _text(found: Facts) -> str:
     rows = [("Cluster", found.text("cluster")), ("Version", found.text("version"))]
     for ca in found.each("cas"):
-        rotated = ca.moment("last_rotated")
-        rows.append(
-            (
-                f"{ca.text('type')} CA",
-                "never updated" if rotated is None else f"rotated {stamp(rotated)}",
-            )
-        )
+        rows.append((f"{ca.text('type')} CA", _standing(ca)))
     rows += _trouble(found)
+    rows += _auth_servers(found)
     rows += _others(found)
     rows += [("CA pin", pin) for pin in found.texts("ca_pins")]
     return pairs(rows)
+
+
+def _standing(ca: Facts) -> str:
+    """An older auth does not tell of rotations that run."""
+    if "rotation" in ca.plain and running(ca.one("rotation")):
+        return in_progress(ca.one("rotation"))
+    rotated = ca.moment("last_rotated")
+    return "never updated" if rotated is None else f"rotated {stamp(rotated)}"
 
 
 def _trouble(found: Facts) -> list[tuple[str, str]]:
     """Only if there is some. An older auth does not say."""
     trouble = found.text("store") if "store" in found.plain else ""
     return [("Store", f"read-only: {line(trouble)}")] if trouble else []
+
+
+def _auth_servers(found: Facts) -> list[tuple[str, str]]:
+    """If there is more than one. An older auth does not say."""
+    servers = found.each("auth_servers") if "auth_servers" in found.plain else []
+    if len(servers) < 2:
+        return []
+    return [("Auth server", _auth_server(each)) for each in servers]
+
+
+def _auth_server(found: Facts) -> str:
+    state, seen = found.text("state"), found.moment("last_seen")
+    since = f" since {stamp(seen)}" if state != "online" and seen is not None else ""
+    return f"{line(found.text('hostname'))} {line(found.text('address'))} {state}{since}"
 
 
 def _others(found: Facts) -> list[tuple[str, str]]:
