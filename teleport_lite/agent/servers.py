@@ -25,7 +25,7 @@ class Servers:
         self._clock = clock or SystemClock()
         self._guard = Lock()  # guards all below
         self._learnt: tuple[str, ...] = ()
-        self._failed: dict[str, float] = {}  # until when it comes last
+        self._failed: dict[str, float] = {}  # until when it comes last; in the order of failures
         self._good = ""
 
     def learn(self, addresses: Iterable[str]) -> None:
@@ -41,6 +41,7 @@ class Servers:
 
     def failed(self, address: str) -> None:
         with self._guard:
+            self._failed.pop(address, None)
             self._failed[address] = self._clock.monotonic() + FORGIVE
 
     @property
@@ -65,9 +66,9 @@ class Servers:
             known = [*self.configured, *self._learnt]
             late = {each: at for each, at in self._failed.items() if at > now and each in known}
             self._failed = late
-            good = self._good
+            good, turns = self._good, {each: turn for turn, each in enumerate(late, 1)}
         # Sorting keeps the order of equals: as configured, then as learnt.
-        return sorted(known, key=lambda each: (late.get(each, 0.0), each != good))
+        return sorted(known, key=lambda each: (turns.get(each, 0), each != good))
 
 
 def servers_of(servers: "Sequence[str] | Servers", clock: Clock | None = None) -> Servers:

@@ -43,6 +43,7 @@ from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.auth.trust import TrustDesk
 from teleport_lite.auth.uploads import UploadDesk
 from teleport_lite.model.authority import CaType
+from teleport_lite.model.host import presence as presence_of
 from teleport_lite.model.system_role import RoleBook
 from teleport_lite.proto.admin import ResourceCreate
 from teleport_lite.proto.resource import kind_of, moment
@@ -96,9 +97,9 @@ class Desks:
             self.presence.tell_everybody()
         self.board.tick()
 
-    def serve_as(self, host_id: str, address: str) -> None:
-        """This auth server has others beside it, or may have: who it is, and where."""
-        self.sharing.serve_as(host_id, address)
+    def serve_as(self, host_id: str, address: str, *, shared: bool) -> None:
+        """Who this auth server is, where it listens, and whether there may be others."""
+        self.sharing.serve_as(host_id, address, shared=shared)
 
     def relearn(self) -> None:
         """What is taught may have changed by itself: locks end."""
@@ -130,9 +131,24 @@ class Desks:
             ],
             "ca_pins": self.cas.pins(),
             "host_versions": self.presence.versions(),
+            "auth_servers": self.auth_servers(),
             "time": moment(self.clock.now()),
             "store": self.store.health.trouble,
         }
+
+    def auth_servers(self) -> list[dict[str, Any]]:
+        now = self.clock.now()
+        return [
+            {
+                "id": host.id,
+                "hostname": host.name,
+                "address": report.auth,
+                "version": report.version,
+                "state": presence_of(report, now).value,
+                "last_seen": moment(report.last_seen),
+            }
+            for host, report in self.sharing.servers()
+        ]
 
     def get_resources(self, asked: Any) -> dict[str, Any]:
         return {"resources": self.resources.get(self.resources.kind(asked.kind), asked.name)}
@@ -275,6 +291,16 @@ def build(
         proxies=presence.proxies,
         changed=changed,
     )
+    sessions = SessionDesk(clock=clock, store=store, trail=trail)
+    sharing = Sharing(
+        clock=clock,
+        store=store,
+        trail=trail,
+        presence=presence,
+        sessions=sessions,
+        version=version,
+        changed=learnt,
+    )
     resources = ResourceDesk(
         clock=clock,
         chance=chance,
@@ -285,13 +311,13 @@ def build(
         presence=presence,
         book=book,
         changed=changed,
+        auth_servers=sharing.servers,
         trust=trust,
         leaves=leaves,
     )
     renewals = RenewDesk(
         clock=clock, store=store, trail=trail, issuer=issuer, came=presence.renewed
     )
-    sessions = SessionDesk(clock=clock, store=store, trail=trail)
     shelf = Shelf(keeping.directory) if keeping else None
     uploads = UploadDesk(
         clock=clock,
@@ -372,15 +398,7 @@ def build(
         backups=BackupDesk(
             clock=clock, chance=chance, store=store, trail=trail, cluster=cluster, shelf=shelf
         ),
-        sharing=Sharing(
-            clock=clock,
-            store=store,
-            trail=trail,
-            presence=presence,
-            sessions=sessions,
-            version=version,
-            changed=learnt,
-        ),
+        sharing=sharing,
         rotation=rotation,
         uploads=uploads,
         recordings=RecordingDesk(

@@ -18,7 +18,7 @@ from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.auth.trust import TrustDesk
 from teleport_lite.errors import Conflict, Malformed, NotFound
 from teleport_lite.model.duration import parse_duration
-from teleport_lite.model.host import presence
+from teleport_lite.model.host import Host, Report, presence
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.names import LOGIN, RESOURCE_NAME, UUID, checked
 from teleport_lite.model.system_role import BOT, NODE, RoleBook
@@ -43,6 +43,8 @@ ALIASES = {
     "ca": "cert_authority",
     "cas": "cert_authority",
     "cert_authorities": "cert_authority",
+    "auth": "auth_server",
+    "auths": "auth_server",
     "app": "app_server",
     "apps": "app_server",
     "db": "db_server",
@@ -78,9 +80,11 @@ class ResourceDesk:
         presence: Presence,
         book: RoleBook,
         changed: Callable[[], None],
+        auth_servers: Callable[[], list[tuple[Host, Report]]] = list,
         trust: TrustDesk | None = None,
         leaves: LeafDesk | None = None,
     ) -> None:
+        self._auth_servers = auth_servers
         self._trust, self._leaves = trust, leaves
         self._clock, self._chance = clock, chance
         self._store, self._trail, self._cas = store, trail, cas
@@ -198,6 +202,9 @@ class ResourceDesk:
             "token": lambda: [docs.token_doc(token) for token in self._tokens.live()],
             "node": self._node_docs,
             "host": self._host_docs,
+            "auth_server": lambda: [
+                docs.auth_server_doc(*each, self._clock.now()) for each in self._auth_servers()
+            ],
             "user": lambda: [docs.user_doc(u) for u in self._store.users() if not u.bot],
             "bot": lambda: [docs.user_doc(u) for u in self._store.users() if u.bot],
             "role": lambda: [docs.role_doc(role) for role in self._store.roles()],

@@ -50,7 +50,7 @@ class Sharing:
         self._clock, self._store, self._trail = clock, store, trail
         self._presence, self._sessions = presence, sessions
         self._version, self._changed = version, changed
-        self._address = ""
+        self._me = self._address = ""
         self._stale = True
         self._look_at = self._free_at = self._tell_at = 0.0
 
@@ -58,10 +58,12 @@ class Sharing:
     def on(self) -> bool:
         return bool(self._presence.me)
 
-    def serve_as(self, host_id: str, address: str) -> None:
-        """This auth server is `host_id` and listens at `address`; there may be others."""
-        self._presence.me, self._address = host_id, address
-        self._tell_self(gone=False)
+    def serve_as(self, host_id: str, address: str, *, shared: bool = True) -> None:
+        """This auth server is `host_id` and listens at `address`. `shared`: there may be others."""
+        self._me, self._address = host_id, address
+        if shared:
+            self._presence.me = host_id
+            self._tell_self(gone=False)
 
     def tick(self) -> None:
         """Tell and hear what is new. Raises Unavailable."""
@@ -96,22 +98,20 @@ class Sharing:
             self._presence.flush()
 
     def servers(self) -> list[tuple[Host, Report]]:
-        """Every auth server that the cluster knows."""
-        return [(host, report) for host, report in self._presence.hosts() if report.auth]
+        """Every auth server that the cluster knows, this one too if it is the only one."""
+        if self.on:
+            return [(host, report) for host, report in self._presence.hosts() if report.auth]
+        known = self._presence.host(self._me)
+        return [(known[0], self._of_self(known[1], gone=False))] if known else []
 
     def _tell_self(self, *, gone: bool) -> None:
-        me = self._presence.me
-        known = self._presence.host(me)
-        before = known[1] if known else Report()
-        report = replace(
-            before,
-            version=self._version,
-            last_seen=self._clock.now(),
-            auth=self._address,
-            via=me,
-            gone=gone,
-        )
-        self._presence.report_self(me, report)
+        known = self._presence.host(self._me)
+        report = self._of_self(known[1] if known else Report(), gone=gone)
+        self._presence.report_self(self._me, replace(report, via=self._me))
+
+    def _of_self(self, before: Report, *, gone: bool) -> Report:
+        now = self._clock.now()
+        return replace(before, version=self._version, last_seen=now, auth=self._address, gone=gone)
 
     def _look(self) -> None:
         self._stale = False

@@ -145,8 +145,7 @@ class AuthRole:
         )
         identity = identity_of(self.desks.local.admit(hello, roles), keys)
         identities.save(self._config.data_dir, identity)
-        if self._shared:
-            self.desks.serve_as(identity.host_id, self._address)
+        self.desks.serve_as(identity.host_id, self._address, shared=self._shared)
         return identity
 
     async def serve(self, identity: Identity) -> None:

@@ -112,6 +112,14 @@ def host_doc(host: Host, report: Report, now: datetime) -> Doc:
     }
 
 
+def auth_server_doc(host: Host, report: Report, now: datetime) -> Doc:
+    """As Teleport has it: a host, and where its auth service listens."""
+    spec = {"addr": report.auth, "hostname": host.name, "version": report.version}
+    return _doc("auth_server", "v2", {"name": host.id}, spec) | {
+        "status": _presence_doc(report, now)
+    }
+
+
 def resource_doc(host: Host, report: Report, resource: Resource, now: datetime) -> Doc:
     meta = {"name": resource.name, "labels": dict(resource.labels)}
     ours = {"host_id": host.id, "hostname": host.name, "version": report.version}

@@ -199,7 +199,8 @@ def test_a_lock_ends_when_it_was_told_to() -> None:
         ("tokens", "token"), ("Token", "token"), ("roles", "role"), ("ca", "cert_authority"),
         ("cert_authorities", "cert_authority"), ("apps", "app_server"), ("db", "db_server"),
         ("db_servers", "db_server"), ("kube", "kube_server"), ("windows_desktops",
-        "windows_desktop"), ("nodes", "node"), ("locks", "lock"), ("bots", "bot"),
+        "windows_desktop"), ("auth_servers", "auth_server"),
+        ("nodes", "node"), ("locks", "lock"), ("bots", "bot"),
     ],
 )  # fmt: skip
 def test_people_may_spell_kinds_their_way(word: str, kind: str) -> None:
@@ -210,7 +211,7 @@ def test_people_may_spell_kinds_their_way(word: str, kind: str) -> None:
 def test_a_kind_that_does_not_exist_is_refused_with_those_that_do(word: str) -> None:
     why = refusal(Bench(), "get", kind=word)
     assert isinstance(why, Malformed)
-    assert why.hint.startswith("one of app_server, bot, cert_authority")
+    assert why.hint.startswith("one of app_server, auth_server, bot, cert_authority")
     assert why.message.isprintable()
     assert len(why.message) < 100
 

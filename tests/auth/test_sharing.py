@@ -63,8 +63,8 @@ class Pair:
             (NODE, "n", "Node"),
         ):
             self.host(host_id, name, role)
-        self.a.desks.sharing.serve_as(A, "10.0.0.1:3025")
-        self.b.desks.sharing.serve_as(B, "10.0.0.2:3025")
+        self.a.desks.serve_as(A, "10.0.0.1:3025", shared=True)
+        self.b.desks.serve_as(B, "10.0.0.2:3025", shared=True)
         self.tick(0)
 
     def host(self, host_id: str, name: str, role: str) -> None:
@@ -297,3 +297,46 @@ def test_one_auth_server_alone_tells_of_none_and_writes_nothing_for_others() -> 
     report = bench.store.host(NODE)[1]  # type: ignore[index]
     assert (report.via, report.boot_id, report.sessions) == ("", "", ())
     assert bench.desks.teacher.lesson().auths == []
+
+
+def test_status_and_the_listing_show_every_auth_server_and_its_state() -> None:
+    pair = Pair()
+    pair.b.desks.sharing.end()
+    pair.tick(0)
+    pair.b.desks.sharing.end()
+    pair.a.desks.heed(frozenset({"hosts"}))
+    pair.a.desks.spread()
+    shown = pair.a.ask("/v1/status")["auth_servers"]
+    assert [(each["hostname"], each["address"], each["state"]) for each in shown] == [
+        ("auth-a", "10.0.0.1:3025", "online"),
+        ("auth-b", "10.0.0.2:3025", "offline"),
+    ]
+    found = pair.a.ask("/v1/resources/get", kind="auth_servers")["resources"]
+    assert [each["spec"]["hostname"] for each in found] == ["auth-a", "auth-b"]
+
+
+def test_the_only_auth_server_is_shown_too() -> None:
+    bench = Bench()
+    host = Host(
+        id=A,
+        name="auth-a",
+        roles=("Auth",),
+        joined_at=T0,
+        token_id="local",
+        ssh_key="key",
+        tls_key="PEM",
+    )
+    bench.store.write(lambda tx: tx.put_host(host))
+    bench.desks.serve_as(A, "10.0.0.1:3025", shared=False)
+    [shown] = bench.ask("/v1/status")["auth_servers"]
+    assert (shown["address"], shown["state"]) == ("10.0.0.1:3025", "online")
+    assert bench.desks.teacher.lesson().auths == []
+
+
+def test_a_host_that_is_no_auth_server_can_not_say_it_is_one() -> None:
+    pair = Pair()
+    stream = Stream(pair.a, node())
+    stream.beat(auth="10.0.0.66:3025")
+    assert "without role Auth" in stream.refusal
+    assert A in pair.a.desks.presence.auths()
+    assert NODE not in pair.a.desks.presence.auths()
