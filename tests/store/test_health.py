@@ -1,6 +1,8 @@
 """A store that can not write says so once, refuses at once, and gets well by itself."""
 
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -134,3 +136,35 @@ def test_how_much_is_free(tmp_path: Path) -> None:
     assert free is not None
     assert free > 0
     assert files.free(tmp_path / "nowhere" / "auth.db") is None
+
+
+def test_who_waits_behind_a_lock_waits_no_longer_than_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty come one after the other while somebody else has the database."""
+    monkeypatch.setattr("teleport_lite.store.connection._BUSY_SECONDS", 0.6)
+    store = open_sqlite(tmp_path / "auth.db", a_keyring())
+    other = sqlite3.connect(tmp_path / "auth.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    took: list[float] = []
+
+    def write(number: int) -> None:
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            store.write(lambda tx: tx.set_meta(f"key-{number}", "1"))
+        took.append(time.monotonic() - began)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(20)]
+    for writer in writers:
+        writer.start()
+        time.sleep(0.01)
+    for writer in writers:
+        writer.join()
+    assert len(took) == 20
+    assert max(took) < 1.0, "a second batch would begin to wait anew"
+    other.execute("ROLLBACK")
+    other.close()
+    store.look()
+    store.write(lambda tx: tx.set_meta("after", "1"))
+    assert [store.meta(f"key-{number}") for number in range(20)] == [None] * 20
+    store.close()
