@@ -105,7 +105,7 @@ class SqliteSnapshot:
     def rows(self, table: str) -> Iterator[Row]:
         columns = ", ".join(map(quoted, self.tables[table].columns))
         with explained(self._where, "read"):
-            found = self._db.execute(f"SELECT {columns} FROM {quoted(table)}{_only(table)}")  # noqa: S608  # names of the catalogue
+            found = self._db.execute(f"SELECT {columns} FROM {quoted(table)}{only(table)}")  # noqa: S608  # names of the catalogue
             while batch := found.fetchmany(BATCH):
                 yield from batch
 
@@ -129,7 +129,7 @@ class SqliteSnapshot:
 
     def _table(self, name: str) -> Table:
         columns = self._db.execute(f"PRAGMA table_info({quoted(name)})").fetchall()
-        [count] = self._db.execute(f"SELECT count(*) FROM {quoted(name)}{_only(name)}").fetchone()  # noqa: S608  # a name of the catalogue
+        [count] = self._db.execute(f"SELECT count(*) FROM {quoted(name)}{only(name)}").fetchone()  # noqa: S608  # a name of the catalogue
         return Table(columns=tuple(column[1] for column in columns), rows=count)
 
 
@@ -190,14 +190,15 @@ def fill_sqlite(path: Path, sealer: Sealer, schema: int, fill: Fill) -> None:
     claim = files.Claim(path)
     try:
         files.tidy(path)
-        _check_place(path)
+        must_be_free(path)
         with explained(str(path), "fill"):
             files.make(path, lambda fresh: _fill(fresh, str(path), sealer, schema, fill))
     finally:
         claim.release()
 
 
-def _check_place(path: Path) -> None:
+def must_be_free(path: Path) -> None:
+    """Raises Conflict."""
     if path.exists() or path.is_symlink():
         raise Conflict(
             f"there is a database in {path} already, and nothing is ever put over one",
@@ -239,7 +240,7 @@ def quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _only(table: str) -> str:
+def only(table: str) -> str:
     return f" WHERE key <> '{OWN_META}'" if table == "meta" else ""
 
 

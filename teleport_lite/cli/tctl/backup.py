@@ -173,8 +173,8 @@ def _lines(found: Any) -> list[tuple[str, str]]:
 @contextmanager
 def _source(desk: Desk, *, recordings: bool) -> Iterator[tuple[dict[str, Any], Iterator[bytes]]]:
     """What to expect, and the bytes. Of auth, or of its store if auth is away and -c was said."""
-    client = desk.backups()
     try:
+        client = desk.backups()
         begun = client.begin(recordings=recordings)
     except Unavailable as why:
         if not desk.config:

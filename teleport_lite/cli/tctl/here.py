@@ -21,7 +21,7 @@ from teleport_lite.pki.seal import Keyring
 from teleport_lite.plugin.guests import Guests
 from teleport_lite.plugin.invited import gather
 from teleport_lite.secret import Secret
-from teleport_lite.store.dump import Fill, fill_sqlite, snapshot_of_file
+from teleport_lite.store.dump import Fill, fill_sqlite, must_be_free, snapshot_of_file
 from teleport_lite.store.protocols import Sealer, Snapshot
 
 DATABASE, RECORDS = "auth.db", "records"
@@ -60,6 +60,10 @@ class Here:
         finally:
             found.close()
             release()
+
+    def must_be_free(self) -> None:
+        """Raises Conflict if the store that the config names is there."""
+        must_be_free(self.config.storage.path / DATABASE)
 
     def fill(self, sealer: Sealer, schema: int, fill: Fill) -> None:
         """Make the store that the config names. Raises Conflict if there is one."""

@@ -33,6 +33,7 @@ def put_back(desk: Desk, wish: Wish) -> tuple[Loader, Found]:
     Raises what `look`, `check_fits` and `Here.fill` raise.
     """
     place, where = here(desk), str(wish.file)
+    place.must_be_free()
     with opened(wish.file) as raw, Progress() as progress:
         before = look(Reader(raw, where), None, lambda _: progress.bytes(raw.tell()))
     check_schema(before.header.schema, where)
