@@ -251,7 +251,7 @@ class Reader:
             digest = bytes.fromhex(said.get("sha256", ""))
             seal = base64.b64decode(said.get("seal", ""), validate=True)
             missing = _number(said, "missing")
-        except (ValueError, TypeError, binascii.Error) as why:
+        except (KeyError, ValueError, TypeError, binascii.Error) as why:
             raise self._wrong("its end is damaged") from why
         if digest != before:
             raise self._wrong("its digest is another one, bytes of it were changed")
