@@ -11,6 +11,7 @@ from typing import Any
 from teleport_lite.access.decide import locked, may_do
 from teleport_lite.access.join import SESSION, may_see_session
 from teleport_lite.access.verdict import Allowed, Refused, Verdict
+from teleport_lite.auth import recordings
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import Desks
 from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated
@@ -177,6 +178,13 @@ ROUTES: dict[str, Route] = {
     # The key to all that is sealed in the storage: for auth servers that share it, and nobody else.
     "/v1/auth/keyring": Route(
         MACHINES, admin.Nothing, lambda d, c, m: d.keyrings.hand_over(c), host_role=AUTH
+    ),
+    # Files of one auth server, for another one that was asked for them.
+    recordings.PIECE: Route(
+        MACHINES, recording.RecordingRead, lambda d, c, m: d.recordings.piece(m), host_role=AUTH
+    ),
+    recordings.DROPPED: Route(
+        MACHINES, recording.RecordingRemove, lambda d, c, m: d.recordings.dropped(m), host_role=AUTH
     ),
     "/v1/recordings/begin": _node(recording.UploadBegin, lambda d, c, m: d.uploads.begin(c, m)),
     "/v1/recordings/part": _node(recording.UploadPart, lambda d, c, m: d.uploads.part(c, m)),

@@ -24,7 +24,7 @@ from teleport_lite.auth.me import MeDesk
 from teleport_lite.auth.passwords import PasswordBook
 from teleport_lite.auth.people import PeopleDesk
 from teleport_lite.auth.record import event_doc
-from teleport_lite.auth.recordings import RecordingDesk
+from teleport_lite.auth.recordings import Ask, RecordingDesk
 from teleport_lite.auth.renew import RenewDesk
 from teleport_lite.auth.reseal import ResealDesk
 from teleport_lite.auth.resources import ResourceDesk
@@ -195,6 +195,7 @@ def build(
     auth_address: str,
     keeping: Keeping | None = None,
     keyring: Callable[[], bytes] | None = None,
+    ask_auth: Ask | None = None,
     refresh: Callable[[], bool] = lambda: False,
 ) -> Desks:
     """Connect everything. `cluster` exists already (`auth/start.py`). Without `keeping` no
@@ -326,6 +327,7 @@ def build(
         sessions=sessions,
         shelf=shelf,
         quota=keeping.quota if keeping else 0,
+        me=lambda: sharing.me,
     )
     return Desks(
         clock=clock,
@@ -409,5 +411,7 @@ def build(
             uploads=uploads,
             shelf=shelf,
             retention=keeping.retention if keeping else timedelta(),
+            me=lambda: sharing.me,
+            ask=ask_auth,
         ),
     )

@@ -2,6 +2,8 @@
 
 import base64
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +13,11 @@ from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.sessions import EXAMPLE, SessionDesk
 from teleport_lite.auth.shelf import Shelf
 from teleport_lite.auth.uploads import UploadDesk
-from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavailable
+from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.event import Event
 from teleport_lite.model.names import UUID, checked
 from teleport_lite.model.recording import Recording
+from teleport_lite.proto.codec import Message
 from teleport_lite.proto.recording import RecordingList, RecordingRead, RecordingRemove
 from teleport_lite.proto.resource import moment, read_moment
 from teleport_lite.store.protocols import Store, Tx
@@ -31,6 +34,9 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _BATCH = 100
 
 Doc = dict[str, Any]
+# An auth server, by UUID; a path; what is asked. Raises Unavailable, or what it answers.
+Ask = Callable[[str, str, Message], Doc]
+PIECE, DROPPED = "/v1/auth/recordings/piece", "/v1/auth/recordings/dropped"
 
 
 class RecordingDesk:
@@ -46,8 +52,12 @@ class RecordingDesk:
         uploads: UploadDesk,
         shelf: Shelf | None,
         retention: timedelta,
+        me: Callable[[], str] = str,
+        ask: Ask | None = None,
     ) -> None:
-        """Recordings are removed `retention` after they were stored; zero keeps them for ever."""
+        """Recordings are removed `retention` after they were stored; zero keeps them for ever. `me`
+        is the UUID of this auth server, `ask` asks others."""
+        self._me, self._ask = me, ask
         self._clock, self._store, self._trail = clock, store, trail
         self._sessions, self._uploads, self._shelf = sessions, uploads, shelf
         self._retention = retention
@@ -102,8 +112,41 @@ class RecordingDesk:
             raise Unavailable("this auth service keeps no recordings")
         if self._begins(caller, asked):
             self._trail.note("recording.access", "T2012I", **facts)
+        return _doc(kept) | self._piece(kept, asked)
+
+    def piece(self, asked: RecordingRead) -> Doc:
+        """For another auth server, which has decided who may. Raises as `read`."""
+        kept = self._known(asked.sid)
+        if not self._is_here(kept):
+            raise NotFound(f"recording {kept.sid} is not kept here")
+        return self._piece(kept, asked)
+
+    def dropped(self, asked: RecordingRemove) -> Doc:
+        """Another auth server has removed it from the index: the file goes. Raises Conflict if it
+        stands there."""
+        checked(UUID, asked.sid, "session id", example=EXAMPLE)
+        if self._store.recording(asked.sid) is not None:
+            raise Conflict(f"recording {asked.sid} is in the index")
+        if self._shelf is not None and self._shelf.has(asked.sid):
+            before = self._shelf.used()
+            self._shelf.remove(asked.sid)
+            self._uploads.shrunk(before - self._shelf.used())
+        return {"sid": asked.sid}
+
+    def _piece(self, kept: Recording, asked: RecordingRead) -> Doc:
+        if not self._is_here(kept):
+            assert self._ask is not None
+            there: Doc = self._ask(kept.kept_by, PIECE, asked)
+            return {"data": there.get("data", ""), "next": there.get("next")}
+        assert self._shelf is not None
         data, following = self._shelf.read(kept.sid, asked.at)
-        return _doc(kept) | {"data": base64.b64encode(data).decode(), "next": following}
+        return {"data": base64.b64encode(data).decode(), "next": following}
+
+    def _is_here(self, kept: Recording) -> bool:
+        """One of before there were several, and one whose file was moved here, is read here."""
+        if self._ask is None or kept.kept_by in ("", self._me()):
+            return True
+        return self._shelf is not None and self._shelf.has(kept.sid)
 
     def remove(self, caller: Caller, asked: RecordingRemove) -> Doc:
         """Raises NotFound."""
@@ -163,7 +206,13 @@ class RecordingDesk:
         )
 
     def _off_the_disk(self, kept: Recording) -> None:
-        """A crash before this leaves a file that no row knows; the next start removes it."""
+        """A crash before this leaves a file that no row knows; the next start removes it. So it
+        does with the file of another auth server that can not be asked now."""
+        if not self._is_here(kept):
+            assert self._ask is not None
+            with suppress(Error):
+                self._ask(kept.kept_by, DROPPED, RecordingRemove(sid=kept.sid))
+            return
         if self._shelf is not None:
             self._shelf.remove(kept.sid)
         self._uploads.shrunk(kept.stored)

@@ -19,6 +19,7 @@ from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.hosts import Live, Presence
 from teleport_lite.auth.said import session_of
 from teleport_lite.auth.sessions import SessionDesk
+from teleport_lite.errors import NotFound
 from teleport_lite.model.host import Host, Report
 from teleport_lite.store.protocols import Store
 
@@ -53,6 +54,18 @@ class Sharing:
         self._me = self._address = ""
         self._stale = True
         self._look_at = self._free_at = self._tell_at = 0.0
+
+    @property
+    def me(self) -> str:
+        """UUID of this auth server."""
+        return self._me
+
+    def place(self, host_id: str) -> tuple[str, str]:
+        """Name and address of an auth server, for messages and to dial. Raises NotFound."""
+        for host, report in self.servers():
+            if host.id == host_id:
+                return host.name, report.auth
+        raise NotFound(f"there is no auth server {host_id} any more", hint="tctl get auth_servers")
 
     @property
     def on(self) -> bool:

@@ -95,6 +95,14 @@ class Shelf:
         with _explained():
             self._path(sid).unlink(missing_ok=True)
 
+    def used(self) -> int:
+        """Bytes of all that is finished. Raises Unavailable."""
+        with _explained():
+            return sum(path.stat().st_size for path in self._directory.glob(f"*{_DONE}"))
+
+    def has(self, sid: str) -> bool:
+        return self._path(sid).exists()
+
     def tidy(self, known: Callable[[str], bool]) -> int:
         """Remove what a crash has left: half uploads, and files that no row knows. How many.
 

@@ -7,7 +7,7 @@ the host begins again: it has everything until auth says that the recording is d
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -72,13 +72,16 @@ class UploadDesk:
         sessions: SessionDesk,
         shelf: Shelf | None,
         quota: int,
+        me: Callable[[], str] = str,
     ) -> None:
-        """Without a `shelf` nothing is kept. `quota` is in bytes; 0 leaves it to the disk."""
+        """Without a `shelf` nothing is kept. `quota` is in bytes; 0 leaves it to the disk. `me` is
+        the UUID of this auth server."""
+        self._me = me
         self._clock, self._store, self._trail = clock, store, trail
         self._sessions, self._shelf, self._quota = sessions, shelf, quota
         self._guard = threading.Lock()  # guards the three below
         self._uploads: dict[str, _Upload] = {}  # by host
-        self._used = store.recordings_size()
+        self._used = shelf.used() if shelf is not None else 0
         self._told_full = -TELL_FULL
         self._beginning = threading.Lock()  # one at a time: a host has one upload
         self._ending = threading.Lock()  # one at a time: a session has one recording
@@ -242,6 +245,7 @@ class UploadDesk:
             height=header.height,
             digest=upload.begun.digest,
             stored_at=now,
+            kept_by=self._me(),
         )
 
     def _facts(self, caller: Caller, asked: UploadBegin) -> dict[str, object]:

@@ -22,6 +22,7 @@ from teleport_lite.auth.tokens import weakness
 from teleport_lite.config.model import AUTH_PORT, Config
 from teleport_lite.daemon.custody import keyring_of
 from teleport_lite.daemon.doorman import Doorman as Doorman
+from teleport_lite.daemon.other_auths import OtherAuths
 from teleport_lite.daemon.store_watch import LOOK_EVERY, StoreWatch
 from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.authority import CaType
@@ -98,6 +99,11 @@ class AuthRole:
             version=__version__,
             auth_address=public_address(config),
             refresh=ring.refresh,
+            ask_auth=OtherAuths(
+                identity=lambda: self._shown,
+                host_cas=lambda: self.desks.cas.tls(CaType.HOST),
+                place=lambda host_id: self.desks.sharing.place(host_id),
+            ).ask,
             keyring=lambda: read_secret(config.storage.keyring, limit=MAX_KEYRING),
             keeping=Keeping(
                 directory=config.data_dir / RECORDS,
