@@ -60,15 +60,48 @@ def _file(path: Path) -> logging.Handler:
     """Appends. Names of people, hosts and addresses are for the system's own people to read."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        stream = os.fdopen(descriptor, "a", encoding="utf-8")
     except OSError as why:
         raise Unavailable(f"log.output: can not write {path}: {why.strerror}") from why
-    return _Closing(stream)
+    return _File(descriptor)
 
 
-class _Closing(logging.StreamHandler[TextIO]):
+class _File(logging.Handler):
+    """Lines in a file of ours. What a full disk does not take is counted, and nothing stops."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._lost = 0
+        self._torn = False  # the file does not end with a whole line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        if not self._put(line):
+            self._lost += 1
+        elif self._lost:
+            lost, self._lost = self._lost, 0
+            words = f"{lost} lines are missing here, the disk was full"
+            told = logging.LogRecord("teleport_lite.log", logging.WARNING, "", 0, words, None, None)
+            if not self._put(self.format(told)):
+                self._lost = lost
+
+    def _put(self, line: str) -> bool:
+        raw = ("\n" if self._torn else "").encode() + line.encode("utf-8", "replace") + b"\n"
+        try:
+            written = os.write(self._descriptor, raw)
+        except OSError:
+            return False
+        self._torn = written != len(raw)
+        return not self._torn
+
     def close(self) -> None:
-        self.stream.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
         super().close()
 
 

@@ -1,5 +1,6 @@
 """What the daemon says: one line a thing, whatever strangers put into it."""
 
+import errno
 import io
 import json
 import logging
@@ -177,3 +178,35 @@ def test_a_file_of_ours_is_no_journal(
     logs.set_up(LogConfig(output=str(tmp_path / "log")), debug=False)
     logging.getLogger("teleport_lite.auth").warning("hello")
     assert "Z WARN [AUTH] hello" in (tmp_path / "log").read_text()
+
+
+def test_a_full_disk_stops_nothing_and_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, room, real = tmp_path / "log", [10_000], os.write
+
+    def write(file: int, raw: bytes) -> int:
+        taken = raw[: max(0, room[0])]
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room[0] -= len(taken)
+        return real(file, taken)
+
+    logs.set_up(LogConfig(output=str(path)), debug=False)
+    log = logging.getLogger("teleport_lite.test")
+    log.info("first")
+    monkeypatch.setattr(logs.os, "write", write)
+    room[0] = 10
+    for number in range(3):
+        log.info("lost %d", number)
+    room[0] = 10_000
+    log.info("back")
+    monkeypatch.undo()
+    lines = path.read_text().splitlines()
+    assert [line.partition("] ")[2] for line in lines] == [
+        "first",
+        "",
+        "back",
+        "3 lines are missing here, the disk was full",
+    ]
+    assert capfd.readouterr().err == "", "no traceback instead"
