@@ -1,7 +1,6 @@
 """Every change of the database. One method, one statement, one answer."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,6 +19,7 @@ from teleport_lite.model.token import JoinToken
 from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
 from teleport_lite.secret import Secret
+from teleport_lite.store.dialect import Ledger
 from teleport_lite.store.documents import micros, plain, to_text
 from teleport_lite.store.head import TrailEnd
 from teleport_lite.store.migrations import NEVER
@@ -32,6 +32,7 @@ from teleport_lite.store.statements import (
     ADD_TOKEN,
     CHANGE_CA,
     CHANGE_ROTATION,
+    COVERS,
     DROP_LEASE,
     FORGET_LOGINS,
     NOTE_LOGIN,
@@ -53,28 +54,19 @@ from teleport_lite.store.statements import (
     trusted_purpose,
 )
 
-# Our own mistakes: they concern one change. Every other sqlite3.Error is about the database,
-# and then nobody in the batch can be told that all is well.
-_BUGS = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    sqlite3.DataError,
-    sqlite3.NotSupportedError,
-)
 # What of a CA, and of a trusted cluster, is sealed.
 CA_PRIVATE = ("ssh_private", "tls_private", "jwt_private")
 TRUSTED_PRIVATE = ("tls_private",)
 _WINDOW = REPLAY_WINDOW.days * 86_400_000_000 + REPLAY_WINDOW.seconds * 1_000_000
 
 
-class SqliteTx:
+class SqlTx:
     """Alive only while its change runs, on the writer's thread."""
 
-    def __init__(self, db: sqlite3.Connection, trail: TrailEnd, sealer: Sealer) -> None:
+    def __init__(self, db: Ledger, trail: TrailEnd, sealer: Sealer) -> None:
         self._db, self._trail, self._sealer = db, trail, sealer
         self.over = False
-        self.failure: sqlite3.Error | None = None  # the database itself failed
+        self.failure: Exception | None = None  # the database itself failed
         self.seen: int | None = None  # the latest time this change has brought along
         self.landed: list[Callable[[], None]] = []
         self.topics: set[str] = set()
@@ -105,7 +97,7 @@ class SqliteTx:
         values: dict[str, Any] = {"name": name, "now": at, "window": at + _WINDOW, "key": key}
         covered = ""
         for number, role in enumerate(roles):
-            covered += f" AND instr(roles, :role{number})"
+            covered += COVERS.format(number=number)
             values[f"role{number}"] = f",{role},"
         return self._did(SPEND_TOKEN + covered, values)
 
@@ -295,9 +287,9 @@ class SqliteTx:
             raise RuntimeError("a transaction was used after its end")
         try:
             return act()
-        except _BUGS:
-            raise
-        except sqlite3.Error as why:
+        except self._db.dialect.error as why:
+            if self._db.dialect.is_bug(why):
+                raise
             self.failure = why
             raise Unavailable("the store cannot write", log=repr(why)) from why
 
@@ -310,10 +302,12 @@ class SqliteTx:
         return at
 
 
-def bury(db: sqlite3.Connection, seen: int) -> None:
+def burial(seen: int) -> tuple[str, ...]:
     """Whose time was over at `seen` is dead for good, whatever clocks say later."""
-    db.execute("UPDATE tokens SET dead = 1 WHERE dead = 0 AND dies_at <= ?", (seen,))
-    db.execute("DELETE FROM invites WHERE expires_at <= ?", (seen,))
+    return (
+        f"UPDATE tokens SET dead = 1 WHERE dead = 0 AND dies_at <= {int(seen)}",  # noqa: S608  # a number
+        f"DELETE FROM invites WHERE expires_at <= {int(seen)}",  # noqa: S608  # a number
+    )
 
 
 def plain_without(

@@ -1,9 +1,12 @@
 """How we open SQLite, and what its failures mean in our words."""
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from teleport_lite.errors import Unavailable
+from teleport_lite.store.dialect import Answer, Dialect
 
 # How long another process (a backup, somebody's sqlite3 shell) may hold us up.
 _BUSY_SECONDS = 5.0
@@ -51,6 +54,35 @@ def make_durable(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT}")
 
 
+class SqliteLedger:
+    """Owns the connection it is given, and closes it. The file is this process's alone."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db, self.dialect = db, SQLITE
+
+    def begin(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def execute(self, statement: str, values: Any = (), /) -> Answer:
+        return self._db.execute(statement, values)
+
+    def script(self, *statements: str) -> None:
+        for statement in statements:
+            self._db.execute(statement)
+
+    def commit(self, topics: Sequence[str]) -> None:
+        """There is nobody else to tell."""
+        del topics
+        self._db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if self._db.in_transaction:  # after a full disk SQLite has rolled back by itself
+            self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        self._db.close()
+
+
 def quick_check(db: sqlite3.Connection, where: str) -> None:
     """Raises Unavailable if the file's structure is damaged. Reads all of it once."""
     [found] = db.execute("PRAGMA quick_check(1)").fetchone()
@@ -81,3 +113,15 @@ _CAUSES = {
 
 def _plain(text: str) -> str:
     return " ".join(text.split()).rstrip(".")[:200]
+
+
+_BUGS = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+    sqlite3.NotSupportedError,
+)
+SQLITE = Dialect(
+    error=sqlite3.Error, is_bug=lambda why: isinstance(why, _BUGS), unavailable=unavailable
+)

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 
 from teleport_lite.errors import Unavailable
+from teleport_lite.store.dialect import Database
 
 # "tplt": says whose file this is (https://sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x74706C74
@@ -162,16 +163,26 @@ def check_version(
     [version] = db.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID or version < 1:
         raise Unavailable(f"{where} is not a database of teleport-lite", hint="docs/storage.md")
-    if version > len(steps) and _readable_by(db, version) > len(steps):
+    refuse_newer(db, where, version, len(steps))
+
+
+def refuse_newer(db: Database, where: str, version: int, known: int) -> None:
+    if version > known and _readable_by(db, version) > known:
         raise Unavailable(
             f"database {where} was written by a newer version: its schema is {version}, "
-            f"this program knows {len(steps)}",
+            f"this program knows {known}",
             hint="install the newer version again, or restore the backup made before it: "
             "docs/storage.md",
         )
 
 
-def _readable_by(db: sqlite3.Connection, version: int) -> int:
+def note_readable_by(db: Database, number: int, breaks: Collection[int]) -> None:
+    """After step `number`."""
+    least = max((each for each in breaks if each <= number + 1), default=1)
+    db.execute(_PUT_READABLE_BY, (_READABLE_BY, str(least)))
+
+
+def _readable_by(db: Database, version: int) -> int:
     [found] = db.execute("SELECT max(value) FROM meta WHERE key = ?", (_READABLE_BY,)).fetchone()
     return int(found) if str(found).isdecimal() else version
 
@@ -188,8 +199,7 @@ def migrate(
         try:
             for statement in steps[number]:
                 db.execute(statement)
-            least = max((each for each in breaks if each <= number + 1), default=1)
-            db.execute(_PUT_READABLE_BY, (_READABLE_BY, str(least)))
+            note_readable_by(db, number, breaks)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {number + 1}")
             db.execute("COMMIT")

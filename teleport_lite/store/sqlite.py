@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from teleport_lite.ambient import Chance, SystemChance
 from teleport_lite.errors import Unavailable
 from teleport_lite.store import connection, files, head
-from teleport_lite.store.changes import SqliteTx
+from teleport_lite.store.changes import SqlTx
 from teleport_lite.store.dump import SqliteSnapshot
 from teleport_lite.store.health import StoreHealth
 from teleport_lite.store.migrations import check_version, migrate
@@ -107,10 +107,14 @@ class SqliteStore(SqlReads):
         self._watchers = Watchers()
         self.health = StoreHealth(lambda: files.free(path))
         self._writer = Writer(
-            db, trail=trail, sealer=sealer, where=self._where, told=self._watchers.tell
+            connection.SqliteLedger(db),
+            trail=trail,
+            sealer=sealer,
+            where=self._where,
+            told=self._watchers.tell,
         )
 
-    def write(self, change: Callable[[SqliteTx], T]) -> T:
+    def write(self, change: Callable[[SqlTx], T]) -> T:
         return self.health.write(self._writer.write, change)
 
     def look(self) -> str:

@@ -7,17 +7,20 @@ ON CONFLICT (name) DO UPDATE SET roles = excluded.roles, once = excluded.once,
     expires_at = excluded.expires_at, dies_at = excluded.dies_at, dead = 0, spent_at = NULL,
     spent_by = NULL, document = excluded.document, sealed = excluded.sealed
 WHERE tokens.expires_at IS NOT NULL
-  AND (tokens.expires_at <= :now OR (tokens.dead AND tokens.dies_at = tokens.expires_at))
+  AND (tokens.expires_at <= :now OR (tokens.dead = 1 AND tokens.dies_at = tokens.expires_at))
 """
 # The condition and the consequence in one statement: two that read first and write later both win.
 SPEND_TOKEN = """
 UPDATE tokens SET
-    dies_at = CASE WHEN once AND spent_at IS NULL THEN min(dies_at, :window) ELSE dies_at END,
-    spent_by = CASE WHEN once AND spent_at IS NULL THEN :key ELSE spent_by END,
-    spent_at = CASE WHEN once AND spent_at IS NULL THEN :now ELSE spent_at END
-WHERE name = :name AND NOT dead AND dies_at > :now
-  AND (NOT once OR spent_at IS NULL OR spent_by = :key)
+    dies_at = CASE WHEN once = 1 AND spent_at IS NULL AND dies_at > :window THEN :window
+              ELSE dies_at END,
+    spent_by = CASE WHEN once = 1 AND spent_at IS NULL THEN :key ELSE spent_by END,
+    spent_at = CASE WHEN once = 1 AND spent_at IS NULL THEN :now ELSE spent_at END
+WHERE name = :name AND dead = 0 AND dies_at > :now
+  AND (once = 0 OR spent_at IS NULL OR spent_by = :key)
 """
+# One more role that the token has to cover. With its commas it is never empty.
+COVERS = " AND replace(roles, :role{number}, '') <> roles"
 PUT_HOST = """
 INSERT INTO hosts (id, name, ssh_key, joined_at, document) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, ssh_key = excluded.ssh_key,
@@ -58,7 +61,7 @@ VALUES (:sid, :user, :started_at, :stored_at, :stored, :document) ON CONFLICT DO
 """
 SWEEP_TOKENS = """
 DELETE FROM tokens WHERE expires_at IS NOT NULL
-  AND (expires_at <= :now OR (dead AND dies_at = expires_at))
+  AND (expires_at <= :now OR (dead = 1 AND dies_at = expires_at))
 """
 
 ADD_CA = """

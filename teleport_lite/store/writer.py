@@ -8,14 +8,13 @@ fails, nobody in the batch is told that all is well.
 """
 
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from teleport_lite.errors import Unavailable
-from teleport_lite.store.changes import SqliteTx, bury
-from teleport_lite.store.connection import unavailable
+from teleport_lite.store.changes import SqlTx, burial
+from teleport_lite.store.dialect import Ledger
 from teleport_lite.store.head import TrailEnd
 from teleport_lite.store.protocols import Sealer
 
@@ -30,7 +29,7 @@ class _Job:
 
     __slots__ = ("answer", "change", "done", "error", "landed", "topics")
 
-    def __init__(self, change: Callable[[SqliteTx], Any]) -> None:
+    def __init__(self, change: Callable[[SqlTx], Any]) -> None:
         self.change = change
         self.answer: Any = None
         self.error: BaseException | None = None
@@ -45,11 +44,11 @@ class _Job:
 
 
 class Writer:
-    """Owns the connection it is given, and closes it."""
+    """Owns the ledger it is given, and closes it."""
 
     def __init__(
         self,
-        db: sqlite3.Connection,
+        db: Ledger,
         *,
         trail: TrailEnd,
         sealer: Sealer,
@@ -65,7 +64,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def write(self, change: Callable[[SqliteTx], T]) -> T:
+    def write(self, change: Callable[[SqlTx], T]) -> T:
         if threading.current_thread() is self._thread:
             raise RuntimeError("write was called from within a change")
         job = _Job(change)
@@ -108,25 +107,38 @@ class Writer:
 
     def _settle(self, batch: list[_Job]) -> None:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._db.begin()
             for job in batch:
                 self._make(job)
             self._trail.save(self._db)
-            self._db.execute("COMMIT")
+            topics = frozenset[str]().union(*(job.topics for job in batch))
+            self._db.commit(sorted(topics))
             self._trail.settle(durable=True)
         except BaseException as why:
+            batch += self._waiting()
             self._undo(batch, why)
-        topics = frozenset[str]().union(*(job.topics for job in batch))
+            topics = frozenset()
         for job in batch:
             _land(job)
             job.finish()
         self._told(topics)
 
+    def _waiting(self) -> list[_Job]:
+        """Those behind a batch that has failed: they would wait as long, for the same answer."""
+        found: list[_Job] = []
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is None:  # the end, and nothing comes after it
+                self._jobs.put(None)
+                break
+            found.append(job)
+        return found
+
     def _make(self, job: _Job) -> None:
         """Make one change. Raises only what concerns the whole batch."""
         self._db.execute("SAVEPOINT change")
         before = self._trail.head
-        tx = SqliteTx(self._db, self._trail, self._sealer)
+        tx = SqlTx(self._db, self._trail, self._sealer)
         try:
             job.answer = job.change(tx)
             job.landed, job.topics = tx.landed, tx.topics
@@ -138,21 +150,24 @@ class Writer:
         if job.error is not None:
             self._db.execute("ROLLBACK TO change")
             self._trail.head = before
-        self._db.execute("RELEASE change")
-        if tx.seen is not None:  # outside the savepoint: a refusal does not turn back the clock
-            bury(self._db, tx.seen)
+        # Outside the savepoint: a refusal does not turn back the clock.
+        self._db.script("RELEASE change", *(() if tx.seen is None else burial(tx.seen)))
 
     def _undo(self, batch: list[_Job], why: BaseException) -> None:
         try:
-            if self._db.in_transaction:  # after a full disk SQLite has rolled back by itself
-                self._db.execute("ROLLBACK")
-        except sqlite3.Error as also:
+            self._db.rollback()
+        except self._db.dialect.error as also:
             why.add_note(f"and rolling back failed: {also}")
         self._trail.settle(durable=False)
         for job in batch:
-            job.landed, job.topics = [], set()
+            job.landed = []
             # To each its own: threads that raise one exception mix up their tracebacks.
-            job.error = unavailable(self._where, "write", why)
+            job.error = self._meaning(why)
+
+    def _meaning(self, why: BaseException) -> Unavailable:
+        if isinstance(why, Unavailable):
+            return Unavailable(why.message, hint=why.hint, log=why.log)
+        return self._db.dialect.unavailable(self._where, "write", why)
 
 
 def _land(job: _Job) -> None:
@@ -163,5 +178,5 @@ def _land(job: _Job) -> None:
         job.error = error
 
 
-def _forgotten(tx: SqliteTx) -> None:
+def _forgotten(tx: SqlTx) -> None:
     """Stands in for a change that was made, so that what it held on to can go."""

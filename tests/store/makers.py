@@ -18,6 +18,7 @@ from teleport_lite.model.token import JoinToken, Verifier
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.secret import Secret
 from teleport_lite.store.memory import MemoryStore
+from teleport_lite.store.postgres import open_postgres
 from teleport_lite.store.protocols import Store
 from teleport_lite.store.sqlite import open_sqlite
 
@@ -34,10 +35,12 @@ def open_file(directory: Path) -> Store:
     return open_sqlite(directory / "data" / "auth.db", a_keyring())
 
 
-# One line for each implementation; the contract suite does the rest.
-OPENERS: dict[str, Callable[[Path], Store]] = {
-    "memory": lambda directory: MemoryStore(),
-    "sqlite": open_file,
+# One line for each implementation; the contract suite does the rest. `place` is a directory of the
+# test, or in PostgreSQL the conn_string of an empty database.
+OPENERS: dict[str, Callable[[Path | str], Store]] = {
+    "memory": lambda place: MemoryStore(),
+    "sqlite": lambda place: open_file(Path(place)),
+    "postgres": lambda place: open_postgres(Secret(str(place)), a_keyring()),
 }
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from teleport_lite.errors import Denied, Unavailable
-from teleport_lite.store.changes import SqliteTx
-from teleport_lite.store.connection import make_durable
+from teleport_lite.store.changes import SqlTx
+from teleport_lite.store.connection import SqliteLedger, make_durable
 from teleport_lite.store.head import START, TrailEnd, verify, write_head
 from teleport_lite.store.migrations import migrate
 from teleport_lite.store.writer import Writer
@@ -47,21 +47,25 @@ class Desk:
         trail.load(self.db)
         self.told: list[frozenset[str]] = []
         self.writer = Writer(
-            self.db, trail=trail, sealer=a_keyring(), where=str(path), told=self.told.append
+            SqliteLedger(self.db),
+            trail=trail,
+            sealer=a_keyring(),
+            where=str(path),
+            told=self.told.append,
         )
         self.reader = sqlite3.connect(path, isolation_level=None)
 
-    def together(self, *changes: Callable[[SqliteTx], Any]) -> list[Any]:
+    def together(self, *changes: Callable[[SqlTx], Any]) -> list[Any]:
         """Have the changes wait side by side, so that they become one batch; how each ended."""
         started, proceed = threading.Event(), threading.Event()
 
-        def hold(tx: SqliteTx) -> None:
+        def hold(tx: SqlTx) -> None:
             started.set()
             proceed.wait(10)
 
         ends: list[Any] = [None] * len(changes)
 
-        def run(number: int, change: Callable[[SqliteTx], Any]) -> None:
+        def run(number: int, change: Callable[[SqlTx], Any]) -> None:
             try:
                 ends[number] = self.writer.write(change)
             except BaseException as error:
@@ -97,8 +101,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     made.reader.close()
 
 
-def put(key: str) -> Callable[[SqliteTx], str]:
-    def change(tx: SqliteTx) -> str:
+def put(key: str) -> Callable[[SqlTx], str]:
+    def change(tx: SqlTx) -> str:
         tx.set_meta(key, "kept")
         tx.record(an_event(key=key))
         return key
@@ -106,7 +110,7 @@ def put(key: str) -> Callable[[SqliteTx], str]:
     return change
 
 
-def refuse(tx: SqliteTx) -> None:
+def refuse(tx: SqlTx) -> None:
     tx.set_meta("refused", "kept")
     tx.record(an_event(key="refused"))
     raise Denied("no")
@@ -137,7 +141,7 @@ def test_one_that_fails_in_a_batch_fails_alone(desk: Desk) -> None:
 
 
 def test_one_that_uses_sqlite_wrongly_fails_alone(desk: Desk) -> None:
-    def wrong(tx: SqliteTx) -> None:
+    def wrong(tx: SqlTx) -> None:
         tx.set_meta("wrong", None)  # type: ignore[arg-type]  # the mistake under test
 
     first, second, third = desk.together(put("a"), wrong, put("b"))
@@ -152,7 +156,7 @@ def test_when_the_commit_fails_everybody_is_told_and_nothing_is_kept(
     desk.writer.write(put("before"))
     held: list[str] = []
 
-    def break_it(tx: SqliteTx) -> None:
+    def break_it(tx: SqlTx) -> None:
         tx.set_meta("a", "kept")
         tx.record(an_event(key="a"))
         tx.on_commit(lambda: held.append("a"))
@@ -178,7 +182,7 @@ def test_when_the_commit_fails_everybody_is_told_and_nothing_is_kept(
 
 
 def test_a_failure_of_the_database_cannot_be_swallowed_by_a_change(desk: Desk) -> None:
-    def swallow(tx: SqliteTx) -> str:
+    def swallow(tx: SqlTx) -> str:
         desk.db.fails_at = "INSERT INTO events"
         try:
             tx.record(an_event())
@@ -194,7 +198,7 @@ def test_a_failure_of_the_database_cannot_be_swallowed_by_a_change(desk: Desk) -
 def test_close_finishes_what_waits(desk: Desk) -> None:
     closer = threading.Thread(target=desk.writer.close)
 
-    def hold(tx: SqliteTx) -> None:
+    def hold(tx: SqlTx) -> None:
         closer.start()
         eventually(lambda: desk.writer._closed, what="the close to be asked for")
 
@@ -206,7 +210,7 @@ def test_close_finishes_what_waits(desk: Desk) -> None:
 
 
 def test_an_interrupt_within_a_change_does_not_kill_the_writer(desk: Desk) -> None:
-    def stop(tx: SqliteTx) -> None:
+    def stop(tx: SqlTx) -> None:
         raise SystemExit
 
     with pytest.raises(SystemExit):
@@ -215,7 +219,7 @@ def test_an_interrupt_within_a_change_does_not_kill_the_writer(desk: Desk) -> No
 
 
 def test_a_broken_on_commit_call_is_told_and_the_change_stays(desk: Desk) -> None:
-    def change(tx: SqliteTx) -> None:
+    def change(tx: SqlTx) -> None:
         tx.set_meta("a", "kept")
         tx.on_commit(broken.pop)
 

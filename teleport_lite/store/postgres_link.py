@@ -1,0 +1,217 @@
+"""How we reach PostgreSQL, and what its failures mean in our words.
+
+Two libraries in C stand behind it, libpq and psycopg (https://www.psycopg.org/psycopg3/docs/).
+A connection is used by one thread at a time. Transactions are ours to begin and end.
+"""
+
+import re
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from teleport_lite.errors import Error, Malformed, Unavailable
+from teleport_lite.secret import Secret
+from teleport_lite.store.dialect import Answer, Dialect
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+PAGE = "docs/storage.md"
+# The oldest that its makers still care for when this was written.
+_OLDEST = 13
+# What we set, unless the conn_string does. A peer that is gone without a word is noticed after
+# some 10 s, whether we wait for it (keepalives) or talk to it (tcp_user_timeout, milliseconds).
+_USUAL: dict[str, str] = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+# Milliseconds. A statement of ours takes one; a scan of a large trail may take seconds. Nobody
+# may hold the trail for longer than the third: an auth server that was stopped in the middle of
+# a change loses it, and the others go on.
+_LIMITS = {
+    "statement_timeout": 30_000,
+    "lock_timeout": 10_000,
+    "idle_in_transaction_session_timeout": 5_000,
+}
+# A commit is on the disk of the server when it returns, and of its synchronous standbys if it
+# has any. Only remote_apply waits for more than that.
+_SETTLE = (
+    "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
+    "WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false), "
+    "set_config('default_transaction_read_only', %s, false), "
+    + "".join(f"set_config('{name}', '{value}', false), " for name, value in _LIMITS.items())
+    + "pg_is_in_recovery(), current_setting('server_version_num')::int / 10000, current_schema()"
+)
+_VALUE = re.compile(r"\?|:([a-z_0-9]+)")
+
+
+@cache
+def translated(statement: str) -> str:
+    """Our `?` and `:name` as psycopg wants them. No text of ours has any of these in it."""
+    return _VALUE.sub(lambda found: f"%({found[1]})s" if found[1] else "%s", statement)
+
+
+class Session:
+    """A connection, as a `Database`. For one thread at a time."""
+
+    def __init__(self, raw: Connection) -> None:
+        self.raw = raw
+
+    def execute(self, statement: str, values: Any = (), /) -> Answer:
+        return self.raw.execute(translated(statement), values or None)
+
+    def script(self, *statements: str) -> Answer:
+        """Several statements without values, in one go. The answer is that of the last."""
+        cursor = self.raw.execute("; ".join(statements), prepare=False)
+        while cursor.nextset():
+            pass
+        return cursor
+
+    @property
+    def lost(self) -> bool:
+        return bool(self.raw.closed or self.raw.broken)
+
+    def close(self) -> None:
+        with suppress(psycopg.Error):
+            self.raw.close()
+
+
+class Link:
+    """Where the database is, and how to get there."""
+
+    def __init__(self, conn_string: Secret) -> None:
+        """Raises Malformed, without showing it: there may be a password in it."""
+        try:
+            given = conninfo_to_dict(conn_string.reveal())
+        except psycopg.Error as why:
+            raise Malformed(
+                "teleport.storage.conn_string is not a connection string of PostgreSQL",
+                hint="postgresql://teleport@db.example.com/teleport?sslmode=verify-full",
+            ) from why
+        self._words: dict[str, Any] = _USUAL | given
+        hosts = str(given.get("host") or given.get("hostaddr") or "")
+        if "," in hosts:  # of several servers the one that takes writes
+            self._words.setdefault("target_session_attrs", "read-write")
+        self.where = f"{given.get('dbname') or 'postgres'} on {hosts or 'this host'}"
+
+    def connect(self, purpose: str, *, reading: bool = False) -> Session:
+        """A connection that may be relied on. Raises Unavailable."""
+        words = self._words | {"application_name": f"teleport-lite {purpose}"}
+        try:
+            db = psycopg.connect(**words, client_encoding="utf8", autocommit=True)
+        except psycopg.Error as why:
+            raise unavailable(self.where, "open", why) from why
+        try:
+            self._settle(db, reading)
+        except BaseException:
+            db.close()
+            raise
+        return Session(db)
+
+    def _settle(self, db: Connection, reading: bool) -> None:
+        try:
+            row = db.execute(_SETTLE, ("on" if reading else "off",), prepare=False).fetchone()
+        except psycopg.Error as why:
+            raise unavailable(self.where, "open", why) from why
+        assert row is not None  # a SELECT without FROM
+        standby, version, schema = row[-3:]
+        if version < _OLDEST:
+            raise Unavailable(
+                f"database {self.where} is PostgreSQL {version}, {_OLDEST} or newer is needed",
+                hint=PAGE,
+            )
+        if standby:
+            raise Unavailable(
+                f"cannot open database {self.where}: the server is a standby, it takes no writes",
+                hint="name the primary in teleport.storage.conn_string, or all servers: "
+                "host=one,two",
+            )
+        if schema is None:
+            raise Unavailable(
+                f"cannot open database {self.where}: the search_path names no schema that is there",
+                hint=PAGE,
+            )
+
+
+def unavailable(where: str, verb: str, why: BaseException) -> Unavailable:
+    """What a failure of PostgreSQL means to the one who waits. `verb`: read, write, open."""
+    state = getattr(why, "sqlstate", None) or ""
+    cause, hint = _CAUSES.get(state, _CAUSES.get(state[:2])) or _by_words(why)
+    return Unavailable(f"cannot {verb} database {where}: {cause}", hint=hint, log=_for_log(why))
+
+
+_AWAY = ("the connection was lost", "")
+# https://www.postgresql.org/docs/current/errcodes-appendix.html; classes by two characters.
+_CAUSES: dict[str, tuple[str, str]] = {
+    "08": _AWAY,
+    "25006": ("it is read-only", ""),
+    "25P03": ("a change took too long", ""),
+    "28": ("the server refuses the user or the password", PAGE),
+    "3D000": ("there is no such database", PAGE),
+    "42501": ("the user may not do that there", PAGE),
+    "42P01": ("a table is missing", PAGE),
+    "53100": ("the disk of the database server is full", "df -h"),
+    "53200": ("the database server is out of memory", ""),
+    "53300": ("the database server has no connection left", PAGE),
+    "55P03": ("another auth server holds it", ""),
+    "57014": ("it took too long", ""),
+    "57P01": ("the database server is shutting down", ""),
+    "57P02": ("the database server has crashed", ""),
+    "57P03": ("the database server is starting", ""),
+    "58030": ("disk I/O error at the database server", ""),
+    "XX001": ("it is damaged", PAGE),
+    "XX002": ("it is damaged", PAGE),
+}
+# A refused connection has no code, only words.
+_WORDS: tuple[tuple[str, tuple[str, str]], ...] = (
+    ("password authentication failed", _CAUSES["28"]),
+    ("no password supplied", _CAUSES["28"]),
+    ("no pg_hba.conf entry", _CAUSES["28"]),
+    ("starting up", _CAUSES["57P03"]),
+    ("shutting down", _CAUSES["57P01"]),
+    ("remaining connection slots", _CAUSES["53300"]),
+    ("too many clients", _CAUSES["53300"]),
+    ("session is read-only", _CAUSES["25006"]),
+    ("server closed the connection", _AWAY),
+    ("connection is lost", _AWAY),
+    ("connection is closed", _AWAY),
+    ("consuming input failed", _AWAY),
+    ("timeout expired", ("the database server does not answer", "")),
+    ("Connection refused", ("nobody listens there", "systemctl status postgresql")),
+    ("No such file or directory", ("nobody listens there", "systemctl status postgresql")),
+)
+
+
+def _by_words(why: BaseException) -> tuple[str, str]:
+    text = " ".join(str(why).split())
+    for words, meaning in _WORDS:
+        if words in text:
+            return meaning
+    last = text.rpartition("FATAL: ")[2].strip().rstrip(".")
+    return last.replace(": ", ", ")[:200] or type(why).__name__, ""
+
+
+def _for_log(why: BaseException) -> str:
+    if isinstance(why, Error):
+        return why.log or why.message
+    return f"{type(why).__name__}: {' '.join(str(why).split())[:300]}"
+
+
+# Too large a row (54000) is that of one change. A missing table or right concerns everybody.
+_BUGS = (psycopg.IntegrityError, psycopg.DataError, psycopg.NotSupportedError)
+_OF_ALL = ("42501", "42P01")
+
+
+def _is_bug(why: Exception) -> bool:
+    state = getattr(why, "sqlstate", None) or ""
+    if isinstance(why, psycopg.ProgrammingError):
+        return state not in _OF_ALL
+    return isinstance(why, _BUGS) or state.startswith("54")
+
+
+POSTGRES = Dialect(error=psycopg.Error, is_bug=_is_bug, unavailable=unavailable)
