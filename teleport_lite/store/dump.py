@@ -241,6 +241,7 @@ def quoted(name: str) -> str:
 
 
 def only(table: str) -> str:
+    """A condition for rows of the cluster: those about the schema are no part of it."""
     return f" WHERE key <> '{OWN_META}'" if table == "meta" else ""
 
 
