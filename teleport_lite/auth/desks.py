@@ -393,6 +393,7 @@ def build(
             rotation=rotation,
             version=version,
             door=door,
+            seen=leaves.seen,
         ),
         sessions=sessions,
         keyrings=KeyringDesk(store=store, trail=trail, keyring=keyring),

@@ -41,6 +41,8 @@ log = logging.getLogger("teleport_lite.auth")
 LATER = 5.0
 # Agents send at most 100 at once; a host that sends more is not one of ours.
 MAX_EVENTS = 200
+# Of leaf clusters, in a beat of a proxy.
+MAX_LEAVES = 4096
 # What a host may tell.
 HOST_EVENTS = re.compile(
     r"auth|exec|port|scp|sftp|subsystem|(x11|agent)-forward|client\.disconnect|"
@@ -74,9 +76,11 @@ class StreamDesk:
         rotation: RotationDesk,
         version: str,
         door: Callable[[], str],
+        seen: Callable[[list[str]], None] = lambda _: None,
     ) -> None:
-        """`version` is ours; `door` says where hosts find a proxy, "" if there is none."""
-        self.version, self.door, self.rotation = version, door, rotation
+        """`version` is ours; `door` says where hosts find a proxy, "" if there is none. `seen` is
+        told which leaf clusters have a tunnel to a proxy."""
+        self.version, self.door, self.rotation, self.seen = version, door, rotation, seen
         self._too_far: dict[str, str] = {}  # hosts, and which version they have
         self.clock, self.store, self.trail = clock, store, trail
         self.presence, self.teacher, self.renewals = presence, teacher, renewals
@@ -221,6 +225,8 @@ class AgentStream:
         if beat.auth and AUTH not in self._caller.roles:
             raise Malformed("a host without role Auth can not be reached as an auth server")
         self._desk.presence.beat(live, beat, kinds, is_proxy=is_proxy)
+        if is_proxy and beat.leaves:
+            self._desk.seen(beat.leaves[:MAX_LEAVES])
         if NODE in self._caller.roles:
             known = self._desk.sessions.beat(self._caller.name, beat.sessions)
             self._desk.presence.tell_sessions(live, known)

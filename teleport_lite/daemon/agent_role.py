@@ -61,6 +61,7 @@ class AgentRole:
         tunnels: Callable[[], list[str]] = list,
         sessions: Callable[[], list[LiveSession]] = list,
         proxy: ProxyPlace | None = None,
+        leaves: Callable[[], list[str]] = list,
         auth: str = "",
     ) -> None:
         """`servers` are auth or proxies. Callbacks come from the agent's own threads.
@@ -74,7 +75,7 @@ class AgentRole:
         self._on_knowledge, self._tunnels, self._proxy = on_knowledge, tunnels, proxy
         self._auth = auth
         self._clock, self._on_change, self._on_identity = clock, on_change, on_identity
-        self._sessions = sessions
+        self._sessions, self._leaves = sessions, leaves
         self._rotated: dict[str, str] = {}
         self._resources = [_announced(each) for each in resources]
         self.labels = _label_watch(config, clock)
@@ -167,6 +168,7 @@ class AgentRole:
             proxy=self._proxy,
             auth=self._auth,
             sessions=self._sessions()[:MAX_SESSIONS],
+            leaves=self._leaves(),
             rotated={} if self._saving.pending else self._rotated,  # others read it from the disk
         )
 

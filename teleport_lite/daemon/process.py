@@ -206,6 +206,7 @@ class Process:
             tunnels=lambda: self.tunnels.held() if self.tunnels else [],
             sessions=lambda: self.node.sessions() if self.node else [],
             proxy=self.proxy.place if self.proxy else None,
+            leaves=self.proxy.leaves if self.proxy else list,
             auth=self._own_auth,
         )
         await self._serve_node()

@@ -17,6 +17,7 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.config.address import join_address, split_address
 from teleport_lite.config.model import Config
 from teleport_lite.config.proxy_service import dns_name
+from teleport_lite.daemon.leaf_role import LeafRole
 from teleport_lite.daemon.proxy_place import place_of
 from teleport_lite.daemon.proxy_releases import LOOK_EVERY, ReleaseDesk, published
 from teleport_lite.daemon.proxy_ssh import ProxySsh
@@ -117,6 +118,15 @@ class ProxyRole:
             identity=lambda: self._identity,
             host_cas=lambda: self._host_cas,
         )
+        self._leaf = LeafRole(
+            cluster=identity.cluster,
+            data_dir=self._config.data_dir,
+            clock=clock,
+            chance=self._chance,
+            auth=self._auth,
+            sessions=self.ssh.sessions,
+            to_auth=self._from_root,
+        )
         self._releases, throttle = ReleaseDesk(self._config), Throttle(clock)
         self.pages = WebPages(
             facts=self.facts,
@@ -144,6 +154,7 @@ class ProxyRole:
         own = self._identity.host_id
         self._others = {each.id: each for each in known.proxies if each.id != own}
         self.ssh.learn(known)
+        self._leaf.learn(known)
 
     def routes(self, routes: Routes) -> None:
         """Nodes have come, changed or gone."""
@@ -185,9 +196,15 @@ class ProxyRole:
         """Sessions through here, and connections that may have some in them."""
         return self.ssh.relayed + len(self.passing) if self._built else 0
 
+    def leaves(self) -> list[str]:
+        """UUIDs of the leaf clusters that have a tunnel here. From any thread."""
+        return self.ssh.leaves.here() if self._built else []
+
     async def retire(self) -> None:
         """Stop accepting, ask agents to come back later. Sessions that are open go on."""
         await self._stop_serving()
+        if self._built:
+            await self._leaf.retire()
         await self.ssh.retire()
         if self._built:
             self.passing.retire()
@@ -195,6 +212,8 @@ class ProxyRole:
     async def close(self) -> None:
         """Stop accepting, ask agents to come back later, end what is open."""
         await self._stop_serving()
+        if self._built:
+            await self._leaf.close()
         await self.ssh.close()
         for port in self._ports.values():
             await port.close()
@@ -285,7 +304,12 @@ class ProxyRole:
     async def _route(self, arrival: Arrival) -> None:
         """Where this connection goes. Owns its socket."""
         me = self._identity
-        found = errand(arrival.opening, cluster=me.cluster, own_id=me.host_id)
+        found = errand(
+            arrival.opening,
+            cluster=me.cluster,
+            own_id=me.host_id,
+            leaf=self.ssh.leaves.knows,
+        )
         match found.errand:
             case Errand.AUTH:
                 _check_first_hop(arrival)
@@ -294,6 +318,11 @@ class ProxyRole:
                 await self._to_proxy(arrival, found)
             case Errand.TUNNEL:
                 await self.ssh.take_tunnel(arrival)
+            case Errand.LEAF:
+                await self.ssh.take_leaf(arrival)
+            case Errand.LEAF_AUTH:
+                moved = await self.ssh.take_leaf_auth(arrival, found.cluster)
+                self.meter.add(arrival.peer[0], found.cluster, moved.up, moved.down)
             case Errand.GATE:
                 await self.ssh.take_gate(arrival)
             case Errand.WEB:
@@ -310,9 +339,14 @@ class ProxyRole:
         """On a port of their own: tunnels, and agents on their way to auth."""
         me = self._identity
         found = errand(arrival.opening, cluster=me.cluster, own_id=me.host_id)
-        if found.errand not in (Errand.AUTH, Errand.PROXY, Errand.TUNNEL):
+        if found.errand not in (Errand.AUTH, Errand.PROXY, Errand.TUNNEL, Errand.LEAF):
             raise Malformed(f"{found.errand} is not served on the tunnel port")
         await self._route(arrival)
+
+    async def _from_root(self, arrival: Arrival, root: str) -> None:
+        """Users of a cluster that we trust, on their way to auth, which is told of it."""
+        way = self._auths
+        await self.passing.on(arrival, list(way), AUTH, silent=way.failed, root=root)
 
     async def _to_proxy(self, arrival: Arrival, found: Found) -> None:
         _check_first_hop(arrival)

@@ -1,5 +1,6 @@
 """How people get to nodes through the proxy of this process: tunnels, routes, gate, jump host."""
 
+import asyncio
 import logging
 import os
 from collections import OrderedDict
@@ -14,13 +15,18 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import Error
 from teleport_lite.model.lock import Lock
 from teleport_lite.net.port import Arrival
+from teleport_lite.net.relay import Held, relay
+from teleport_lite.net.splice import Moved
 from teleport_lite.net.tunnel_wire import proxy_context
 from teleport_lite.node import landlock, zygote
 from teleport_lite.node.settings import Settings
 from teleport_lite.proto.resource import lock_from_doc
 from teleport_lite.proto.stream import AgentEvent, Knowledge, Routes
+from teleport_lite.proto.tunnel import AUTH
 from teleport_lite.proxy.access import Judge
 from teleport_lite.proxy.jump import JumpHost
+from teleport_lite.proxy.leaves import Leaves
+from teleport_lite.proxy.passing import IDLE
 from teleport_lite.proxy.reach import Reach
 from teleport_lite.proxy.routes import RouteTable
 from teleport_lite.proxy.sessions import Sessions
@@ -77,6 +83,13 @@ class ProxySsh:
             refuse=lambda peer: self.refusal(peer.name),
             on_change=self._changed,
         )
+        self.leaves = Leaves(
+            cluster=cluster,
+            host_cas=identity.host_cas,
+            clock=clock,
+            chance=chance,
+            refuse=self.refusal,
+        )
         self.routes = RouteTable(self._data_dir, clock=clock, cluster=cluster)
         self.reach = Reach(
             routes=self.routes,
@@ -85,6 +98,7 @@ class ProxySsh:
             cluster=cluster,
             host_id=identity.host_id,
             gone_since=self._gone.get,
+            leaves=self.leaves,
         )
         self.sessions = Sessions(reach=self.reach, judge=self.judge, clock=clock, on_event=on_event)
         self.gate = SshGate(sessions=self.sessions, clock=clock, cluster=cluster)
@@ -115,6 +129,7 @@ class ProxySsh:
         self.reach.learn(known)
         self.gate.learn(known)
         self.tunnels.recheck(known)
+        self.leaves.learn(known)
         self.sessions.recheck()
         self.jump.recheck()
 
@@ -139,6 +154,23 @@ class ProxySsh:
         via = arrival.proxy
         await self.tunnels.accept(arrival.socket, arrival.peer, self._context, via=via)
 
+    async def take_leaf(self, arrival: Arrival) -> None:
+        """The tunnel of a leaf cluster."""
+        via = arrival.proxy
+        await self.leaves.accept(arrival.socket, arrival.peer, self._context, via=via)
+
+    async def take_leaf_auth(self, arrival: Arrival, cluster: str) -> Moved:
+        """Somebody on the way to the auth server of a leaf; not opened. Raises NotFound or
+        Unavailable before the socket is ours."""
+        stream = self.leaves.open(cluster, AUTH, arrival.peer)
+        try:
+            loop = asyncio.get_running_loop()
+            near, _ = await loop.connect_accepted_socket(Held, arrival.socket)
+        except BaseException:
+            stream.abort()
+            raise
+        return await relay(near, stream, idle=IDLE)
+
     async def take_gate(self, arrival: Arrival) -> None:
         await self.gate.serve(arrival.socket, arrival.peer)
 
@@ -157,6 +189,7 @@ class ProxySsh:
             self.sessions.retire()
             self.jump.retire()
             self.tunnels.retire(RETURN)
+            self.leaves.retire(RETURN)
             await self.routes.close()
         self.zygote.close()
 
@@ -171,6 +204,7 @@ class ProxySsh:
         await self.gate.close()
         await self.jump.close()
         await self.tunnels.close(RETURN)
+        await self.leaves.close(RETURN)
         if not self._retired:
             await self.routes.close()
 

@@ -28,14 +28,13 @@ class AuthPlugin:
             on_by_default=True,
             dns_names=(AUTH_SERVER_NAME,),
         )
-        # What another cluster joins with. No process has this role, and trusting another
-        # cluster is not built yet; tokens of it can be made and listed.
+        # What another cluster joins with, as a leaf of ours. No process has this role.
         trusted = SystemRole(
             name="trusted_cluster",
             flag="trusted_cluster",
             aliases=frozenset({"trustedcluster"}),
             is_host=False,
-            built=False,
+            spends_token=True,
             run_by="",
         )
         return auth, trusted

@@ -11,6 +11,8 @@ TUNNEL = "teleport-reversetunnel"
 # Offered beside it: to that proxy alone. Another one refuses instead of passing it on. Nobody
 # ever selects it, and a proxy that does not know it passes on as ever.
 DIRECT = "teleport-lite-direct"
+# Offered beside it: the tunnel of a leaf cluster (proto/trust.py). Never selected either.
+LEAF = "teleport-lite-leaf"
 # Somebody wants the SSH port of a node (proto/reach.py).
 SSH = "teleport-proxy-ssh"
 # A certificate authority looks whether this host has the name (RFC 8737).

@@ -28,6 +28,9 @@ from teleport_lite.proto.stream import Frame
 VERSION = 1
 # The SSH service of the agent's own host: the only thing there is.
 SSH = "ssh"
+# In the tunnel of a leaf cluster instead: its auth server, and a node that a line names
+# (proto/reach.py). The leaf's proxy leads there, and nowhere else.
+AUTH, REACH = "auth", "reach"
 # Of JSON in a CONTROL frame; what there is to say comes to 200 bytes.
 MAX_CONTROL = 4 * 1024
 # Of JSON in a SYN frame.

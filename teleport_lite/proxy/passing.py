@@ -16,7 +16,7 @@ from teleport_lite.net.head import Seldom
 from teleport_lite.net.port import Arrival
 from teleport_lite.net.proxy_header import Address, plain_address, write_header
 from teleport_lite.net.splice import Moved, connect_one, splice
-from teleport_lite.pki.attest import TLV, attest, attested
+from teleport_lite.pki.attest import ROOT_TLV, TLV, attest, attested
 from teleport_lite.proxy.meter import Meter
 
 log = logging.getLogger("teleport_lite.proxy")
@@ -77,8 +77,12 @@ class Passing:
         addresses: Sequence[str],
         to: str,
         silent: Callable[[str], None] = lambda _: None,
+        *,
+        root: str = "",
     ) -> None:
         """Pass it on to the first of `addresses` that answers, until it ends. Never raises.
+
+        `root` is the cluster from whose proxies it has come, and says so to auth.
 
         `to` is what the audit trail calls the other end, AUTH or the UUID of a proxy. `silent`
         hears of an address that has let us in and then said nothing until the client gave up.
@@ -87,7 +91,7 @@ class Passing:
         try:
             address, server = await connect_one(addresses, timeout=CONNECT)
             try:
-                head = self._header(source, server)
+                head = self._header(source, server, root)
             except BaseException:
                 server.close()
                 raise
@@ -118,10 +122,11 @@ class Passing:
             self._to_auth.discard(task)
             self.open -= 1
 
-    def _header(self, source: Address, server: socket.socket) -> bytes:
+    def _header(self, source: Address, server: socket.socket, root: str) -> bytes:
         host, port = server.getpeername()[:2]
         target, me = (plain_address(host), port), self._identity()
         word = attest(
             me.tls_cert, me.tls_private, source=source, target=target, now=self._clock.now()
         )
-        return write_header(source, target, [(TLV, word)])
+        marks = [(ROOT_TLV, root.encode())] if root else []
+        return write_header(source, target, [(TLV, word), *marks])

@@ -15,7 +15,7 @@ from teleport_lite.errors import Denied, Malformed, NotFound, Unavailable
 from teleport_lite.model.host import Presence
 from teleport_lite.model.names import LOGIN
 from teleport_lite.net.http import split_address
-from teleport_lite.proto.reach import ReachRequest
+from teleport_lite.proto.reach import ReachAnswer, ReachRequest
 from teleport_lite.proto.resource import moment
 from teleport_lite.proto.stream import Knowledge, ProxyPlace, Route
 from teleport_lite.proxy.access import Caller, Judge
@@ -54,6 +54,16 @@ class Reached:
     via: str  # "tunnel" or "direct"
     by: str  # the role that says so
     first: bytes = b""  # said by the node already
+    leaf: str = ""  # the cluster of the node, if it is not ours
+
+
+class Leaves(Protocol):
+    """proxy/leaves.py, likewise."""
+
+    def knows(self, cluster: str) -> bool: ...
+    async def reach(
+        self, request: ReachRequest, client: Client
+    ) -> tuple[asyncio.Transport, ReachAnswer, bytes]: ...
 
 
 class Reach:
@@ -69,12 +79,13 @@ class Reach:
         host_id: str = "",
         gone_since: Callable[[str], datetime | None] = lambda _host_id: None,
         news: float = _NEWS,
+        leaves: Leaves | None = None,
     ) -> None:
         """`host_id` is our own; `gone_since` says when we lost the tunnel of a node; `news` is how
         long a node that is not there is waited for, in seconds."""
         self._routes, self._judge, self._tunnels = routes, judge, tunnels
         self._cluster, self._host_id, self._gone_since = cluster, host_id, gone_since
-        self._news = news
+        self._news, self._leaves = news, leaves
         self._proxies: dict[str, ProxyPlace] = {}
         self._host_names = Names()
 
@@ -87,6 +98,8 @@ class Reach:
         Raises NotFound for what is not there and for what the caller may not know of, alike;
         Conflict for a name with several nodes; Denied; Unavailable; Malformed.
         """
+        if self._leaves is not None and self._leaves.knows(request.cluster):
+            return await self._to_leaf(self._leaves, request, caller, client)
         route, by = await self._patiently(request, caller)
         tunnel = self._tunnels.get(route.id)
         if tunnel is not None:
@@ -129,6 +142,30 @@ class Reach:
                 left = begun + self._news - loop.time()
                 if not self._is_ours(request) or not await self._routes.changed(left):
                     raise
+
+    async def _to_leaf(
+        self, leaves: Leaves, request: ReachRequest, caller: Caller, client: Client
+    ) -> Reached:
+        """The leaf decides. What we know is whether the caller may go on at all."""
+        welcome = self._judge.welcome(caller)
+        if isinstance(welcome, Refused):
+            raise Denied(welcome.reason)
+        if caller.cluster:
+            raise Denied(f"users of {caller.cluster} can not go on to {request.cluster} from here")
+        if not request.proof:
+            raise Denied(
+                f"nodes of cluster {request.cluster} are reached by tsh, which proves who you are",
+                hint=f"tsh ssh --cluster={request.cluster} {request.host[:64]}",
+            )
+        stream, answer, first = await leaves.reach(request, client)
+        return Reached(
+            transport=stream,
+            route=Route(id=answer.host_id, name=answer.host_name),
+            via="leaf",
+            by=f"cluster {request.cluster}",
+            first=first,
+            leaf=request.cluster,
+        )
 
     def _is_ours(self, request: ReachRequest) -> bool:
         return request.cluster.lower() in ("", self._cluster.lower())

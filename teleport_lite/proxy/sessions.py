@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from teleport_lite.access.verdict import Refused
+from teleport_lite.access.verdict import Refused, Verdict
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Error, Unavailable
 from teleport_lite.net.relay import relay
@@ -203,14 +203,18 @@ class Sessions:
         while self._asked_again:
             self._asked_again = False
             for number, session in enumerate(list(self._open), start=1):
-                verdict = self._judge.may_reach(
-                    session.caller, session.reached.route, session.login
-                )
+                verdict = self._verdict(session)
                 if isinstance(verdict, Refused):
                     _log.info("session of %s is cut: %s", session.caller.user, verdict.reason)
                     session.cut(verdict.reason)
                 if number % _BATCH == 0:
                     await asyncio.sleep(0)
+
+    def _verdict(self, session: Session) -> Verdict:
+        """About a node of a leaf only the leaf knows; locks of ours hold all the same."""
+        if session.reached.leaf:
+            return self._judge.welcome(session.caller)
+        return self._judge.may_reach(session.caller, session.reached.route, session.login)
 
     def _take(self, user: str) -> None:
         if self._taken.total() >= self._limits.total:
@@ -234,6 +238,7 @@ class Sessions:
             "node_name": route.name,
             "node_addr": route.address,
             "via": session.reached.via,
+            "cluster": session.reached.leaf,
             "login": session.login,
         }
         known = {name: value for name, value in known.items() if value}
@@ -249,6 +254,8 @@ class Sessions:
             "node_name": ascii(request.host)[1:-1][:_SHOWN],
             "reason": (why.log or why.message)[:_SHOWN],
         }
+        if request.proof:
+            facts["cluster"] = ascii(request.cluster)[1:-1][:_SHOWN]
         if request.login:
             facts["login"] = ascii(request.login)[1:-1][:_SHOWN]
         if request.port:

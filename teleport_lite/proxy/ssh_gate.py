@@ -12,7 +12,7 @@ from typing import Any
 
 from teleport_lite.agent.identity import Identity
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Error, Malformed, Unauthenticated
+from teleport_lite.errors import Error, Unauthenticated
 from teleport_lite.model.source import source_of
 from teleport_lite.net.ssh_listen import KEEPALIVE
 from teleport_lite.net.tls import server_context
@@ -23,6 +23,7 @@ from teleport_lite.proto.codec import read, write
 from teleport_lite.proto.reach import MAX_REQUEST, ReachAnswer, ReachRequest
 from teleport_lite.proto.stream import Knowledge
 from teleport_lite.proxy.access import Caller
+from teleport_lite.proxy.line import Line
 from teleport_lite.proxy.reach import Client
 from teleport_lite.proxy.sessions import Session, Sessions
 
@@ -98,7 +99,7 @@ class SshGate:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, sock: Any, client: Client, door: "_Door") -> None:
-        conversation = _Conversation()
+        conversation = Line()
         try:
             transport = await self._shake_hands(sock, conversation)
         except (OSError, TimeoutError) as why:  # ssl.SSLError is an OSError
@@ -112,7 +113,7 @@ class SshGate:
         finally:
             _drop(transport)
 
-    async def _shake_hands(self, sock: Any, conversation: "_Conversation") -> asyncio.Transport:
+    async def _shake_hands(self, sock: Any, conversation: Line) -> asyncio.Transport:
         sock.setblocking(False)
         for option in KEEPALIVE:  # a client that is cut off without a word
             sock.setsockopt(*option)
@@ -128,7 +129,7 @@ class SshGate:
     async def _talk(
         self,
         transport: asyncio.Transport,
-        conversation: "_Conversation",
+        conversation: Line,
         client: Client,
         door: "_Door",
     ) -> None:
@@ -159,19 +160,22 @@ class SshGate:
         return Caller.of(peer)
 
     async def _carry(
-        self, transport: asyncio.Transport, conversation: "_Conversation", session: Session
+        self, transport: asyncio.Transport, conversation: Line, session: Session
     ) -> None:
         route = session.reached.route
         if conversation.gone:
             session.abandon()
             return
-        answer = ReachAnswer(ok=True, host_id=route.id, host_name=route.name, cas=self._cas)
+        answer = ReachAnswer(
+            ok=True,
+            host_id=route.id,
+            host_name=route.name,
+            cas="" if session.reached.leaf else self._cas,
+        )
         transport.write(write(answer) + b"\n")
         await session.carry(transport, conversation.rest)
 
-    async def _refuse(
-        self, transport: asyncio.Transport, conversation: "_Conversation", why: Error
-    ) -> None:
+    async def _refuse(self, transport: asyncio.Transport, conversation: Line, why: Error) -> None:
         answer = ReachAnswer(ok=False, code=why.code, message=why.message, hint=why.hint)
         transport.write(write(answer) + b"\n")
         transport.close()
@@ -201,47 +205,6 @@ class _Door:
         self._waiting[self._source] -= 1
         if self._waiting[self._source] <= 0:
             del self._waiting[self._source]
-
-
-class _Conversation(asyncio.Protocol):
-    """Reads one line, and then nothing: what follows it belongs to the node."""
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.line: asyncio.Future[bytes] = loop.create_future()
-        # Somebody may be refused before the line is waited for.
-        self.line.add_done_callback(lambda line: line.cancelled() or line.exception())
-        self.over: asyncio.Future[None] = loop.create_future()
-        self.rest = b""
-        self.gone = False
-        self._said = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if self.line.done():
-            self.rest += data  # a read that was under way
-            return
-        self._said += data
-        line, end, rest = self._said.partition(b"\n")
-        if end:
-            self.rest = rest
-            self._transport.pause_reading()  # type: ignore[attr-defined]  # uvloop's: no subclass
-            self.line.set_result(line)
-        elif len(line) > MAX_REQUEST:
-            self.line.set_exception(Malformed(f"request is longer than {MAX_REQUEST} bytes"))
-
-    def eof_received(self) -> None:
-        if not self.line.done():
-            self.line.set_exception(EOFError("no request"))
-
-    def connection_lost(self, why: Exception | None) -> None:  # noqa: ARG002  # gone is gone
-        self.gone = True
-        if not self.line.done():
-            self.line.set_exception(EOFError("no request"))
-        if not self.over.done():
-            self.over.set_result(None)
 
 
 def _drop(transport: asyncio.Transport) -> None:

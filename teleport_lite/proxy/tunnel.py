@@ -87,15 +87,16 @@ class Tunnel:
     def close(self, why: str) -> None:
         self._mux.close(why)
 
-    def open(self, client: tuple[str, int]) -> MuxStream:
-        """A stream to the SSH service of the host, which is the only thing tunnels lead to.
+    def open(self, client: tuple[str, int], service: str = SSH) -> MuxStream:
+        """A stream to the SSH service of the host, which is the only thing tunnels of hosts lead
+        to. Those of leaf clusters have other services.
 
         At once and without waiting: a host that does not want it resets the stream. Raises
         Denied for a host without such a service, Unavailable if the tunnel is going away.
         """
-        if NODE not in self.peer.roles:
+        if service == SSH and NODE not in self.peer.roles:
             raise Denied("the host has no SSH service")
         ip, port = client
-        stream = self._mux.open(Open(service=SSH, client_ip=ip, client_port=port))
+        stream = self._mux.open(Open(service=service, client_ip=ip, client_port=port))
         self._counters.streams += 1
         return stream

@@ -22,6 +22,7 @@ from teleport_lite import __version__
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import Denied, Malformed, Unavailable
 from teleport_lite.model.system_role import AUTH, BOT, PROXY
+from teleport_lite.model.trust import LEAF_ROLE
 from teleport_lite.net.mux import Mux
 from teleport_lite.net.mux_heart import Heart
 from teleport_lite.net.mux_stream import MuxStream
@@ -55,12 +56,12 @@ TIDY = 60.0
 # behind by the rotation, and is cut.
 RETURN, NO_MORE, LAST = 2.0, 5.0, 30.0
 # Roles that have nothing to be reached through a tunnel.
-_NOTHING_BEHIND = {AUTH, PROXY, BOT}
+_NOTHING_BEHIND = {AUTH, PROXY, BOT, LEAF_ROLE}
 _ROTATED = "the CA of its certificate was rotated away"
 
 
 @dataclass(slots=True)
-class _Arriving:
+class Arriving:
     mux: Mux
     address: tuple[str, int]
     via: str = ""
@@ -90,7 +91,7 @@ class Tunnels:
         self._refuse, self._on_change = refuse, on_change
         self._heart = heart or Heart()
         self._boot_id = chance.token(8)
-        self._arriving: dict[Mux, _Arriving] = {}  # oldest first
+        self._arriving: dict[Mux, Arriving] = {}  # oldest first
         self._tunnels: dict[Mux, Tunnel] = {}  # all of them, also those that only end
         self._by_host: dict[str, Tunnel] = {}
         self._seen: dict[str, deque[str]] = {}  # processes of hosts that changed theirs
@@ -150,7 +151,7 @@ class Tunnels:
             log.debug("%s", why.message)
             return
         if mux.alive:
-            arriving = self._arriving.setdefault(mux, _Arriving(mux, peer))
+            arriving = self._arriving.setdefault(mux, Arriving(mux, peer))
             arriving.address, arriving.via = peer, via
 
     def cut(self, host_id: str, why: str) -> int:
@@ -213,7 +214,7 @@ class Tunnels:
         arriving = self._arriving.get(mux)
         if arriving is None:  # the first packet can be read before `accept` has returned
             name = mux.fact("peername", None) or ("", 0)
-            arriving = self._arriving[mux] = _Arriving(mux, name[:2])
+            arriving = self._arriving[mux] = Arriving(mux, name[:2])
         try:
             arriving.peer = self._who(mux)
         except Denied as why:
@@ -266,7 +267,7 @@ class Tunnels:
             raise Denied(why, log=f"host {peer.name}: {why}")
         return peer
 
-    def _admit(self, arriving: _Arriving, peer: Peer, hello: TunnelHello) -> None:
+    def _admit(self, arriving: Arriving, peer: Peer, hello: TunnelHello) -> None:
         mux, address = arriving.mux, arriving.address
         if self._closing is not None:
             mux.say(Control(going_away=self._closing))
