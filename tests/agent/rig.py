@@ -20,6 +20,7 @@ from teleport_lite.net.accept import Limits, Shown
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import server_context, stranger_context
 from teleport_lite.net.way import Way
+from teleport_lite.pki.keys import csr
 from teleport_lite.proto.stream import PATH
 from teleport_lite.secret import Secret
 from teleport_lite.store.memory import MemoryStore
@@ -57,8 +58,11 @@ class Auth(Serving):
         me = identity_of(self.bench.desks.local.admit(hello, ("Auth",)), keys)
         cas = self.bench.desks.cas
         trusted = [*cas.tls(CaType.HOST), *cas.tls(CaType.USER)]
-        context = server_context(me.tls_cert, me.tls_private, trusted)
-        return Shown(context, ssl.PEM_cert_to_DER_cert(me.tls_cert))
+        request = csr(me.tls_private, me.host_id)
+        chain = self.bench.desks.local.shown_to_all(me.host_id, request) or me.serve_tls
+        context = server_context(chain, me.tls_private, trusted)
+        leaf, end, _ = chain.partition("-----END CERTIFICATE-----\n")
+        return Shown(context, ssl.PEM_cert_to_DER_cert(leaf + end))
 
     @property
     def pin(self) -> str:

@@ -366,3 +366,55 @@ def test_a_proxy_that_refuses_a_better_tunnel_is_given_the_time_it_asks_for() ->
     at = tunnels.next_at()
     assert at is not None
     assert at >= 65.0
+
+
+# A certificate of another CA
+
+
+def test_after_a_rotation_each_tunnel_is_replaced_soon_while_it_serves() -> None:
+    tunnels = plan(place(A, OWN), place(B, OWN))
+    for dial in tunnels.due(0.0):
+        tunnels.connected(dial, dial.attempts[0], 0.0)
+    tunnels.renewed(3.0, 10.0)
+    assert tunnels.due(11.0) == []
+    assert tunnels.next_at() == 11.5
+    dials = tunnels.due(11.5)
+    assert [(each.proxy_id, each.anew) for each in dials] == [(A, True), (B, True)]
+    assert tunnels.held() == [A, B], "the old ones serve"
+    assert tunnels.due(1e6) == [], "never two at a time"
+    for dial in dials:
+        tunnels.connected(dial, dial.attempts[0], 12.0)
+    assert (tunnels.due(1e6), tunnels.held()) == ([], [A, B])
+
+
+def test_a_replacement_that_fails_is_tried_again_and_the_old_one_stays() -> None:
+    tunnels = plan(place(A, OWN))
+    up(tunnels, 0.0)
+    tunnels.renewed(0.0, 10.0)
+    for _ in range(5):
+        now = tunnels.next_at() or 0.0
+        dial = only(tunnels.due(now))
+        assert dial.anew
+        tunnels.failed(dial, now)
+        assert tunnels.held() == [A]
+        assert now < (tunnels.next_at() or 0.0) <= now + BACKOFF[1]
+
+
+def test_a_tunnel_that_was_dialled_with_the_old_certificate_is_replaced_too() -> None:
+    tunnels = plan(place(A, OWN))
+    early = only(tunnels.due(0.0))
+    tunnels.renewed(0.0, 1.0)
+    tunnels.connected(early, early.attempts[0], 2.0)
+    up(tunnels, 3.0)
+    assert tunnels.due(1e6) == []
+
+
+def test_one_that_is_lost_meanwhile_comes_back_with_the_new_certificate() -> None:
+    tunnels = plan(place(A, OWN))
+    up(tunnels, 0.0)
+    tunnels.renewed(100.0, 20.0)
+    tunnels.lost(A, 21.0)
+    dial = only(tunnels.due(60.0))
+    assert not dial.anew
+    tunnels.connected(dial, dial.attempts[0], 60.0)
+    assert tunnels.due(1e6) == []

@@ -21,7 +21,7 @@ from teleport_lite.errors import Unavailable
 from teleport_lite.net.mux import Mux
 from teleport_lite.net.mux_heart import Pace
 from teleport_lite.net.tls import server_context
-from teleport_lite.net.tunnel_wire import dial
+from teleport_lite.net.tunnel_wire import dial, proxy_context
 from teleport_lite.proto.stream import ProxyPlace
 from teleport_lite.proto.tunnel import GoingAway, Open
 from teleport_lite.testing.certs import PaperCluster
@@ -571,3 +571,45 @@ def test_many_agents_are_back_soon_after_a_restart(cluster: PaperCluster) -> Non
         await again.stop()
 
     asyncio.run(work())
+
+
+def test_a_certificate_of_another_ca_brings_another_tunnel_and_sessions_go_on(
+    cluster: PaperCluster, web1: Identity, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel_role, "SPREAD", (0.0, 0.1))
+    new = PaperCluster(cluster.name)
+    both = (*cluster.host_cas, *new.host_cas)
+
+    async def work() -> None:
+        proxy = Proxy(cluster)
+        proxy.context = proxy_context(proxy.papers.tls_cert, proxy.papers.tls_private, both)
+        proxy.tunnels._host_cas = both
+        await proxy.listen()
+        async with started(agent(web1), proxy) as role:
+            before = await until(lambda: proxy.tunnels.get(web1.host_id))
+            stream, listener = before.open(CLIENT), Listener()
+            stream.set_protocol(listener)
+            again = replace(web1, host_cas=both)
+            role.renewed(again)  # it only trusts more
+            papers = new.host("web1", host_id=web1.host_id)
+            role.renewed(replace(again, tls_cert=papers.tls_cert, tls_private=papers.tls_private))
+            assert role.held() == [proxy.id]
+            after = await until(
+                lambda: (found := proxy.tunnels.get(web1.host_id)) is not before and found
+            )
+            assert role.counters.connected == 2
+            stream.write(b"hello")
+            await until(lambda: listener.data == b"HELLO")
+            assert listener.lost == []
+            stream.abort()
+            await until(lambda: not before.alive)
+            assert after.alive
+            assert (role.held(), role.counters.lost) == ([proxy.id], 0)
+            # The same CA has signed another one, as it does twice a day.
+            papers = new.host("web1", host_id=web1.host_id)
+            role.renewed(replace(again, tls_cert=papers.tls_cert, tls_private=papers.tls_private))
+            await asyncio.sleep(0.3)
+            assert role.counters.connected == 2
+        await proxy.stop()
+
+    run(work())

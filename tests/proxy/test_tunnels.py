@@ -13,11 +13,12 @@ from teleport_lite.net.mux_frames import Kind
 from teleport_lite.net.mux_heart import Heart, Pace
 from teleport_lite.net.mux_tls import Context
 from teleport_lite.net.tls import client_context
-from teleport_lite.net.tunnel_wire import agent_context, dial
+from teleport_lite.net.tunnel_wire import agent_context, dial, proxy_context
 from teleport_lite.proto.alpn import TUNNEL
 from teleport_lite.proto.codec import write
 from teleport_lite.proto.stream import Knowledge
 from teleport_lite.proto.tunnel import Control, GoingAway, Open, TunnelHello
+from teleport_lite.proxy import tunnels as module
 from teleport_lite.secret import Secret
 from teleport_lite.testing.certs import PaperCluster
 from teleport_lite.testing.fakes import FakeClock
@@ -242,11 +243,11 @@ def test_a_removed_host_can_be_cut_by_name(cluster: PaperCluster, web1: Identity
     asyncio.run(work())
 
 
-def knowledge(cluster: PaperCluster) -> Knowledge:
+def knowledge(cluster: PaperCluster, *host_cas: str) -> Knowledge:
     return Knowledge(
         cluster=cluster.name,
         serial=1,
-        host_cas=cluster.host_cas,
+        host_cas=list(host_cas) or cluster.host_cas,
         ssh_host_cas=[],
         ssh_user_cas=[],
         user_cas=[],
@@ -255,19 +256,112 @@ def knowledge(cluster: PaperCluster) -> Knowledge:
     )
 
 
-def test_a_ca_that_is_trusted_no_more_takes_its_tunnels_along(
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after a rotation takes half a minute elsewhere."""
+    monkeypatch.setattr(module, "NO_MORE", 0.2)
+    monkeypatch.setattr(module, "LAST", 0.6)
+
+
+def rotated(cluster: PaperCluster, proxy: Proxy) -> PaperCluster:
+    """The next generation, which the proxy trusts beside the old one."""
+    new = PaperCluster(cluster.name)
+    both = [*cluster.host_cas, *new.host_cas]
+    proxy.context = proxy_context(proxy.papers.tls_cert, proxy.papers.tls_private, both)
+    proxy.tunnels.recheck(knowledge(cluster, *both))
+    return new
+
+
+@pytest.mark.usefixtures("hurry")
+def test_sessions_of_a_host_that_has_renewed_outlive_the_ca_they_came_with(
     cluster: PaperCluster, web1: Identity
 ) -> None:
     async def work() -> None:
         proxy = Proxy(cluster)
         await proxy.listen()
-        _, agent = await bring(proxy, web1)
-        await until(lambda: proxy.tunnels.count)
-        proxy.tunnels.recheck(knowledge(cluster))
-        assert proxy.tunnels.count == 1
-        proxy.tunnels.recheck(knowledge(PaperCluster(cluster.name)))
+        _, old = await bring(proxy, web1, Agent("1"))
+        before = await until(lambda: proxy.tunnels.get(web1.host_id))
+        stream, listener = before.open(CLIENT), Listener()
+        stream.set_protocol(listener)
+        await until(lambda: old.streams)
+        new = rotated(cluster, proxy)
+        assert proxy.tunnels.get(web1.host_id) is before, "a new CA is no reason to leave"
+        papers = new.host("web1", host_id=web1.host_id)
+        renewed = replace(web1, tls_cert=papers.tls_cert, tls_private=papers.tls_private)
+        await bring(proxy, renewed, Agent("1"))
+        await until(lambda: proxy.tunnels.get(web1.host_id) is not before)
+        proxy.tunnels.recheck(knowledge(cluster, *new.host_cas))
+        await asyncio.sleep(1.0)  # nothing happens, and that for longer than it could
+        assert (old.why, listener.lost, proxy.tunnels.count) == ([], [], 1)
+        there, _, _ = old.streams[0]
+        there.write(b"still there")
+        await until(lambda: listener.data == b"still there")
+        assert proxy.tunnels.counters.refused == 0
+        await proxy.stop()
+
+    asyncio.run(work())
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_host_that_was_left_behind_is_asked_then_avoided_then_cut(
+    cluster: PaperCluster, web1: Identity
+) -> None:
+    async def work() -> None:
+        proxy = Proxy(cluster)
+        await proxy.listen()
+        mux, agent = await bring(proxy, web1)
+        tunnel = await until(lambda: proxy.tunnels.get(web1.host_id))
+        stream, listener = tunnel.open(CLIENT), Listener()
+        stream.set_protocol(listener)
+        new = rotated(cluster, proxy)
+        proxy.tunnels.recheck(knowledge(cluster, *new.host_cas))
+        proxy.tunnels.recheck(knowledge(cluster, *new.host_cas))
+        await until(lambda: agent.refusals)
+        asked = GoingAway(delay=module.RETURN, reason="the CA of its certificate was rotated away")
+        assert agent.refusals == [asked]
+        await until(lambda: proxy.tunnels.get(web1.host_id) is None)
+        assert (mux.alive, listener.lost) == (True, [])
         await until(lambda: agent.why)
-        assert proxy.tunnels.count == 0
+        assert agent.refusals[-1].reason.endswith("and this host has not renewed")
+        assert proxy.changes[-1] == (web1.host_id, False)
+        assert proxy.tunnels.counters.refused == 1
+        await proxy.stop()
+
+    asyncio.run(work())
+
+
+def test_a_new_tunnel_of_a_retired_ca_is_refused_at_once(
+    cluster: PaperCluster, web1: Identity
+) -> None:
+    async def work() -> None:
+        proxy = Proxy(cluster)
+        await proxy.listen()
+        new = rotated(cluster, proxy)
+        proxy.tunnels.recheck(knowledge(cluster, *new.host_cas))
+        _, agent = await bring(proxy, web1)  # by a context that is a moment older than the word
+        await until(lambda: agent.why)
+        assert (proxy.tunnels.count, proxy.tunnels.counters.refused) == (0, 1)
+        await proxy.stop()
+
+    asyncio.run(work())
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_proxy_that_stops_leaves_old_tunnels_to_their_sessions(
+    cluster: PaperCluster, web1: Identity
+) -> None:
+    """Whether their hosts have renewed, only its successor knows."""
+
+    async def work() -> None:
+        proxy = Proxy(cluster)
+        await proxy.listen()
+        _, agent = await bring(proxy, web1)
+        tunnel = await until(lambda: proxy.tunnels.get(web1.host_id))
+        tunnel.open(CLIENT)
+        proxy.tunnels.retire()
+        proxy.tunnels.recheck(knowledge(PaperCluster(cluster.name)))
+        await asyncio.sleep(0.8)
+        assert agent.why == []
         await proxy.stop()
 
     asyncio.run(work())
