@@ -90,16 +90,29 @@ def join(request: JoinRequest) -> Identity:
     """Prove the token and come back with an identity, which the caller saves.
 
     Raises Denied (pin, token, role, lock), Unavailable (address, clock) or Malformed, each
-    with the one cause and what to do. With several servers the first that answers decides.
+    with the one cause and what to do. With several servers the first that answers decides; if it
+    falls silent in the middle, the next one is asked with the same keys, for which the token is
+    spent once, whoever has spent it.
     """
-    auth = _first_answer(request)
-    cas = trusted_cas(auth, request.pins)
+    keys = _known_keys(request) or (request.keeper or _NobodyKeeps()).take()
     if not request.pins:
         request.say(NO_PIN)
+    auth, left = _first_answer(request, request.servers)
+    try:
+        return _join_at(auth, request, keys)
+    except Unavailable as why:
+        try:
+            auth, _ = _first_answer(request, left)
+        except Error:
+            raise why from None
+        return _join_at(auth, request, keys)
+
+
+def _join_at(auth: Auth, request: JoinRequest, keys: Keys) -> Identity:
+    cas = trusted_cas(auth, request.pins)
     if not auth.clock_fits:
         _let_auth_know(auth, request)
         check_clock(auth)
-    keys = _known_keys(request) or (request.keeper or _NobodyKeeps()).take()
     welcome = _talk(auth, cas, request, keys)
     if request.pins:
         _pins_cover(welcome, request.pins)
@@ -150,13 +163,15 @@ def identity_of(welcome: Welcome, keys: Keys) -> Identity:
     )
 
 
-def _first_answer(request: JoinRequest) -> Auth:
+def _first_answer(request: JoinRequest, servers: tuple[str, ...]) -> tuple[Auth, tuple[str, ...]]:
+    """And the servers that were not asked."""
     failures: list[Error] = []
-    if not request.servers:
+    if not servers:
         raise Malformed("no auth server is configured", hint="--auth-server=HOST:3025")
-    for address in request.servers:
+    for number, address in enumerate(servers, 1):
         try:
-            return find_auth(address, request.clock, only_proxies=request.only_proxies)
+            auth = find_auth(address, request.clock, only_proxies=request.only_proxies)
+            return auth, servers[number:]
         except Error as why:
             failures.append(why)
     if len(failures) == 1:

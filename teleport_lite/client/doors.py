@@ -2,7 +2,8 @@
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from teleport_lite.errors import Denied, Error, Unauthenticated, Unavailable
@@ -11,6 +12,8 @@ from teleport_lite.secret import Secret
 START_AUTH = "systemctl start teleport-lite, or teleport-lite start --roles=auth"
 # The socket answers at once or not at all.
 LOCAL_PATIENCE = 10.0
+# For one of several auth servers, before the next one is asked.
+ONE_OF_MANY = 5.0
 SERVER_LOG = "journalctl -u teleport-lite"
 
 
@@ -48,12 +51,22 @@ class TlsDoor:
     cert: str
     key: Secret
     host_cas: Sequence[str]
+    others: Sequence[str] = ()  # asked in turn while the ones before can not be reached
 
     @property
     def name(self) -> str:
         return self.address
 
     def open(self) -> socket.socket:
+        try:
+            return self._open()
+        except Unavailable:
+            for address in self.others:
+                with suppress(Unavailable):
+                    return replace(self, address=address, others=()).open()
+            raise
+
+    def _open(self) -> socket.socket:
         # Only here: ssl and what it brings cost 20 ms that the socket does not need.
         import ssl
 
@@ -65,7 +78,8 @@ class TlsDoor:
         # As `net.way.Way`: auth itself does not mind being asked by name.
         context.set_alpn_protocols([to_auth(self.cluster)])
         try:
-            return handshake(self.address, context, AUTH_SERVER_NAME, timeout=TIMEOUT)
+            patience = ONE_OF_MANY if self.others else TIMEOUT
+            return handshake(self.address, context, AUTH_SERVER_NAME, timeout=patience)
         except ssl.SSLCertVerificationError as why:
             from teleport_lite.client.rotated import rotated
 

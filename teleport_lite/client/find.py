@@ -112,9 +112,12 @@ def _by_profile(wish: Wish, places: Places) -> Door | None:
 
 
 def _tls(credentials: "IdentityFile", source: str, wish: Wish, known: str) -> Door:
-    address = _with_port(wish.auth_servers[-1]) if wish.auth_servers else known or HERE
+    last = wish.auth_servers[-1] if wish.auth_servers else ""
+    said = [each.strip() for each in last.split(",")]
+    address, *others = [_with_port(each) for each in said if each] or [known or HERE]
     return TlsDoor(
         address=address,
+        others=tuple(others),
         cluster=credentials.cluster,
         source=source,
         cert=credentials.tls_cert,

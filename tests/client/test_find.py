@@ -72,6 +72,12 @@ def test_an_identity_file_comes_first(host: Host) -> None:
     assert alone.name == "127.0.0.1:3025"
 
 
+def test_several_auth_servers_are_tried_in_turn(host: Host) -> None:
+    door = find(Wish(identity=host.identity(), auth_servers=("10.0.0.5, 10.0.0.6:1",)), host.places)
+    assert isinstance(door, TlsDoor)
+    assert (door.address, door.others) == ("10.0.0.5:3025", ("10.0.0.6:1",))
+
+
 def test_the_last_auth_server_counts_and_keeps_its_port(host: Host) -> None:
     servers = ("10.0.0.5", "[::1]:4025")
     assert find(Wish(identity=host.identity(), auth_servers=servers), host.places).name == (
