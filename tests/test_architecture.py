@@ -25,6 +25,7 @@ OWNERS: dict[str, set[str]] = {
     "cryptography": {"pki"},
     "paramiko": {"net"},
     "sqlite3": {"store"},
+    "psycopg": {"store"},
     # A proxy is nothing but waiting for sockets.
     "asyncio": {"net", "daemon", "proxy"},
     "aiohttp": {"net", "proxy"},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from teleport_lite.config import model
 from teleport_lite.config.address import parse_advertised
+from teleport_lite.config.conn_string import EXAMPLE, ConnString
 from teleport_lite.config.passphrase import PassphraseSource
 from teleport_lite.config.path import absolute_path, data_directory
 from teleport_lite.config.proxy_service import proxy_config
@@ -228,12 +229,27 @@ def _storage(reader: Reader, said: Values, data_dir: Path) -> model.StorageConfi
         why = f"must be outside data_dir ({data_dir}), like {usual.keyring}"
         raise reader.wrong("teleport.storage.keyring", why)
     path = _path(reader, said, "teleport.storage.path") or usual.path
+    kind, conn_string = _database(reader, said)
     return model.StorageConfig(
+        type=kind,
         path=path,
+        conn_string=conn_string,
         keyring=keyring,
         keyring_passphrase=_passphrase(reader, said, data_dir),
         keyring_plugin=said.get("keyring_plugin") or "",
     )
+
+
+def _database(reader: Reader, said: Values) -> tuple[str, ConnString | None]:
+    kind, text = said.get("type") or "sqlite", said.get("conn_string")
+    path = "teleport.storage.conn_string"
+    if kind != "postgresql":
+        if text is not None:
+            raise reader.wrong(path, "is of teleport.storage.type postgresql")
+        return "sqlite", None
+    if text is None:
+        raise reader.wrong("teleport.storage.type", f"postgresql needs {path}, like {EXAMPLE}")
+    return kind, reader.checked(path, ConnString.parse, text.reveal())
 
 
 def _passphrase(reader: Reader, said: Values, data_dir: Path) -> PassphraseSource | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from teleport_lite.config.conn_string import ConnString
 from teleport_lite.config.passphrase import PassphraseSource
 from teleport_lite.config.token_source import StaticToken, TokenSource
 from teleport_lite.model.env_names import ACCEPTED
@@ -34,8 +35,9 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageConfig:
-    type: str = "sqlite"
-    path: Path = DATA_DIR / "backend"
+    type: str = "sqlite"  # or postgresql
+    path: Path = DATA_DIR / "backend"  # of sqlite
+    conn_string: ConnString | None = None  # of postgresql
     keyring: Path = KEYRING
     keyring_passphrase: PassphraseSource | None = None
     keyring_plugin: str = ""  # its name; "": none keeps the key of the keyring

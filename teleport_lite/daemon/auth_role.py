@@ -24,7 +24,7 @@ from teleport_lite.daemon.custody import keyring_of
 from teleport_lite.daemon.doorman import Doorman as Doorman
 from teleport_lite.daemon.other_auths import OtherAuths
 from teleport_lite.daemon.store_watch import LOOK_EVERY, StoreWatch
-from teleport_lite.errors import Denied, Error, Malformed
+from teleport_lite.errors import Denied, Error
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.system_role import AUTH, RoleBook
 from teleport_lite.net.accept import Shown
@@ -38,8 +38,8 @@ from teleport_lite.pki.keyfile import make_private_dir, read_secret
 from teleport_lite.pki.keys import csr
 from teleport_lite.pki.pin import issuer_pin
 from teleport_lite.proto.stream import PATH
+from teleport_lite.store.opening import open_store
 from teleport_lite.store.protocols import Store, Tx
-from teleport_lite.store.sqlite import open_sqlite
 
 log = logging.getLogger("teleport_lite.auth")
 
@@ -79,14 +79,9 @@ class AuthRole:
     ) -> None:
         """`custody` opens the keyring."""
         self._config, self._clock, self._chance = config, clock, chance
-        if config.storage.type != "sqlite":
-            raise Malformed(
-                f"storage type {config.storage.type} is not part of this version, sqlite is",
-                hint="set teleport.storage.type to sqlite",
-            )
         make_private_dir(config.data_dir)
         ring = keyring_of(config.storage.keyring, custody)
-        self.store: Store = open_sqlite(config.storage.path / "auth.db", ring)
+        self.store: Store = open_store(config.storage, ring)
         cluster = found_cluster(
             self.store, name=config.auth.cluster_name, clock=clock, chance=chance
         )

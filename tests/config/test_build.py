@@ -182,7 +182,25 @@ def test_a_plugins_section_is_read_by_its_own_fields():
         ),
         (
             "teleport:\n  storage:\n    type: etcd",
-            "3: teleport.storage.type: 'etcd' is not one of sqlite, dir",
+            "3: teleport.storage.type: 'etcd' is not one of sqlite, postgresql, dir",
+        ),
+        (
+            "teleport:\n  storage:\n    type: postgresql",
+            "3: teleport.storage.type: postgresql needs teleport.storage.conn_string, "
+            "like postgresql://teleport@db.example.com/teleport?sslmode=verify-full",
+        ),
+        (
+            "teleport:\n  storage:\n    conn_string: postgresql://x:hidden@y/z",
+            "3: teleport.storage.conn_string: is of teleport.storage.type postgresql",
+        ),
+        (
+            "teleport:\n  storage:\n    type: postgresql\n    conn_string: hidden@y",
+            "4: teleport.storage.conn_string: it holds no connection string of PostgreSQL",
+        ),
+        (
+            "teleport:\n  storage:\n    type: postgresql\n    conn_string: [hidden]",
+            "4: teleport.storage.conn_string: a list is not secret text, like "
+            "postgresql://teleport@db.example.com/teleport?sslmode=verify-full",
         ),
         (
             "teleport:\n  data_dir: /d\n  storage:\n    keyring: /d/x/../keyring",

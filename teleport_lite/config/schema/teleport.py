@@ -66,15 +66,22 @@ STORAGE = (
     Field(
         name="type",
         kind=Kind.TEXT,
-        help="sqlite; dir is an old name of it",
+        help="sqlite, or postgresql for several auth servers; dir is an old name of sqlite",
         default="sqlite",
-        choices=("sqlite", "dir"),
+        choices=("sqlite", "postgresql", "dir"),
     ),
     Field(
         name="path",
         kind=Kind.TEXT,
         help="directory of the database; data_dir/backend if absent",
         example="/var/lib/teleport-lite/backend",
+    ),
+    Field(
+        name="conn_string",
+        kind=Kind.SECRET,
+        help="of postgresql: where the database is, or the absolute path, env:NAME or "
+        "credential:NAME that it is read from",
+        example="postgresql://teleport@db.example.com/teleport?sslmode=verify-full",
     ),
     Field(
         name="keyring",

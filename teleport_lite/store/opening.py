@@ -1,0 +1,40 @@
+"""The one place that picks the store."""
+
+from pathlib import Path
+from typing import Protocol
+
+from teleport_lite.errors import Malformed
+from teleport_lite.secret import Secret
+from teleport_lite.store.protocols import Sealer, Store
+from teleport_lite.store.sqlite import open_sqlite
+
+
+class _ConnString(Protocol):
+    def read(self) -> Secret: ...
+
+
+class Storage(Protocol):
+    """As `config/model.py: StorageConfig`."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def conn_string(self) -> _ConnString | None: ...
+
+
+def open_store(storage: Storage, sealer: Sealer) -> Store:
+    """Raises what `open_sqlite` or `open_postgres` raises, and what reading the conn_string does;
+    Malformed for a type that there is not."""
+    if storage.type == "sqlite":
+        return open_sqlite(storage.path / "auth.db", sealer)
+    if storage.type != "postgresql" or storage.conn_string is None:
+        raise Malformed(
+            f"storage type {storage.type} is not one that there is",
+            hint="set teleport.storage.type to sqlite or postgresql",
+        )
+    # Not for everybody: it brings libpq along, 30 ms and 10 MB.
+    from teleport_lite.store.postgres import open_postgres
+
+    return open_postgres(storage.conn_string.read(), sealer)
