@@ -13,6 +13,7 @@ from teleport_lite.client.login import LoggedIn, LoginRequest, login
 from teleport_lite.client.papers import public_line, read_papers
 from teleport_lite.client.ping import ping
 from teleport_lite.errors import Denied, Malformed, Unavailable
+from teleport_lite.pki.pin import pin_of
 from teleport_lite.secret import Secret
 from teleport_lite.testing.certs import PaperCluster
 from tests.client.fake_proxy import CLUSTER, PASSWORD, FakeProxy, running, trust
@@ -124,6 +125,44 @@ def test_a_web_certificate_does_not_outweigh_an_earlier_login(
     before = PaperCluster(CLUSTER)
     with pytest.raises(Denied, match="than the one you logged in to before"):
         enter(proxy, never, known_cas=tuple(before.host_cas))
+
+
+def rotated_away(proxy: FakeProxy) -> PaperCluster:
+    """The generation before the one that the proxy shows."""
+    before = PaperCluster(CLUSTER)
+    gone = {"pin": pin_of(before.host_cas[0]), "at": 1772368200.0}
+    proxy.answers["/v1/ca"] = {**proxy._bundle({}), "retired": [gone]}
+    return before
+
+
+def test_after_a_rotation_the_web_certificate_vouches_as_the_first_time(
+    proxy: FakeProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trust(monkeypatch, proxy, tmp_path)
+    said: list[str] = []
+    before = rotated_away(proxy)
+    assert enter(proxy, known_cas=tuple(before.host_cas), say=said.append).user == "alice"
+    assert any(f"the host CA of cluster {CLUSTER} was rotated on 2026-03-01" in it for it in said)
+    proxy.ping = {"ca_pins": ["sha256:" + "1" * 64]}
+    with pytest.raises(Denied):
+        enter(proxy, never, known_cas=tuple(before.host_cas))
+
+
+def test_after_a_rotation_a_proxy_that_nobody_vouches_for_is_not_enough(proxy: FakeProxy) -> None:
+    before = rotated_away(proxy)
+    with pytest.raises(Denied, match="was rotated on 2026-03-01 12:30 UTC, and nothing here") as no:
+        enter(proxy, never, known_cas=tuple(before.host_cas))
+    assert "--ca-pin" in no.value.hint
+    assert enter(proxy, known_cas=tuple(before.host_cas), pins=(proxy.pin,)).user == "alice"
+
+
+def test_in_the_middle_of_a_rotation_the_old_ca_vouches(proxy: FakeProxy) -> None:
+    new = PaperCluster(CLUSTER)
+    both = [*proxy.cluster.host_cas, *new.host_cas]
+    proxy.answers["/v1/ca"] = {**proxy._bundle({}), "host_cas": both}
+    proxy.welcome = {"host_cas": both}
+    found = enter(proxy, known_cas=tuple(proxy.cluster.host_cas))
+    assert found.credentials.host_cas == tuple(both)
 
 
 def test_a_verified_proxy_that_leads_elsewhere_is_refused(

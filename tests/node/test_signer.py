@@ -4,13 +4,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
+from teleport_lite.agent import identity
 from teleport_lite.node.wire import FromSigner, Link, Sign, ToSigner, Who
 from teleport_lite.pki.wire import Reader
+from teleport_lite.testing.certs import PaperCluster
 from tests.node.house import House
 
 HASH = b"h" * 32
@@ -114,6 +117,24 @@ def test_a_line_keeps_the_key_it_began_with(office: Office, house: House) -> Non
     assert told.ssh_public == house.host.ssh_public != before
     assert fits(before, asks(old, sign=Sign(exchange_hash=HASH)).signature, HASH)
     assert fits(told.ssh_public, asks(new, sign=Sign(exchange_hash=HASH)).signature, HASH)
+
+
+def test_while_the_host_ca_is_rotated_it_serves_with_what_people_know(
+    office: Office, house: House
+) -> None:
+    """The other certificate is for those it goes to; both are over the same key."""
+    kept = identity.load(house.data_dir)
+    assert kept is not None
+    old = house.host.ssh_cert
+    new = PaperCluster(house.cluster.name).host("node1", host_id=house.host.id).ssh_cert
+    identity.save(house.data_dir, replace(kept, ssh_cert=new, serving_ssh_cert=old))
+    host = asks(office.line(), who=Who()).host
+    assert host is not None
+    assert host.ssh_cert == old
+    identity.save(house.data_dir, replace(kept, ssh_cert=new))
+    host = asks(office.line(), who=Who()).host
+    assert host is not None
+    assert host.ssh_cert == new
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"\xff", b'{"sign": {}}', b'{"who": {"a": 1}}'])

@@ -14,6 +14,7 @@ import pytest
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.user import Condition, Role
 from teleport_lite.proto.stream import Route
+from teleport_lite.testing.certs import PaperCluster
 from teleport_lite.testing.fakes import T0
 from tests.node.house import ME, House
 from tests.proxy.jump_house import PROXY, JumpHouse, jumping
@@ -404,6 +405,26 @@ def test_a_change_of_roles_cuts_ways(jump: JumpHouse, held: subprocess.Popen[byt
     jump.learn(roles=[])
     assert held.wait(30) == 255
     assert jump.event("T2006I").facts["reason"] == "no role allows any login here"
+
+
+def test_after_the_user_ca_was_rotated_open_ways_stay_and_none_is_added(
+    jump: JumpHouse, echo: Echo
+) -> None:
+    caller = Caller(jump)
+    channel = caller.open("echo")
+    exactly(channel, len(GREETING))
+    new = PaperCluster(jump.cluster.name).user_ca.public
+    old = jump.cluster.user_ca.public
+    jump.learn(ssh_user_cas=[new.ssh_key, old.ssh_key], user_cas=[new.tls_cert, old.tls_cert])
+    caller.open("echo").close()
+    jump.learn(ssh_user_cas=[new.ssh_key], user_cas=[new.tls_cert])
+    assert caller.refused("echo") == "Connect failed"
+    channel.sendall(b"here")
+    assert exactly(channel, 4) == b"here"
+    caller.close()
+    done = jump.ssh("-J", "jump", f"{ME}@node1", "true")
+    assert "Permission denied (publickey)" in said(done)
+    jump.learn()
 
 
 def test_a_host_that_is_locked_lets_nobody_in(jump: JumpHouse) -> None:
