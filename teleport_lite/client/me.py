@@ -24,5 +24,9 @@ class MeClient:
         """The `host_cas` (PEM) and `ssh_host_cas` (OpenSSH lines) of now."""
         return self._ask("/v1/me/cas")
 
+    def clusters(self) -> Facts:
+        """Leaf `clusters`, where one may go on to, with their CAs."""
+        return self._ask("/v1/me/clusters")
+
     def _ask(self, path: str, **fields: object) -> Facts:
         return Facts(self._transport.ask(path, fields), f"{self._transport.name} to {path}")

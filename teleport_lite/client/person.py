@@ -32,6 +32,15 @@ class Person:
     tls_cert: str
     tls_key: Secret
     host_cas: Sequence[str]
+    # On the way to a leaf, `cluster`: the cluster that the credentials are of, and its host CAs,
+    # which its proxy is known by.
+    root: str = ""
+    root_cas: Sequence[str] = ()
+
+    @property
+    def proxy_cas(self) -> Sequence[str]:
+        """Whom the proxy has its certificate from."""
+        return self.root_cas or self.host_cas
 
     def door(self) -> TlsDoor:
         """To auth, through the proxy. Raises Unauthenticated if no proxy is known."""

@@ -200,7 +200,10 @@ def remove(home: Path, profile: Profile) -> None:
     files = Files(home, profile)
     secrets = (files.tls, files.ssh_key)
     certs = (files.ssh_public, files.ssh_cert, files.ssh_cert_too)
-    for path in (*secrets, *certs, files.cas, files.known_hosts):
+    # Of leaf clusters too (client/leaves.py).
+    leaves = files.cas.parent.glob("*.leaf")
+    marks = [path.with_suffix(end) for path in leaves for end in (".pem", ".known_hosts", ".leaf")]
+    for path in (*secrets, *certs, files.cas, files.known_hosts, *marks):
         _unlink(path)
     for directory in (files.ssh_cert_too.parent, files.cas.parent, files.keys):
         with suppress(OSError):  # somebody else's files are in it, or it is gone

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from teleport_lite.cli.show import Format, emit, out, table
+from teleport_lite.cli.show import Format, emit, labels, line, out, table
 from teleport_lite.cli.tsh.desk import desk_of
 from teleport_lite.errors import Unavailable
 
@@ -18,26 +18,27 @@ def clusters(
         Format, typer.Option("--format", "-f", help="Form of the answer.")
     ] = Format.TEXT,
 ) -> None:
-    """List the clusters you can reach: the one you are logged in to."""
+    """List the clusters you can reach: the one you are logged in to, and those that trust it."""
     desk = desk_of(ctx)
+    chosen, desk.cluster = desk.cluster, ""
     person = desk.person()
     try:
         desk.me(person).me()
-        state = "online"
+        found = [_plain(person.cluster, "online", "root", {})]
+        found += [
+            _plain(leaf.name, leaf.status, "leaf", leaf.labels) for leaf in desk.clusters(person)
+        ]
     except Unavailable:
-        state = "offline"
-    found: list[dict[str, Any]] = [
-        {
-            "cluster_name": person.cluster,
-            "status": state,
-            "cluster_type": "root",
-            "labels": {},
-            "selected": True,
-        }
-    ]
+        found = [_plain(person.cluster, "offline", "root", {})]
+    for each in found:
+        each["selected"] = each["cluster_name"] == (chosen or person.cluster)
     if quiet and format is Format.TEXT:
-        return out("".join(f"{each['cluster_name']}  {each['status']}\n" for each in found))
+        return out("".join(f"{line(each['cluster_name'])}  {each['status']}\n" for each in found))
     return emit(found, format, lambda: _table(found))
+
+
+def _plain(name: str, status: str, type: str, marks: dict[str, str]) -> dict[str, Any]:
+    return {"cluster_name": name, "status": status, "cluster_type": type, "labels": marks}
 
 
 def _table(found: list[dict[str, Any]]) -> str:
@@ -47,7 +48,7 @@ def _table(found: list[dict[str, Any]]) -> str:
             each["cluster_name"],
             each["status"],
             each["cluster_type"],
-            "",
+            labels(each["labels"]),
             "*" if each["selected"] else "",
         )
         for each in found

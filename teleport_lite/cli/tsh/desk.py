@@ -13,6 +13,7 @@ from teleport_lite.client.find import profile_home
 from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:  # what not every command needs
+    from teleport_lite.client.leaves import Leaf
     from teleport_lite.client.me import MeClient
     from teleport_lite.client.person import Person
     from teleport_lite.client.profile import Profile
@@ -94,7 +95,30 @@ class Desk:
             found = by_profile(self.home, chosen)
             if _has_port(self.proxy):
                 found = replace(found, proxy=address)
-        self.check_cluster(found.cluster)
+        return found if self.cluster in ("", found.cluster) else self._at_leaf(found)
+
+    def _at_leaf(self, person: "Person") -> "Person":
+        """On the way to another cluster. Whom to believe there the own one says, now or when it
+        was last asked. Raises NotFound."""
+        from teleport_lite.client.leaves import at_leaf
+
+        chosen = None if self.identity else self.profile()
+        if chosen is None:
+            self.check_cluster(person.cluster)
+            raise NotFound(f"{person.source} is for cluster {person.cluster} alone")
+        with suppress(Unavailable, Unauthenticated):
+            self.clusters(person)
+        return at_leaf(person, self.home, chosen, self.cluster)
+
+    def clusters(self, person: "Person") -> "list[Leaf]":
+        """The leaves of the cluster of `person`; the profile keeps what is told of them. Raises
+        Unavailable or what the server refuses with."""
+        from teleport_lite.client.leaves import keep, leaves_of
+
+        found = leaves_of(self.me(person).clusters())
+        chosen = None if self.identity else self.profile()
+        if chosen is not None:
+            keep(self.home, chosen, found)
         return found
 
     def trust_of_now(self) -> None:

@@ -21,13 +21,18 @@ def ssh(
     ],
 ) -> None:
     """Connect standard input and output with the SSH port of a node (a ProxyCommand)."""
+    from teleport_lite.client.leaf_proof import proof_of
     from teleport_lite.client.reach import carry
     from teleport_lite.config.address import split_address
     from teleport_lite.net.tls import client_context
 
-    person = desk_of(ctx).person()
-    context = client_context(person.tls_cert, person.tls_key, person.host_cas)
-    carry(split_address(person.through()), context, asked_of(target, person.cluster))
+    desk = desk_of(ctx)
+    person = desk.person()
+    context = client_context(person.tls_cert, person.tls_key, person.proxy_cas)
+    asked = asked_of(target, person.cluster)
+    if person.root:
+        asked["proof"] = proof_of(asked, person.tls_cert, person.tls_key)
+    carry(split_address(person.through()), context, asked)
 
 
 def not_yet(ctx: typer.Context) -> None:

@@ -29,6 +29,10 @@ def quick(words: list[str]) -> int | None:
         return None
     try:
         asked = asked_of(words[-1], _value(words, "--cluster"))
+        if not cas.endswith(f"/{_value(words, '--cluster')}.pem"):
+            from teleport_lite.client.leaf_proof import proof_by_file
+
+            asked["proof"] = proof_by_file(asked, tls)
         carry((host, port), context, asked, on_cas=_catching_up(cas, words))
     except KeyboardInterrupt:
         return 130
@@ -78,8 +82,18 @@ def _read(words: list[str]) -> tuple[str, str, str, int] | None:
         return None
     home = os.environ.get("TELEPORT_HOME") or os.path.expanduser("~/.tsh")  # noqa: PTH111  # pathlib takes 6 ms
     keys = f"{home}/keys/{host}"
-    tls, cas = f"{keys}/{user}-x509.pem", f"{keys}/cas/{cluster}.pem"
+    tls, cas = f"{keys}/{user}-x509.pem", f"{keys}/cas/{_root_of(keys, cluster)}.pem"
     return (tls, cas, host, int(port)) if _private(tls) else None
+
+
+def _root_of(keys: str, cluster: str) -> str:
+    """The cluster whose proxy is asked: of a leaf its root (client/leaves.py)."""
+    try:
+        with open(f"{keys}/cas/{cluster}.leaf", encoding="ascii") as file:  # noqa: PTH123  # pathlib takes 6 ms
+            root = file.read(256).strip()
+    except (OSError, ValueError):
+        return cluster
+    return cluster if "/" in root or not root else root
 
 
 def _private(path: str) -> bool:
