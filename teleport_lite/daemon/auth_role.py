@@ -22,9 +22,10 @@ from teleport_lite.auth.tokens import weakness
 from teleport_lite.config.model import AUTH_PORT, Config
 from teleport_lite.daemon.custody import keyring_of
 from teleport_lite.daemon.doorman import Doorman as Doorman
+from teleport_lite.daemon.further import OTHER_KEYRING, SQLITE, no_keyring
 from teleport_lite.daemon.other_auths import OtherAuths
 from teleport_lite.daemon.store_watch import LOOK_EVERY, StoreWatch
-from teleport_lite.errors import Denied, Error
+from teleport_lite.errors import Denied, Error, Unavailable
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.system_role import AUTH, RoleBook
 from teleport_lite.net.accept import Shown
@@ -37,6 +38,7 @@ from teleport_lite.pki.custody import NO_CUSTODY, Custody
 from teleport_lite.pki.keyfile import make_private_dir, read_secret
 from teleport_lite.pki.keys import csr
 from teleport_lite.pki.pin import issuer_pin
+from teleport_lite.pki.seal import Keyring
 from teleport_lite.proto.stream import PATH
 from teleport_lite.store.opening import open_store
 from teleport_lite.store.protocols import Store, Tx
@@ -80,8 +82,7 @@ class AuthRole:
         """`custody` opens the keyring."""
         self._config, self._clock, self._chance = config, clock, chance
         make_private_dir(config.data_dir)
-        ring = keyring_of(config.storage.keyring, custody)
-        self.store: Store = open_store(config.storage, ring)
+        ring, self.store = _opened(config, custody)
         cluster = found_cluster(
             self.store, name=config.auth.cluster_name, clock=clock, chance=chance
         )
@@ -113,7 +114,7 @@ class AuthRole:
         self._chores: list[asyncio.Task[None]] = []
         self._own: tuple[tuple[str, ...], str, tuple[str, ...]] = ((), "", ())
         self._address = public_address(config)
-        self._shared = config.storage.type != "sqlite"  # there may be other auth servers
+        self._shared = config.storage.type != SQLITE  # there may be other auth servers
         self._process = chance.uuid()  # who holds a lease
         self._heard: set[str] = set()  # of the store; for the loop
         self._unwatch: Callable[[], None] = lambda: None
@@ -335,6 +336,21 @@ class AuthRole:
             log.exception("internal error in a chore of auth")
             return False
         return True
+
+
+def _opened(config: Config, custody: Custody) -> tuple[Keyring, Store]:
+    """The keyring, made if there is none, and the store. A new keyring that does not open what is
+    there has sealed nothing, and would keep this host from fetching the right one."""
+    place = config.storage.keyring
+    fresh = not place.exists()
+    ring = keyring_of(place, custody)
+    try:
+        return ring, open_store(config.storage, ring)
+    except Unavailable as why:
+        if fresh and OTHER_KEYRING in why.message and config.storage.type != SQLITE:
+            place.unlink()
+            raise no_keyring(config) from why
+        raise
 
 
 def public_address(config: Config) -> str:

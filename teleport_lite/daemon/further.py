@@ -11,13 +11,15 @@ from teleport_lite.agent.enlist import Enlistment, enlist
 from teleport_lite.agent.keyring import ask_for_keyring
 from teleport_lite.ambient import Clock
 from teleport_lite.config.model import Config
-from teleport_lite.errors import Error, Malformed, Unavailable
+from teleport_lite.errors import Malformed, Unavailable
 from teleport_lite.model.system_role import AUTH
 from teleport_lite.pki.keyfile import make_private_dir, write_secret
 
 log = logging.getLogger("teleport_lite.daemon")
 
 SQLITE = "sqlite"
+# What the store says, in its message, of a keyring that does not fit.
+OTHER_KEYRING = "sealed under another keyring"
 THE_FIRST = "leave out --token to run the first auth server of a cluster"
 HOW = "teleport-lite start --roles=auth --token=TOKEN --auth-server=HOST:3025"
 
@@ -75,10 +77,9 @@ def fetch_keyring(config: Config, pins: tuple[str, ...], clock: Clock) -> None:
     log.info("this host is auth server %s, the keyring is in %s", identity.host_id, place)
 
 
-def explain_other_keyring(why: Error, config: Config) -> Error:
-    """The storage belongs to a cluster whose keyring is not here: a new one was made in vain."""
+def no_keyring(config: Config) -> Unavailable:
+    """The storage is there, and so is a cluster in it, and nothing here opens it."""
     return Unavailable(
         "the storage belongs to a cluster whose keyring is not on this host",
         hint=f"{HOW}; or copy the keyring of another auth server to {config.storage.keyring}",
-        log=why.log or why.message,
     )
