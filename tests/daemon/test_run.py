@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from teleport_lite.agent.servers import Servers
-from teleport_lite.config.conn_string import ConnString
 from teleport_lite.config.model import KeyPair
 from teleport_lite.config.token_source import TokenSource
 from teleport_lite.daemon import logs, patience
@@ -85,20 +84,6 @@ def test_without_any_address_nobody_is_joined(tmp_path: Path) -> None:
 def test_a_host_without_identity_and_token_is_told_how_to_join(tmp_path: Path) -> None:
     why = refused(tmp_path, roles=frozenset({"App"}), auth_servers=("127.0.0.1:1",))
     assert "a token is needed to join as App" in why.message
-
-
-def test_a_storage_that_there_is_not_is_told(tmp_path: Path) -> None:
-    storage = replace(a_config(tmp_path).storage, type="etcd")
-    assert (
-        "storage type etcd is not one that there is" in refused(tmp_path, storage=storage).message
-    )
-
-
-def test_a_database_server_that_is_away_is_told(tmp_path: Path) -> None:
-    place = ConnString.parse(f"host={tmp_path} user=x password=hidden")
-    storage = replace(a_config(tmp_path).storage, type="postgresql", conn_string=place)
-    why = refused(tmp_path, storage=storage)
-    assert why.message == f"cannot open database postgres on {tmp_path}: nobody listens there"
 
 
 def test_a_role_whose_service_is_not_built_says_so(
