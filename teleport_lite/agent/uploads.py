@@ -57,6 +57,7 @@ class Uploads:
         self._failures = 0
         self._refused: dict[str, float] = {}  # sid: when it may be offered again
         self._wire: Connection | None = None
+        self._shown = ""  # our certificate on it: one of a CA that is retired now is refused
 
     def run(self, stopping: Stopping) -> None:
         while not stopping.is_set():
@@ -123,6 +124,8 @@ class Uploads:
                 self._spool.remove(sid)
                 self._refused.pop(sid, None)
         except _REFUSALS as why:
+            if self._identity().tls_cert != self._shown:
+                raise Unavailable("the certificate of this host was renewed meanwhile") from why
             self._put_off(sid, why)
 
     def _put_off(self, sid: str, why: Error) -> None:
@@ -156,6 +159,7 @@ class Uploads:
             raise Unavailable("no auth server is configured")
         address = self._servers.first()
         context = client_context(me.tls_cert, me.tls_private, me.host_cas)
+        self._shown = me.tls_cert
         try:
             return Connection.tls(way_of(me, address), context)
         except ssl.SSLError as why:

@@ -14,7 +14,7 @@ from teleport_lite.agent.enlist import Enlistment
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import JoinRequest, Keys, hello_of, identity_of
 from teleport_lite.auth.desks import Keeping
-from teleport_lite.daemon.auth_role import Doorman
+from teleport_lite.daemon.doorman import Doorman
 from teleport_lite.model.authority import CaType
 from teleport_lite.net.accept import Limits, Shown
 from teleport_lite.net.http import Connection

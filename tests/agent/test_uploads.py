@@ -15,12 +15,14 @@ from teleport_lite.agent import uploads
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import join
 from teleport_lite.agent.record_spool import PLACE, RecordSpool, Waiting
+from teleport_lite.agent.renew import renew
 from teleport_lite.agent.uploads import LOOK, REFUSED_FOR, Uploads
 from teleport_lite.auth.desks import Keeping
 from teleport_lite.errors import Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.testing.fakes import FakeChance
 from tests.agent.rig import Auth
+from tests.agent.test_rotation import rotate
 from tests.auth.tapes import SID, a_tape, sid
 from tests.support import eventually, free_port
 
@@ -192,6 +194,28 @@ def test_a_cut_connection_goes_on_where_it_was(node: Node, monkeypatch: pytest.M
     node.uploads.once(Still())
     assert node.kept().size == len(tape)
     assert sent[2] == sent[3] > 0
+
+
+def test_one_that_outlives_the_ca_of_its_connection_goes_on_with_the_new_certificate(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tape = node.record(tape=a_tape(*["x" * 200_000] * 12))
+    asked, phases = uploads._asked, ["init", "update_clients", "update_servers", "standby"]
+
+    def meanwhile(*words: Any) -> Any:
+        answer = asked(*words)
+        while phases:
+            rotate(node.auth, phase := phases.pop(0))
+            if phase != "standby":
+                node.me = renew(node.me, [node.auth.address], node_name="web-1")
+        return answer
+
+    monkeypatch.setattr(uploads, "_asked", meanwhile)
+    assert node.uploads.once(Still()) < LOOK
+    assert "renewed meanwhile" in node.states[-1]
+    assert node.uploads.once(Still()) == LOOK
+    assert node.kept().size == len(tape)
+    assert node.waiting() == []
 
 
 def test_it_stops_in_the_middle_when_asked_to(node: Node) -> None:
