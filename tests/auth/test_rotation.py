@@ -19,8 +19,7 @@ from teleport_lite.pki.pin import issuer_pin
 from teleport_lite.pki.verify import peer_identity
 from teleport_lite.proto.join import Renew
 from teleport_lite.secret import Secret
-from teleport_lite.store.memory import MemoryStore
-from teleport_lite.store.protocols import Tx
+from teleport_lite.store.memory import MemoryStore, MemoryTx
 from teleport_lite.testing.fakes import FakeClock
 from tests.auth.bench import OURS, Applicant, Bench, Visitor, stranger, the_host
 from tests.auth.fleet import Member
@@ -537,10 +536,10 @@ class Fragile(MemoryStore):
 
     dies = ""
 
-    def write(self, change: Callable[[Tx], T]) -> T:
+    def write(self, change: Callable[[MemoryTx], T]) -> T:
         if self.dies == "before":
             raise Crash
-        answer = super().write(change)  # type: ignore[arg-type]  # a MemoryTx is a Tx
+        answer = super().write(change)
         if self.dies == "after":
             raise Crash
         return answer
@@ -553,7 +552,7 @@ def test_a_crash_at_each_border_leaves_this_phase_or_the_next(
     dies: str, way: tuple[str, ...]
 ) -> None:
     store = Fragile()
-    bench = Bench(store=store)  # type: ignore[arg-type]
+    bench = Bench(store=store)
     member = Member(bench).come()
     seen: set[str] = {keys.id for keys in store.cas(CaType.HOST)}
     for number, phase in enumerate(way):
