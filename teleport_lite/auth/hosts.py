@@ -77,6 +77,7 @@ class Presence:
 
         One that was silent for long, or is an older one of the same process, is cut instead.
         """
+        self.heed_clock()
         asked = self.me or live.host_id not in self._reports
         kept = self._store.host(live.host_id) if asked else None
         now = self._clock.now()
@@ -110,6 +111,7 @@ class Presence:
         """
         if beat.proxy is not None and not is_proxy:
             raise Malformed("a host without role Proxy can not be reached as a proxy")
+        self.heed_clock()
         now = self._clock.now()
         skew = beat.time - now.timestamp()
         said = replace(read_beat(beat, kinds), version=live.version, last_seen=now, skew=skew)
@@ -264,7 +266,8 @@ class Presence:
         return len(changed)
 
     def heed_clock(self) -> None:
-        """Called every second: when the clock is put, what we have seen ourselves goes with it."""
+        """When the clock is put, what we have seen ourselves goes with it. Called every second, and
+        before something is seen by the new clock."""
         jump = self._jumps.jump()
         if not jump:
             return

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
+from threading import Lock
 
 from teleport_lite.ambient import Clock
 from teleport_lite.model.host import Report
@@ -14,16 +15,18 @@ JUMP = timedelta(seconds=2)
 
 
 class JumpWatch:
-    """Compares the wall with the clock that only runs forward. For one thread."""
+    """Compares the wall with the clock that only runs forward. From any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._guard = Lock()  # guards the one below
         self._offset = self._now()
 
     def jump(self) -> timedelta:
         """How far the wall was put since this was last asked: ahead, back (below zero) or not."""
-        before, self._offset = self._offset, self._now()
-        jump = self._offset - before
+        with self._guard:
+            before, self._offset = self._offset, self._now()
+            jump = self._offset - before
         if abs(jump) < JUMP:
             return timedelta()
         way = "ahead" if jump > timedelta() else "back"

@@ -37,6 +37,17 @@ def test_who_is_there_stays_there_and_who_is_gone_stays_gone(by: timedelta) -> N
 
 
 @pytest.mark.parametrize("by", JUMPS, ids=str)
+def test_a_beat_that_comes_first_after_it_counts_as_what_it_is(by: timedelta) -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    put(hall.clock, by)
+    hall.beat(live)
+    hall.presence.heed_clock()
+    assert hall.state() == "online"
+
+
+@pytest.mark.parametrize("by", JUMPS, ids=str)
 def test_a_restart_is_no_clone_and_a_clone_is_one(by: timedelta) -> None:
     hall = Hall()
     first = hall.live()
