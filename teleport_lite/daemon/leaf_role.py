@@ -183,9 +183,9 @@ class _Root(TunnelRole):
             loop = asyncio.get_running_loop()
             self._starting = loop.create_task(self.start(), name=f"tunnels to {word.cluster}")
 
-    def renewed(self, identity: Identity) -> None:
+    def _show_certificate(self) -> None:
         """As that of a host, but that a proxy knows at once what it is."""
-        self.identity = me = identity
+        me = self.identity
         self._context = client_context(me.tls_cert, me.tls_private, me.host_cas)
         self._context.set_alpn_protocols([TUNNEL, LEAF])
         self._direct = client_context(me.tls_cert, me.tls_private, me.host_cas)
