@@ -48,7 +48,7 @@ def enlist(wanted: Enlistment) -> Identity:
     missing = tuple(role for role in wanted.roles if role not in current.roles)
     refusal = rejected(current, wanted.servers)
     if refusal is not None and wanted.token is None:
-        raise Denied(refusal.message, hint=refusal.hint)
+        raise Denied(refusal.message, hint=refusal.hint, log=refusal.log)
     if refusal is not None and refusal.log == BEHIND:
         wanted.say(f"{refusal.message}; joining again with the token, under the same UUID")
         return _join_behind(wanted, current)

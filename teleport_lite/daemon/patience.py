@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from teleport_lite.agent.identity import FILE
+from teleport_lite.agent.rotation import BEHIND
 from teleport_lite.daemon.notify import Notify
 from teleport_lite.errors import Denied, NotFound, Unauthenticated, Unavailable
 from teleport_lite.model.system_role import AUTH
@@ -47,7 +48,9 @@ def until_reached(
             if why.message not in said:
                 log.warning("waiting for the cluster: %s", why.message)
             said = f"waiting for the cluster: {why.message}"
-        seconds = PAUSES[min(tries, len(PAUSES) - 1)]
+            seconds = PAUSES[min(tries, len(PAUSES) - 1)]
+            if why.log == BEHIND:  # only a token helps, and a hundred hosts may be in its place
+                seconds = PATIENCE
         notify.wait(said, seconds + _ONE_TRY)
         pause(seconds)
         waited, tries = waited + seconds, tries + 1

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from teleport_lite.agent.rotation import BEHIND
 from teleport_lite.cli.exit import CODE
 from teleport_lite.daemon import patience
 from teleport_lite.daemon.notify import Notify
@@ -125,3 +126,16 @@ def test_systemd_stops_after_a_refusal_and_after_nothing_else_that_time_may_mend
         unit = assets.text(f"systemd/{name}")
         assert "\nRestartPreventExitStatus=2 3 4\n" in unit
         assert "\nStartLimitIntervalSec=0\n" in unit
+
+
+def test_who_missed_a_rotation_asks_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    why = Denied("the host CA was rotated on 2026-03-01 12:30 UTC", log=BEHIND)
+    cluster, pauses = Cluster(*[why] * 9), []
+
+    def attempt() -> None:
+        with not_for_good():
+            cluster()
+
+    with Systemd(tmp_path, monkeypatch), pytest.raises(Unavailable, match="was rotated"):
+        until_reached(attempt, Notify(), pause=pauses.append)
+    assert (cluster.tries, pauses) == (2, [PATIENCE])
