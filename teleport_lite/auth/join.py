@@ -4,7 +4,7 @@ proto/join.py draws the conversation.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from teleport_lite.access.decide import locked
@@ -197,43 +197,50 @@ class JoinDesk:
     def _host(
         self, caller: Caller, wish: Wish, token: JoinToken, entry: Entry, cannot: str
     ) -> Host:
-        """A new host, or the known one with a role more if it shows its certificate.
-
-        Also the known one whose certificates nobody takes any more, because a CA was rotated while
-        it was away: it keeps its UUID if it has the keys it had. Both, and under its old name: who
-        repeats its request, which is no secret, gains nothing.
-        """
-        name, roles, host_id = wish.name, wish.roles, self._chance.uuid()
-        principals = wish.principals
-        replay = self._replayed(token, wish)
-        if replay is not None:
-            host_id = replay
-            entry.facts["replayed"] = "yes"
-        elif wish.host_id:
-            known = self._store.host(wish.host_id)
-            shows = caller.kind is Kind.HOST and caller.name == wish.host_id
-            holds = known is not None and _keys(known[0]) == (wish.ssh_key, wish.tls_key)
-            if known is None or not (shows or holds):
-                raise Conflict(
-                    f"{cannot} as {_shown(wish.host_id)}: it did not show that host's certificate, "
-                    "and has not its keys",
-                    hint="start with an empty data_dir to join as a new host",
-                )
-            if not shows:
-                entry.facts["rejoined"] = "yes"
-                name = known[0].name
-            host_id = wish.host_id
-            roles = tuple(dict.fromkeys((*known[0].roles, *roles)))
-            principals = tuple(dict.fromkeys((*known[0].principals, *principals)))
-        return Host(
-            id=host_id,
-            name=name,
-            roles=roles,
+        """A new host, or a known one with what it has and what it asks for."""
+        host = Host(
+            id=self._chance.uuid(),
+            name=wish.name,
+            roles=wish.roles,
             joined_at=self._clock.now(),
             token_id=token.id,
             ssh_key=wish.ssh_key,
             tls_key=wish.tls_key,
-            principals=principals,
+            principals=wish.principals,
+        )
+        replay = self._replayed(token, wish)
+        if replay is not None:
+            entry.facts["replayed"] = "yes"
+            return replace(host, id=replay)
+        if not wish.host_id:
+            return host
+        known = self._known(caller, wish, entry, cannot)
+        return replace(
+            host,
+            id=known.id,
+            name=known.name if "rejoined" in entry.facts else host.name,
+            roles=tuple(dict.fromkeys((*known.roles, *host.roles))),
+            principals=tuple(dict.fromkeys((*known.principals, *host.principals))),
+        )
+
+    def _known(self, caller: Caller, wish: Wish, entry: Entry, cannot: str) -> Host:
+        """The host that this is: one that shows its certificate, or one whose certificates nobody
+        takes any more, because a CA was rotated while it was away. Raises Conflict.
+
+        That one has the keys it had: both, and it keeps its name, too. So who repeats its request,
+        which is no secret, gains nothing.
+        """
+        found = self._store.host(wish.host_id)
+        if found is not None:
+            if caller.kind is Kind.HOST and caller.name == wish.host_id:
+                return found[0]
+            if (found[0].ssh_key, found[0].tls_key) == (wish.ssh_key, wish.tls_key):
+                entry.facts["rejoined"] = "yes"
+                return found[0]
+        raise Conflict(
+            f"{cannot} as {_shown(wish.host_id)}: it did not show that host's certificate, "
+            "and has not its keys",
+            hint="start with an empty data_dir to join as a new host",
         )
 
     def _replayed(self, token: JoinToken, wish: Wish) -> str | None:
@@ -289,10 +296,6 @@ def skew_text(seconds: float) -> str:
     """How far a clock is off, for a person."""
     ahead = "ahead of" if seconds > 0 else "behind"
     return f"its clock is {show_skew(seconds)} {ahead} the auth server's (2 minutes are allowed)"
-
-
-def _keys(host: Host) -> tuple[str, str]:
-    return host.ssh_key, host.tls_key
 
 
 def _shown(name: str) -> str:

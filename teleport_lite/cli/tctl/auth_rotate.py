@@ -16,30 +16,38 @@ GRACE = "48h"
 _THERE_ARE = ", ".join((*TYPES, ALL))
 
 
+_Types = Annotated[
+    list[str] | None, typer.Option(help=f"Which CA: {_THERE_ARE}; several with commas.")
+]
+_Phase = Annotated[
+    str, typer.Option(help="init, update_clients, update_servers, standby or rollback.")
+]
+_Manual = Annotated[
+    bool, typer.Option("--manual/--no-manual", help="Each step waits for a command of yours.")
+]
+_Grace = Annotated[
+    str, typer.Option(help="How long an automatic rotation takes; 0s is at once, with no overlap.")
+]
+_Interactive = Annotated[
+    bool, typer.Option("--interactive/--no-interactive", help="Ask, and show what will happen.")
+]
+_Watch = Annotated[
+    bool, typer.Option("--watch/--no-watch", help="Show who has caught up, until all have.")
+]
+_Force = Annotated[
+    bool, typer.Option("--force/--no-force", help="To standby, leaving hosts behind.")
+]
+
+
 def rotate(
     ctx: typer.Context,
-    type: Annotated[
-        list[str] | None, typer.Option(help=f"Which CA: {_THERE_ARE}; several with commas.")
-    ] = None,
-    phase: Annotated[
-        str, typer.Option(help="init, update_clients, update_servers, standby or rollback.")
-    ] = "",
-    manual: Annotated[
-        bool, typer.Option("--manual/--no-manual", help="Each step waits for a command of yours.")
-    ] = False,
-    grace_period: Annotated[
-        str,
-        typer.Option(help="How long an automatic rotation takes; 0s is at once, with no overlap."),
-    ] = GRACE,
-    interactive: Annotated[
-        bool, typer.Option("--interactive/--no-interactive", help="Ask, and show what will happen.")
-    ] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch/--no-watch", help="Show who has caught up, until all have.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force/--no-force", help="To standby, leaving hosts behind.")
-    ] = False,
+    type: _Types = None,
+    phase: _Phase = "",
+    manual: _Manual = False,
+    grace_period: _Grace = GRACE,
+    interactive: _Interactive = False,
+    watch: _Watch = False,
+    force: _Force = False,
     format: Annotated[Format, typer.Option(help="Form of the answer.")] = Format.TEXT,
 ) -> None:
     """Give a certificate authority new keys, in phases that let everybody keep up.
