@@ -52,6 +52,7 @@ class Sharing:
         self._presence, self._sessions = presence, sessions
         self._version, self._changed = version, changed
         self._me = self._address = ""
+        self._rotated: dict[str, str] | None = None
         self._stale = True
         self._look_at = self._free_at = self._tell_at = 0.0
 
@@ -77,6 +78,10 @@ class Sharing:
         if shared:
             self._presence.me = host_id
             self._tell_self(gone=False)
+
+    def caught_up(self, marks: dict[str, str]) -> None:
+        """With rotations, of an auth server that has no agent to say so."""
+        self._rotated, self._tell_at = marks, 0.0
 
     def tick(self) -> None:
         """Tell and hear what is new. Raises Unavailable."""
@@ -124,7 +129,14 @@ class Sharing:
 
     def _of_self(self, before: Report, *, gone: bool) -> Report:
         now = self._clock.now()
-        return replace(before, version=self._version, last_seen=now, auth=self._address, gone=gone)
+        return replace(
+            before,
+            version=self._version,
+            last_seen=now,
+            auth=self._address,
+            gone=gone,
+            rotated=before.rotated if self._rotated is None else self._rotated,
+        )
 
     def _look(self) -> None:
         self._stale = False

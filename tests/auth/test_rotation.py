@@ -617,3 +617,14 @@ def test_certificates_of_both_generations_are_checked_by_what_hosts_are_told() -
             now=bench.clock.now() + timedelta(seconds=1),
         )
         assert peer.name == each.id
+
+
+def test_an_auth_server_without_an_agent_says_itself_that_it_has_caught_up() -> None:
+    bench = Bench()
+    me = Member(bench, "auth-1").id
+    bench.desks.serve_as(me, "10.0.0.1:3025", shared=True)
+    found = rotate(bench, "init")
+    assert [each["name"] for each in found["hosts"]["waiting"]] == ["auth-1"]
+    bench.desks.sharing.caught_up(marks(bench))
+    bench.desks.sharing.tick()
+    assert bench.ask("/v1/auth/rotation")["rotations"][0]["hosts"]["waiting"] == []
