@@ -13,8 +13,9 @@ from typing import Protocol
 
 from teleport_lite.errors import Conflict, Unavailable
 from teleport_lite.model.event import Event
-from teleport_lite.proto.backup_file import SEAL_PURPOSE, Row, Table, Value
+from teleport_lite.proto.backup_file import SEAL_PURPOSE, Row, Table
 from teleport_lite.store import connection, files, head
+from teleport_lite.store.dialect import Database
 from teleport_lite.store.migrations import MIGRATIONS, check_version, migrate
 from teleport_lite.store.protocols import Sealer
 from teleport_lite.store.sealed import TRAIL_KEY, TRAIL_PURPOSE
@@ -148,12 +149,8 @@ class _OfSqlite:
             )
 
     def record(self, event: Event) -> None:
-        found = self._db.execute("SELECT sealed FROM keys WHERE name = ?", (TRAIL_KEY,)).fetchone()
-        end = head.TrailEnd(trail_key(found, self._sealer))
         with explained(self._where, "fill"):
-            end.load(self._db)
-            end.append(self._db, event)
-            end.save(self._db)
+            record_last(self._db, self._sealer, event)
 
 
 def snapshot_of_file(
@@ -219,18 +216,22 @@ def _fill(fresh: Path, where: str, sealer: Sealer, schema: int, fill: Fill) -> N
 # --- both
 
 
-def trail_key(row: Sequence[Value] | None, sealer: Sealer) -> bytes:
-    """Raises Unavailable."""
+def record_last(db: Database, sealer: Sealer, event: Event) -> None:
+    """After the trail that was filled in. Raises Unavailable if that was sealed by others."""
+    row = db.execute("SELECT sealed FROM keys WHERE name = ?", (TRAIL_KEY,)).fetchone()
     try:
-        if row is None or not isinstance(row[0], bytes):
+        if row is None:
             raise ValueError("no trail key")
-        return sealer.unseal(row[0], TRAIL_PURPOSE)
+        end = head.TrailEnd(sealer.unseal(row[0], TRAIL_PURPOSE))
     except ValueError as why:
         raise Unavailable(
             "the backup is of a cluster whose keyring is another one",
             hint="docs/backup.md",
             log=repr(why),
         ) from why
+    end.load(db)
+    end.append(db, event)
+    end.save(db)
 
 
 def quoted(name: str) -> str:

@@ -27,14 +27,22 @@ class Storage(Protocol):
 def open_store(storage: Storage, sealer: Sealer) -> Store:
     """Raises what `open_sqlite` or `open_postgres` raises, and what reading the conn_string does;
     Malformed for a type that there is not."""
-    if storage.type == "sqlite":
+    source = check_type(storage)
+    if source is None:
         return open_sqlite(storage.path / "auth.db", sealer)
+    # Not for everybody: it brings libpq along, 30 ms and 10 MB.
+    from teleport_lite.store.postgres import open_postgres
+
+    return open_postgres(source.read(), sealer)
+
+
+def check_type(storage: Storage) -> _ConnString | None:
+    """Where the server is; None for a file. Raises Malformed for a type that there is not."""
+    if storage.type == "sqlite":
+        return None
     if storage.type != "postgresql" or storage.conn_string is None:
         raise Malformed(
             f"storage type {storage.type} is not one that there is",
             hint="set teleport.storage.type to sqlite or postgresql",
         )
-    # Not for everybody: it brings libpq along, 30 ms and 10 MB.
-    from teleport_lite.store.postgres import open_postgres
-
-    return open_postgres(storage.conn_string.read(), sealer)
+    return storage.conn_string

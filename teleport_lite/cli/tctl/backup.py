@@ -204,7 +204,7 @@ def offline(
     keyring = place.keyring_or_none()
     if keyring is None:
         warn(f"there is no keyring in {place.keyring_path}: nobody will vouch for this file")
-    with place.snapshot(keyring) as snapshot:
+    with place.snapshot(keyring, alone=origin == "export") as snapshot:
         header = header_of(
             snapshot,
             cluster=cluster_of(snapshot),

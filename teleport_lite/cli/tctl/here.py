@@ -21,11 +21,11 @@ from teleport_lite.pki.seal import Keyring
 from teleport_lite.plugin.guests import Guests
 from teleport_lite.plugin.invited import gather
 from teleport_lite.secret import Secret
-from teleport_lite.store.dump import Fill, fill_sqlite, must_be_free, snapshot_of_file
+from teleport_lite.store.dump import Fill
+from teleport_lite.store.moving import check_free, fill_store, snapshot_at_rest
 from teleport_lite.store.protocols import Sealer, Snapshot
 
-DATABASE, RECORDS = "auth.db", "records"
-STOP = "systemctl stop teleport-lite"
+RECORDS = "records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +52,20 @@ class Here:
             return None
 
     @contextmanager
-    def snapshot(self, sealer: Sealer | None) -> Iterator[Snapshot]:
-        """Of a store that no auth service uses. Raises Unavailable."""
-        found, release = snapshot_of_file(self.config.storage.path / DATABASE, sealer)
-        try:
+    def snapshot(self, sealer: Sealer | None, *, alone: bool) -> Iterator[Snapshot]:
+        """Of a store that no auth service of this host uses; `alone`: nor of another one. Raises
+        Unavailable."""
+        with snapshot_at_rest(self.config.storage, sealer, alone=alone) as found:
             yield found
-        finally:
-            found.close()
-            release()
 
     def must_be_free(self) -> None:
         """Raises Conflict if the store that the config names is there."""
-        must_be_free(self.config.storage.path / DATABASE)
+        check_free(self.config.storage)
 
     def fill(self, sealer: Sealer, schema: int, fill: Fill) -> None:
         """Make the store that the config names. Raises Conflict if there is one."""
         make_private_dir(self.config.data_dir)
-        fill_sqlite(self.config.storage.path / DATABASE, sealer, schema, fill)
+        fill_store(self.config.storage, sealer, schema, fill)
 
     def shelf(self) -> Shelf:
         """Where recordings are kept. Raises Denied, Unavailable."""
