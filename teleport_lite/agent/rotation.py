@@ -6,6 +6,7 @@ retired can prove nothing any more: only a token brings it back, and it is told 
 """
 
 import ssl
+from collections.abc import Mapping
 
 from teleport_lite.agent.identity import Identity
 from teleport_lite.ambient import Chance
@@ -33,6 +34,15 @@ _JOIN_AGAIN = "join again with a new token: tctl tokens add"
 def marks_of(known: Knowledge) -> dict[str, str]:
     """By type of CA, of those that were ever rotated."""
     return {word.type: word.mark for word in known.rotations}
+
+
+def in_use(marks: Mapping[str, str], identity: Identity) -> dict[str, str]:
+    """Those of `marks` that a process has caught up with which trusts by them. Of the host CA it
+    is the certificates that count."""
+    rotated = dict(marks)
+    if rotated.get(CaType.HOST, "") != identity.rotation:
+        rotated.pop(CaType.HOST, None)
+    return rotated
 
 
 class Catching:

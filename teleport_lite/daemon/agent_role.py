@@ -68,23 +68,20 @@ class AgentRole:
 
         `tunnels` gives the UUIDs of the proxies that hold a tunnel of ours, from any thread; say
         `nudge` when they change. `sessions` are those that are open on this host, from any thread
-        too. `proxy` is where we are reached if this process is one, `auth` where its auth service
-        is.
+        too. `proxy` is where we are reached if this process is one, `auth` where its API is.
         """
-        self._config, self._address, self._health = config, address, health
-        self._on_knowledge, self._tunnels, self._proxy = on_knowledge, tunnels, proxy
-        self._auth = auth
-        self._clock, self._on_change, self._on_identity = clock, on_change, on_identity
-        self._sessions, self._leaves = sessions, leaves
+        self._config, self._health, self._clock = config, health, clock
+        self._on_change, self._on_identity = on_change, on_identity
+        self._address, self._proxy, self._auth = address, proxy, auth
+        self._on_knowledge = on_knowledge
+        self._tunnels, self._sessions, self._leaves = tunnels, sessions, leaves
         self._rotated: dict[str, str] = {}
         self._resources = [_announced(each) for each in resources]
         self.labels = _label_watch(config, clock)
-        self._stopping = threading.Event()
         self._jitter = chance.uniform(-1, 1)
         self._renewed_at = identities.written_at(config.data_dir)
-        self._threads: list[threading.Thread] = []
-        self._saving = Saving(clock, self._not_kept)
-        self._heard = Heard(config.data_dir, clock)
+        self._stopping, self._threads = threading.Event(), list[threading.Thread]()
+        self._saving, self._heard = Saving(clock, self._not_kept), Heard(config.data_dir, clock)
         self.link = self._link(identity, servers, chance, on_routes)
         self._uploads = self._uploads_to(servers, chance)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from teleport_lite.agent import knowledge as lessons
 from teleport_lite.agent.enlist import Enlistment, enlist
 from teleport_lite.agent.identity import Identity
-from teleport_lite.agent.rotation import marks_of
+from teleport_lite.agent.rotation import in_use, marks_of
 from teleport_lite.agent.servers import Servers
 from teleport_lite.agent.ways import behind_proxies, find_ways
 from teleport_lite.ambient import Chance, Clock
@@ -25,7 +25,6 @@ from teleport_lite.daemon.backlog import Backlog
 from teleport_lite.daemon.health import Health, State
 from teleport_lite.daemon.proxy_place import names_of
 from teleport_lite.errors import Error, Malformed
-from teleport_lite.model.authority import CaType
 from teleport_lite.model.host import Resource
 from teleport_lite.model.system_role import AUTH, NODE, PROXY
 from teleport_lite.net.http import split_address
@@ -356,13 +355,9 @@ class Process:
         self._caught_up()
 
     def _caught_up(self) -> None:
-        """Every part has heard of it by now. Of the host CA it is the certificates that count."""
-        if self.agent is None or self.identity is None:
-            return
-        rotated = dict(self._marks)
-        if rotated.get(CaType.HOST, "") != self.identity.rotation:
-            rotated.pop(CaType.HOST, None)
-        self.agent.caught_up(rotated)
+        """Every part of this process has heard of it by now."""
+        if self.agent is not None and self.identity is not None:
+            self.agent.caught_up(in_use(self._marks, self.identity))
 
     def _hear_routes(self, routes: Routes) -> None:
         if self.proxy is not None:

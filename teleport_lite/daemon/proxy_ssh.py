@@ -72,24 +72,10 @@ class ProxySsh:
         on_lost: Callable[[], None],
     ) -> None:
         self._built = True
-        cluster, clock, chance = identity.cluster, self._clock, self._chance
+        cluster, clock = identity.cluster, self._clock
         self._host_cas = identity.host_cas
         self.judge = Judge(clock)
-        self.tunnels = Tunnels(
-            cluster=cluster,
-            host_cas=identity.host_cas,
-            clock=clock,
-            chance=chance,
-            refuse=lambda peer: self.refusal(peer.name),
-            on_change=self._changed,
-        )
-        self.leaves = Leaves(
-            cluster=cluster,
-            host_cas=identity.host_cas,
-            clock=clock,
-            chance=chance,
-            refuse=self.refusal,
-        )
+        self._take_hosts(identity)
         self.routes = RouteTable(self._data_dir, clock=clock, cluster=cluster)
         self.reach = Reach(
             routes=self.routes,
@@ -106,9 +92,28 @@ class ProxySsh:
             zygote=self.zygote,
             sessions=self.sessions,
             clock=clock,
-            chance=chance,
+            chance=self._chance,
             on_event=on_event,
             on_lost=on_lost,
+        )
+
+    def _take_hosts(self, identity: Identity) -> None:
+        """The tunnels of hosts, and of leaves."""
+        cluster, clock, chance = identity.cluster, self._clock, self._chance
+        self.tunnels = Tunnels(
+            cluster=cluster,
+            host_cas=identity.host_cas,
+            clock=clock,
+            chance=chance,
+            refuse=lambda peer: self.refusal(peer.name),
+            on_change=self._changed,
+        )
+        self.leaves = Leaves(
+            cluster=cluster,
+            host_cas=identity.host_cas,
+            clock=clock,
+            chance=chance,
+            refuse=self.refusal,
         )
 
     async def start(self) -> None:

@@ -62,8 +62,6 @@ class Bundle(Statement, frozen=True):
     # By type of CA, its mark (model/rotation.py) if it was ever rotated: who has no stream, like a
     # bot, sees that there is something to renew for.
     marks: dict[str, str] = {}
-    # By type of CA (model/rotation.py): who has no stream sees that there is something to renew.
-    marks: dict[str, str] = {}
 
 
 class JoinStart(Message, frozen=True):

@@ -21,6 +21,7 @@ from teleport_lite.agent.rotation import (
     LEFT_BEHIND,
     SPREAD,
     Catching,
+    in_use,
     marks_of,
     missed,
 )
@@ -97,6 +98,14 @@ def test_marks_are_read_by_type() -> None:
         "host": "h/init",
         "user": "u/init",
     }
+
+
+def test_a_mark_of_the_host_ca_is_reached_by_certificates_and_the_others_by_word() -> None:
+    marks = {"host": "h/init", "user": "u/init"}
+    me = an_identity()
+    assert in_use(marks, replace(me, rotation="h/init")) == marks
+    assert in_use(marks, replace(me, rotation="h/standby")) == {"user": "u/init"}
+    assert in_use({}, me) == {}
 
 
 # Whom to trust
