@@ -13,7 +13,15 @@ from scramp import ScramClient, ScramException
 
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
-from teleport_lite.agent.probe import Auth, check_clock, find_auth, trusted_cas, untrusted
+from teleport_lite.agent.probe import (
+    PROBE_TIMEOUT,
+    Auth,
+    check_clock,
+    find_auth,
+    trusted_cas,
+    untrusted,
+)
+from teleport_lite.agent.servers import ONE_OF_MANY
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.net.http import Connection
@@ -168,9 +176,12 @@ def _first_answer(request: JoinRequest, servers: tuple[str, ...]) -> tuple[Auth,
     failures: list[Error] = []
     if not servers:
         raise Malformed("no auth server is configured", hint="--auth-server=HOST:3025")
+    patience = ONE_OF_MANY if len(servers) > 1 else PROBE_TIMEOUT
     for number, address in enumerate(servers, 1):
         try:
-            auth = find_auth(address, request.clock, only_proxies=request.only_proxies)
+            auth = find_auth(
+                address, request.clock, only_proxies=request.only_proxies, timeout=patience
+            )
             return auth, servers[number:]
         except Error as why:
             failures.append(why)

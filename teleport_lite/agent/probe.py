@@ -38,15 +38,18 @@ class Auth:
         return abs(self.skew) <= MAX_SKEW.total_seconds()
 
 
-def find_auth(address: str, clock: Clock, *, only_proxies: bool = False) -> Auth:
-    """Ask `address` who it is, without secrets; if it is a proxy, ask auth through it.
+def find_auth(
+    address: str, clock: Clock, *, only_proxies: bool = False, timeout: float = PROBE_TIMEOUT
+) -> Auth:
+    """Ask `address` who it is, without secrets; if it is a proxy, ask auth through it. `timeout`
+    is for who answers first there.
 
     With `only_proxies`, an auth server is the wrong answer. Raises Unavailable or Denied, told
     by the cause.
     """
     wanted = A_PROXY if only_proxies else AN_AUTH
     try:
-        wire = Connection.tls(Way(address), stranger_context(), timeout=PROBE_TIMEOUT)
+        wire = Connection.tls(Way(address), stranger_context(), timeout=timeout)
     except ssl.SSLError as why:
         # Some balancers refuse names they do not know; a proxy's own name may do better.
         found = _through_proxy(address, clock)

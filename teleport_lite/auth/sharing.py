@@ -93,7 +93,11 @@ class Sharing:
             self._tell_self(gone=False)
         if urgent := self._presence.urgent():
             self._presence.flush(urgent)
-        if now >= self._look_at or (self._stale and now >= self._free_at):
+        missed = now >= self._look_at  # whatever the store may not have told of
+        if missed:
+            self._changed()
+            self._cut_locked()
+        if missed or (self._stale and now >= self._free_at):
             begun = self._clock.monotonic()
             self._look()
             done = self._clock.monotonic()
