@@ -61,7 +61,7 @@ class SqliteLedger:
         self._db, self.dialect = db, SQLITE
 
     def begin(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
+        self.script("BEGIN IMMEDIATE", "SAVEPOINT change")
 
     def execute(self, statement: str, values: Any = (), /) -> Answer:
         return self._db.execute(statement, values)

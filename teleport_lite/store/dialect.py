@@ -50,7 +50,8 @@ class Ledger(Protocol):
     dialect: Dialect
 
     def begin(self) -> None:
-        """From now on nobody else writes, in this process or another."""
+        """From now on nobody else writes, in this process or another. A savepoint called `change`
+        is there for the first one."""
 
     def execute(self, statement: str, values: Any = (), /) -> Answer: ...
 

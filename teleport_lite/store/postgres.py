@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from teleport_lite.ambient import Chance, Clock, SystemChance, SystemClock
+from teleport_lite.ambient import Chance, SystemChance
 from teleport_lite.errors import Unavailable
 from teleport_lite.secret import Secret
 from teleport_lite.store import head, postgres_schema
@@ -43,11 +43,7 @@ _PAGE_ROWS = 2000
 
 
 def open_postgres(
-    conn_string: Secret,
-    sealer: Sealer,
-    *,
-    chance: Chance | None = None,
-    clock: Clock | None = None,
+    conn_string: Secret, sealer: Sealer, *, chance: Chance | None = None
 ) -> "PostgresStore":
     """Open the database, making its tables if there are none.
 
@@ -56,7 +52,7 @@ def open_postgres(
     sealed under another keyring. Whatever is wrong with it, it is never replaced.
     """
     chance, link = chance or SystemChance(), Link(conn_string)
-    db = link.connect("open")
+    db = link.connect("open", patient=True)
     try:
         trail = _prepare(db, link.where, sealer, chance)
         [schema] = db.execute("SELECT current_schema()").fetchone()
@@ -66,9 +62,7 @@ def open_postgres(
         db.close()
     channel = f"teleport_lite_{hashlib.sha256(schema.encode()).hexdigest()[:16]}"
     writer = chance.uuid()
-    ledger = PostgresLedger(
-        link, trail=trail, writer=writer, channel=channel, clock=clock or SystemClock()
-    )
+    ledger = PostgresLedger(link, trail=trail, writer=writer, channel=channel)
     return PostgresStore(link, sealer, ledger, trail, writer=writer, channel=channel)
 
 
@@ -149,12 +143,13 @@ class PostgresStore(SqlReads):
         if self._closed:
             raise Unavailable("the store is closed")
         return PostgresSnapshot(
-            self._link.connect("snapshot", reading=True), self._where, self._sealer
+            self._link.connect("snapshot", reading=True, patient=True), self._where, self._sealer
         )
 
     def close(self) -> None:
         """Finish the writes that wait. May be called twice."""
         self._closed = True
+        self._link.close()
         self._writer.close()
         self._ear.close()
         self._watchers.close()
@@ -192,7 +187,7 @@ class PostgresStore(SqlReads):
             try:
                 db = self._idle.pop()
             except IndexError:
-                db = self._link.connect("reader", reading=True)
+                db = self._link.connect_soon("reader", reading=True)
             try:
                 yield db
             finally:

@@ -7,24 +7,18 @@ servers there are. When the answer to COMMIT is lost, a fresh connection looks w
 is noted: nobody is told that something is kept when it is not, or the other way round.
 """
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 
-from teleport_lite.ambient import Clock
 from teleport_lite.errors import Unavailable
 from teleport_lite.store.dialect import Answer
 from teleport_lite.store.head import TrailEnd
-from teleport_lite.store.postgres_link import POSTGRES, Link, Session, unavailable
+from teleport_lite.store.postgres_link import PATIENCE, POSTGRES, Link, Session, unavailable
 
-# For so long a restart of the server is waited for; then everybody is refused at once until it
-# is back. Half of what a client takes for an error.
-PATIENCE = 1.0
 # How long the fate of a batch is looked for.
 DOUBT = 10.0
-_PAUSE = 0.1
 
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 # The number of the last event may be older than the head, if we had to wait: never newer.
@@ -33,6 +27,7 @@ _LOCK = (
     "FROM trail_head WHERE id = 1 FOR UPDATE OF trail_head"
 )
 _NOTE = "UPDATE batches SET number = ?, noted_at = now() WHERE writer = ?"
+_TELL = " RETURNING pg_notify(?, ?)"
 # Who has not written for a day has long been told how it ended.
 _NEW_WRITER = (
     "WITH gone AS (DELETE FROM batches WHERE noted_at < now() - interval '1 day') "
@@ -47,15 +42,10 @@ class PostgresLedger:
 
     dialect = POSTGRES
 
-    def __init__(
-        self, link: Link, *, trail: TrailEnd, writer: str, channel: str, clock: Clock
-    ) -> None:
-        self._link, self._trail, self._writer, self._clock = link, trail, writer, clock
-        self._channel = channel
+    def __init__(self, link: Link, *, trail: TrailEnd, writer: str, channel: str) -> None:
+        self._link, self._trail, self._writer, self._channel = link, trail, writer, channel
         self._db: Session | None = None
         self._batch = 0
-        self._lost_at: float | None = None  # since when there is no connection to be had
-        self._closing = threading.Event()
 
     def begin(self) -> None:
         """A connection that died while nobody wrote is replaced: nothing is in it yet."""
@@ -77,10 +67,11 @@ class PostgresLedger:
 
     def commit(self, topics: Sequence[str]) -> None:
         db, self._batch = self._session, self._batch + 1
-        db.execute(_NOTE, (self._batch, self._writer))
         if topics:
             told = f"{self._writer} {','.join(topics)}"
-            db.execute("SELECT pg_notify(?, ?)", (self._channel, told))
+            db.execute(_NOTE + _TELL, (self._batch, self._writer, self._channel, told))
+        else:
+            db.execute(_NOTE, (self._batch, self._writer))
         try:
             ended = db.raw.execute("COMMIT", prepare=False).statusmessage
         except psycopg.Error as why:
@@ -101,7 +92,6 @@ class PostgresLedger:
             self._drop()
 
     def close(self) -> None:
-        self._closing.set()
         self._drop()
 
     @property
@@ -110,24 +100,14 @@ class PostgresLedger:
         return self._db
 
     def _lock(self, db: Session) -> None:
-        row = db.script(_BEGIN, _LOCK).fetchone()
+        row = db.script(_BEGIN, "SAVEPOINT change", _LOCK).fetchone()
         self._trail.go_on(db, row)
 
     def _connected(self, patience: float) -> Session:
-        """A fresh connection. Tries for as long as there was none; after that once and no more."""
-        now = self._clock.monotonic()
-        self._lost_at = now if self._lost_at is None else self._lost_at
-        while True:
-            try:
-                db = self._link.connect("writer")
-                db.execute(_NEW_WRITER, (self._writer, self._batch))
-                break
-            except (Unavailable, psycopg.Error):
-                if self._clock.monotonic() - self._lost_at >= patience or self._closing.is_set():
-                    raise
-                self._closing.wait(_PAUSE)
-        self._db, self._lost_at = db, None
-        return db
+        """A fresh connection, on which this writer is known."""
+        self._db = self._link.connect_soon("writer", patience=patience)
+        self._db.execute(_NEW_WRITER, (self._writer, self._batch))
+        return self._db
 
     def _look_up(self, why: psycopg.Error) -> None:
         """Returns if the batch was kept; raises Unavailable if it was not, or nobody can say."""

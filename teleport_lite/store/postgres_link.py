@@ -5,13 +5,17 @@ A connection is used by one thread at a time. Transactions are ours to begin and
 """
 
 import re
+import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import psycopg
+from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
+from teleport_lite.ambient import SystemClock
 from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.secret import Secret
 from teleport_lite.store.dialect import Answer, Dialect
@@ -19,6 +23,7 @@ from teleport_lite.store.dialect import Answer, Dialect
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 PAGE = "docs/storage.md"
+_CLOCK = SystemClock()
 # The oldest that its makers still care for when this was written.
 _OLDEST = 13
 # What we set, unless the conn_string does. A peer that is gone without a word is noticed after
@@ -30,21 +35,34 @@ _USUAL: dict[str, str] = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-# Milliseconds. A statement of ours takes one; a scan of a large trail may take seconds. Nobody
-# may hold the trail for longer than the third: an auth server that was stopped in the middle of
-# a change loses it, and the others go on.
+# Milliseconds. Nobody may hold the trail for longer than the last: an auth server that was stopped
+# in the middle of a change loses it, and the others, who wait a little longer, go on.
 _LIMITS = {
-    "statement_timeout": 30_000,
-    "lock_timeout": 10_000,
+    "statement_timeout": 9_000,
+    "lock_timeout": 7_000,
     "idle_in_transaction_session_timeout": 5_000,
 }
+# To open it, or to read all of it, may take longer: rows may have to be counted or brought forward.
+_PATIENT = {
+    "statement_timeout": 0,
+    "lock_timeout": 60_000,
+    "idle_in_transaction_session_timeout": 0,
+}
+# Seconds until a server that says nothing at all, not even that it took too long, is given up.
+_SILENCE = 11.0
+# Seconds; how soon a ^C is noticed.
+_LOOK = 0.1
+# For so long a server that restarts is waited for; then everybody is refused at once until it is
+# back. Half of what a client takes for an error.
+PATIENCE = 1.0
+_PAUSE = 0.1
 # A commit is on the disk of the server when it returns, and of its synchronous standbys if it
 # has any. Only remote_apply waits for more than that.
 _SETTLE = (
     "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
     "WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false), "
     "set_config('default_transaction_read_only', %s, false), "
-    + "".join(f"set_config('{name}', '{value}', false), " for name, value in _LIMITS.items())
+    + "".join(f"set_config('{name}', %s, false), " for name in _LIMITS)
     + "pg_is_in_recovery(), current_setting('server_version_num')::int / 10000, current_schema()"
 )
 _VALUE = re.compile(r"\?|:([a-z_0-9]+)")
@@ -81,8 +99,24 @@ class Session:
             self.raw.close()
 
 
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """One that does not wait for ever. What the server ends by its own limits, it ends before."""
+
+    silence: float | None = _SILENCE
+
+    def wait(self, gen: Any, interval: float = _LOOK, timeout: float | None = None) -> Any:
+        """All that waits for the server comes by here."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.silence)
+        except errors._WaitTimeout as why:
+            self.pgconn.finish()  # in the middle of an answer it is of no more use
+            raise psycopg.OperationalError("timeout expired") from why
+
+
 class Link:
-    """Where the database is, and how to get there."""
+    """Where the database is, and how to get there. From any thread."""
 
     def __init__(self, conn_string: Secret) -> None:
         """Raises Malformed, without showing it: there may be a password in it."""
@@ -98,26 +132,48 @@ class Link:
         if "," in hosts:  # of several servers the one that takes writes
             self._words.setdefault("target_session_attrs", "read-write")
         self.where = f"{given.get('dbname') or 'postgres'} on {hosts or 'this host'}"
+        self._lost_at: float | None = None  # since when there is no connection to be had
+        self._closing = threading.Event()
 
-    def connect(self, purpose: str, *, reading: bool = False) -> Session:
-        """A connection that may be relied on. Raises Unavailable."""
+    def close(self) -> None:
+        """Nobody goes on trying."""
+        self._closing.set()
+
+    def connect_soon(
+        self, purpose: str, *, reading: bool = False, patience: float = PATIENCE
+    ) -> Session:
+        """As `connect`, but tries for as long as there was no connection for anybody, at least
+        once."""
+        while True:
+            try:
+                return self.connect(purpose, reading=reading)
+            except Unavailable:
+                lost_at = self._lost_at
+                waited = 0.0 if lost_at is None else _CLOCK.monotonic() - lost_at
+                if waited >= patience or self._closing.wait(_PAUSE):
+                    raise
+
+    def connect(self, purpose: str, *, reading: bool = False, patient: bool = False) -> Session:
+        """A connection that may be relied on. Raises Unavailable. `patient`: it has no limits."""
         words = self._words | {"application_name": f"teleport-lite {purpose}"}
         try:
-            db = psycopg.connect(**words, client_encoding="utf8", autocommit=True)
+            db = _Connection.connect(**words, client_encoding="utf8", autocommit=True)
+            if patient:
+                db.silence = None
+            try:
+                self._settle(db, reading, _PATIENT if patient else _LIMITS)
+            except BaseException:
+                db.close()
+                raise
         except psycopg.Error as why:
+            self._lost_at = self._lost_at or _CLOCK.monotonic()
             raise unavailable(self.where, "open", why) from why
-        try:
-            self._settle(db, reading)
-        except BaseException:
-            db.close()
-            raise
+        self._lost_at = None
         return Session(db)
 
-    def _settle(self, db: Connection, reading: bool) -> None:
-        try:
-            row = db.execute(_SETTLE, ("on" if reading else "off",), prepare=False).fetchone()
-        except psycopg.Error as why:
-            raise unavailable(self.where, "open", why) from why
+    def _settle(self, db: Connection, reading: bool, limits: Mapping[str, int]) -> None:
+        values = ("on" if reading else "off", *map(str, limits.values()))
+        row = db.execute(_SETTLE, values, prepare=False).fetchone()
         assert row is not None  # a SELECT without FROM
         standby, version, schema = row[-3:]
         if version < _OLDEST:

@@ -1,6 +1,6 @@
 """One thread writes. Those who wait at the same time share one transaction and one fsync.
 
-    callers -> queue -> BEGIN (SAVEPOINT change RELEASE) (SAVEPOINT change RELEASE) ... COMMIT
+    callers -> queue -> BEGIN SAVEPOINT (change RELEASE SAVEPOINT) (change RELEASE ...) ... COMMIT
        ^------------------------ answers, once all of it is on disk ------------------------'
 
 Each change has its own savepoint, so one that fails undoes itself alone. When the database
@@ -136,7 +136,6 @@ class Writer:
 
     def _make(self, job: _Job) -> None:
         """Make one change. Raises only what concerns the whole batch."""
-        self._db.execute("SAVEPOINT change")
         before = self._trail.head
         tx = SqlTx(self._db, self._trail, self._sealer)
         try:
@@ -147,11 +146,12 @@ class Writer:
         tx.over = True
         if tx.failure is not None:
             raise tx.failure
+        undo: tuple[str, ...] = ()
         if job.error is not None:
-            self._db.execute("ROLLBACK TO change")
-            self._trail.head = before
+            undo, self._trail.head = ("ROLLBACK TO change",), before
         # Outside the savepoint: a refusal does not turn back the clock.
-        self._db.script("RELEASE change", *(() if tx.seen is None else burial(tx.seen)))
+        buried = () if tx.seen is None else burial(tx.seen)
+        self._db.script(*undo, "RELEASE change", *buried, "SAVEPOINT change")
 
     def _undo(self, batch: list[_Job], why: BaseException) -> None:
         try:
