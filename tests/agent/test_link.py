@@ -300,6 +300,17 @@ def test_an_error_of_ours_does_not_end_it(
 
 
 CLUSTER = PaperCluster()
+LESSON = Knowledge(
+    cluster=CLUSTER.name,
+    serial=1,
+    host_cas=CLUSTER.host_cas,
+    ssh_host_cas=[CLUSTER.host_ca.public.ssh_key],
+    ssh_user_cas=[CLUSTER.user_ca.public.ssh_key],
+    user_cas=CLUSTER.user_cas,
+    roles=[],
+    locks=[],
+)
+LATER = ToAgent(later=5.0)
 
 
 @contextlib.contextmanager
@@ -482,6 +493,61 @@ def test_what_auth_has_not_answered_for_is_sent_again() -> None:
         eventually(lambda: running.link.wake() or len(heard) == 2)
         eventually(lambda: len(running.link.outbox) == 0)
     assert heard == ["only", "only"]
+
+
+def test_auth_that_can_not_write_is_asked_later_and_by_the_same_stream() -> None:
+    heard: list[FromAgent] = []
+
+    def script(speaker: Speaker) -> None:
+        say(speaker, write(ToAgent(knowledge=LESSON)))
+        while True:
+            said = read(FromAgent, heard_by(speaker), limit=MAX_FRAME)
+            if said.events or said.renew:
+                heard.append(said)
+                answer = ToAgent(taken=len(said.events or [])) if len(heard) > 2 else LATER
+                say(speaker, write(answer))
+
+    with playing(script) as running:
+        eventually(lambda: running.link.flows)
+        running.link.outbox.put(an_event("only"))
+        running.link.wake()
+        eventually(lambda: heard)
+        eventually(lambda: not running.link.flows, what="it has been told to wait")
+        running.due = True
+        running.link.outbox.put(an_event("second"))
+        for _ in range(5):
+            running.link.wake()
+            running.link.nudge()
+        assert len(heard) == 1, "it waits as long as it was told"
+        running.clock.tick(seconds=5)
+        eventually(lambda: running.link.wake() or len(heard) >= 2)
+        running.clock.tick(seconds=5)
+        eventually(lambda: running.link.wake() or len(running.link.outbox) == 0)
+        assert [words.partition(" ")[0] for words in running.states] == ["connected"]
+    last = next(said.events for said in reversed(heard) if said.events)
+    assert [event.facts["name"] for event in last] == ["only", "second"]
+
+
+@pytest.mark.parametrize(("said", "kept"), [(0.0, 1.0), (1e9, 60.0), (-5.0, 1.0)])
+def test_how_long_it_waits_has_bounds(said: float, kept: float) -> None:
+    def script(speaker: Speaker) -> None:
+        say(speaker, write(ToAgent(knowledge=LESSON)))
+        say(speaker, write(ToAgent(later=said)))
+        listen(speaker)
+
+    with playing(script) as running:
+        eventually(lambda: running.link._waits())
+        running.clock.tick(seconds=kept - 0.1)
+        assert not running.link.flows
+        running.clock.tick(seconds=0.2)
+        assert running.link.flows
+
+
+def test_each_word_of_an_auth_that_has_taken_us_is_told(auth: Auth, me: Identity) -> None:
+    words: list[None] = []
+    with agent(auth, me, on_heard=lambda: words.append(None)) as running:
+        eventually(lambda: running.lessons)
+        eventually(lambda: len(words) >= 2, what="the lesson, and the answer to a beat")
 
 
 def test_an_event_that_auth_can_not_read_takes_no_other_with_it(auth: Auth, me: Identity) -> None:

@@ -9,7 +9,7 @@ import pytest
 from teleport_lite.auth import stream as module
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.stream import HOST_EVENTS, MAX_EVENTS, OUR_EVENTS, AgentStream
-from teleport_lite.errors import Denied, NotFound
+from teleport_lite.errors import Denied, NotFound, Unavailable
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.proto.codec import MAX_FRAME, read, write
@@ -569,3 +569,45 @@ def test_a_lesson_is_built_once_and_again_after_a_change() -> None:
     bench.later(seconds=1)
     bench.ask("/v1/locks/add", target="user", value="alice")
     assert bench.desks.teacher.lesson().serial > first.serial
+
+
+# Auth can not write
+
+
+def full(bench: Bench, *, is_full: bool = True) -> None:
+    """The disk of auth, from now on."""
+    bench.store.health._free = lambda: 0 if is_full else None
+    bench.store.look()
+
+
+def test_what_can_not_be_written_now_is_asked_for_later_and_ends_no_stream() -> None:
+    bench = Bench()
+    wire = Wire(bench).hello()
+    full(bench)
+    wire.say(FromAgent(events=[an_event()]))
+    assert wire.last() == ToAgent(later=module.LATER)
+    again = Applicant(host_id=wire.host_id)
+    wire.say(FromAgent(renew=Renew(hello=again.hello)))
+    assert wire.last() == ToAgent(later=module.LATER)
+    wire.say(FromAgent(beat=Beat(time=bench.clock.now().timestamp())))
+    assert wire.last().beat is not None, "beats are answered, the stream goes on"
+    assert wire.stream._live is not None
+    full(bench, is_full=False)
+    wire.say(FromAgent(events=[an_event()]))
+    assert wire.last() == ToAgent(taken=1)
+    assert len(bench.events("session.start")) == 1
+
+
+def test_who_comes_while_the_disk_is_full_is_taught_and_listed() -> None:
+    bench = Bench()
+    bench.token()
+    host_id = bench.join().host_id
+    full(bench)
+    wire = Wire(bench, host_id)
+    wire.say(HELLO)
+    assert wire.last().knowledge is not None
+    assert bench.desks.presence.connected() == 1
+    with pytest.raises(Unavailable, match="auth is read-only: the disk is full"):
+        bench.desks.presence.flush()
+    full(bench, is_full=False)
+    assert bench.desks.presence.flush() == 1, "what could not be written stays to be written"
