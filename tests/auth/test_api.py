@@ -13,6 +13,7 @@ from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.daemon.doorman import Doorman
 from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unauthenticated
 from teleport_lite.model.host import Host
+from teleport_lite.model.trust import RemoteCluster, RoleMapping, TrustedCluster
 from teleport_lite.model.user import Condition, Role, Rule
 from teleport_lite.net.accept import Peer
 from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
@@ -39,6 +40,10 @@ WORDS: dict[str, dict[str, Any]] = {
     "/v1/me": {},
     "/v1/me/cas": {},
     "/v1/me/nodes": {},
+    "/v1/me/clusters": {},
+    "/v1/trust/finish": {"session": "x", "client_final": "x", "hello": {"cluster": "leaf.test"}},
+    "/v1/trust/refresh": {"hello": {"cluster": "leaf.test"}},
+    "/v1/trust/passes": {},
     "/v1/host/renew": {"hello": HELLO},
     "/v1/status": {},
     "/v1/tokens/add": {"types": "node"},
@@ -110,9 +115,15 @@ MAY: dict[str, frozenset[str]] = {
     "/v1/invite/look": frozenset({"proxy"}),
     "/v1/invite/accept": frozenset({"proxy"}),
     # Who may ask about herself is decided by the desk, which knows whether she is still there.
-    "/v1/me": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
+    "/v1/me": frozenset({"no roles", "access", "editor", "auditor", "removed user", "visitor"}),
     "/v1/me/cas": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
-    "/v1/me/nodes": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
+    "/v1/me/nodes": frozenset(
+        {"no roles", "access", "editor", "auditor", "removed user", "visitor"}
+    ),
+    "/v1/me/clusters": frozenset({"no roles", "access", "editor", "auditor", "removed user"}),
+    "/v1/trust/finish": EVERYBODY,
+    "/v1/trust/refresh": frozenset({"leaf"}),
+    "/v1/trust/passes": frozenset({"proxy"}),
     "/v1/host/renew": frozenset({"host", "proxy", "auth", "bot"}),
     "/v1/status": CONFIG | {"access", "auditor"},
     "/v1/tokens/add": CONFIG,
@@ -159,11 +170,24 @@ MAY: dict[str, frozenset[str]] = {
     "/v1/sessions/list": PEOPLE,
     "/v1/sessions/join": PEOPLE,
 }
-NOBODY = frozenset({"locked user", "locked role", "locked host", "locked bot", "removed host"})
+NOBODY = frozenset(
+    {
+        "locked user",
+        "locked role",
+        "locked host",
+        "locked bot",
+        "removed host",
+        "removed leaf",
+        "locked visitor",
+        "visitor without a role",
+        "visitor of nobody",
+    }
+)
 
 HOST_ID = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 PROXY_ID = "f52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 AUTH_ID = "a52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
+LEAF_ID = "b52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 BOT_ID = "e52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 
 
@@ -171,7 +195,28 @@ def person(name: str, *roles: str) -> Caller:
     return Caller(kind=Kind.USER, name=name, address="192.0.2.7", roles=roles)
 
 
+def visitor(name: str, *roles: str, cluster: str = "root.test") -> Caller:
+    """Somebody from a cluster that ours trusts, with roles of that one."""
+    return Caller(
+        kind=Kind.REMOTE,
+        name=f"{name}@{cluster}",
+        address="192.0.2.7",
+        roles=roles,
+        cluster=cluster,
+    )
+
+
+def a_leaf(leaf_id: str) -> Caller:
+    return Caller(kind=Kind.LEAF, name=leaf_id, address="192.0.2.7", roles=("RemoteProxy",))
+
+
 CALLERS: dict[str, Caller] = {
+    "leaf": a_leaf(LEAF_ID),
+    "removed leaf": a_leaf("77777777-b260-41d0-bb5a-e23b0cfe0f8f"),
+    "visitor": visitor("alice", "dev"),
+    "locked visitor": visitor("locked", "dev"),
+    "visitor without a role": visitor("alice", "access"),
+    "visitor of nobody": visitor("alice", "dev", cluster="other.test"),
     "anyone": stranger(),
     "admin": ROOT,
     "host": the_host(HOST_ID, "Node"),
@@ -204,6 +249,9 @@ WELCOME_AT = {
     "/v1/auth/keyring": CALLERS["auth"],
     "/v1/auth/recordings/piece": CALLERS["auth"],
     "/v1/auth/recordings/dropped": CALLERS["auth"],
+    "/v1/trust/refresh": CALLERS["leaf"],
+    "/v1/trust/passes": CALLERS["proxy"],
+    "/v1/me/clusters": CALLERS["access"],
     "/v1/me": CALLERS["access"],
     "/v1/me/cas": CALLERS["access"],
     "/v1/me/nodes": CALLERS["access"],
@@ -233,8 +281,17 @@ def crowd() -> Bench:
             tls_key="PEM",
         )
         bench.store.write(lambda tx, host=host: tx.put_host(host))
+    trusted = TrustedCluster(
+        name="root.test",
+        proxy="root.test:3080",
+        role_map=(RoleMapping(remote="dev", local=("access",)),),
+        created_at=bench.clock.now(),
+    )
+    leaf = RemoteCluster(name="leaf.test", id=LEAF_ID, created_at=bench.clock.now())
+    bench.store.write(lambda tx: (tx.put_trusted(trusted), tx.put_remote(leaf)))
     for target, value in (
         ("user", "locked"),
+        ("user", "locked@root.test"),
         ("role", "banned"),
         ("node", "99999999-b260-41d0-bb5a-e23b0cfe0f8f"),
         ("bot_instance_id", "locked-instance"),

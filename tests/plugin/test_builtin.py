@@ -66,8 +66,9 @@ def test_a_kube_token_lets_in_app_and_discovery_as_well():
     assert builtin_book().with_implied(("Kube",)) == ("Kube", "App", "Discovery")
 
 
-def test_only_bot_tokens_are_spent_on_use():
-    assert [role.name for role in builtin_book() if role.spends_token] == ["Bot"]
+def test_only_tokens_of_bots_and_clusters_are_spent_on_use():
+    spent = {role.name for role in builtin_book() if role.spends_token}
+    assert spent == {"Bot", "trusted_cluster"}
 
 
 def test_bots_and_clusters_are_no_machines():
@@ -124,7 +125,6 @@ def test_what_is_not_there_yet_says_so():
         "Kube",
         "WindowsDesktop",
         "Discovery",
-        "trusted_cluster",
     }
 
 

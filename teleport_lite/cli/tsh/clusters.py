@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from teleport_lite.cli.show import Format, emit, labels, line, out, table
-from teleport_lite.cli.tsh.desk import desk_of
-from teleport_lite.errors import Unavailable
+from teleport_lite.cli.tsh.desk import Desk, desk_of
+from teleport_lite.client.person import Person
+from teleport_lite.errors import NotFound, Unavailable
 
 
 def clusters(
@@ -24,10 +25,7 @@ def clusters(
     person = desk.person()
     try:
         desk.me(person).me()
-        found = [_plain(person.cluster, "online", "root", {})]
-        found += [
-            _plain(leaf.name, leaf.status, "leaf", leaf.labels) for leaf in desk.clusters(person)
-        ]
+        found = [_plain(person.cluster, "online", "root", {}), *_leaves(desk, person)]
     except Unavailable:
         found = [_plain(person.cluster, "offline", "root", {})]
     for each in found:
@@ -35,6 +33,14 @@ def clusters(
     if quiet and format is Format.TEXT:
         return out("".join(f"{line(each['cluster_name'])}  {each['status']}\n" for each in found))
     return emit(found, format, lambda: _table(found))
+
+
+def _leaves(desk: Desk, person: Person) -> list[dict[str, Any]]:
+    try:
+        leaves = desk.clusters(person)
+    except NotFound:  # an auth server of an earlier version
+        return []
+    return [_plain(leaf.name, leaf.status, "leaf", leaf.labels) for leaf in leaves]
 
 
 def _plain(name: str, status: str, type: str, marks: dict[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from teleport_lite.ambient import SystemClock
 from teleport_lite.cli.exit import warn
 from teleport_lite.client.find import profile_home
-from teleport_lite.errors import Denied, Malformed, NotFound, Unauthenticated, Unavailable
+from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:  # what not every command needs
     from teleport_lite.client.leaves import Leaf
@@ -106,7 +106,7 @@ class Desk:
         if chosen is None:
             self.check_cluster(person.cluster)
             raise NotFound(f"{person.source} is for cluster {person.cluster} alone")
-        with suppress(Unavailable, Unauthenticated):
+        with suppress(Error):  # what was told last holds
             self.clusters(person)
         return at_leaf(person, self.home, chosen, self.cluster)
 

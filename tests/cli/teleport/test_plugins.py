@@ -50,7 +50,7 @@ def test_what_is_not_there_yet_says_so(run, config):
     }
     assert (rows["auth"]["state"], rows["auth"]["reason"]) == (
         "ready",
-        "tokens only: trusted_cluster",
+        "",
     )
 
 

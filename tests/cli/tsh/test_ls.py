@@ -71,6 +71,7 @@ def test_flags_may_stand_before_or_after_and_the_environment_is_asked(
 
 def test_clusters_lists_the_one(tsh: Tsh, alice: Profile, proxy: FakeProxy) -> None:
     proxy.answers["/v1/me"] = {"user": "alice"}
+    proxy.answers["/v1/me/clusters"] = {"clusters": []}
     said = tsh("clusters")
     assert said.out.splitlines()[2].split() == [CLUSTER, "online", "root", "*"]
     assert tsh("clusters", "-q").out == f"{CLUSTER}  online\n"
