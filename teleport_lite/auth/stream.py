@@ -50,7 +50,7 @@ HOST_EVENTS = re.compile(
 )
 # Told by auth itself, and by nobody else.
 OUR_EVENTS = re.compile(
-    r"(bot|cert|cert_authority|cluster|host|instance|join_token|lock|recording|"
+    r"(backup|bot|cert|cert_authority|cluster|host|instance|join_token|keyring|lock|recording|"
     r"reset_password_token|resource|role|user)\..*|session\.upload"
 )
 # What a host of a later version may tell: it is kept, under a name of ours.
