@@ -102,7 +102,9 @@ ROUTES: dict[str, Route] = {
     "/v1/nodes/list": _people(
         admin.Nothing, "node", "list", lambda d, c, m: {"nodes": d.resources.nodes()}
     ),
-    "/v1/resources/get": _people(admin.ResourceGet, "", "read", lambda d, c, m: d.get_resources(m)),
+    "/v1/resources/get": _people(
+        admin.ResourceGet, "", "read", lambda d, c, m: d.resources.found(m)
+    ),
     "/v1/resources/create": _people(
         admin.ResourceCreate,
         "",
@@ -276,7 +278,7 @@ def authorise(desks: Desks, route: Route, caller: Caller) -> None:
 
 def _allowed(desks: Desks, route: Route, caller: Caller, message: Any) -> None:
     """Raises Denied."""
-    resource = route.resource or desks.resource_kind(message)
+    resource = route.resource or desks.resources.as_roles_name_it(message)
     verdict = _may(desks, caller, resource, route.verb)
     if isinstance(verdict, Refused):
         raise Denied(verdict.reason, hint="tctl get roles shows what each allows")

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from teleport_lite.ambient import Chance, Clock
@@ -33,6 +32,7 @@ from teleport_lite.auth.routes import Board
 from teleport_lite.auth.scram import Decoys
 from teleport_lite.auth.sessions import SessionDesk
 from teleport_lite.auth.sharing import Sharing
+from teleport_lite.auth.shelf import Keeping as Keeping
 from teleport_lite.auth.shelf import Shelf
 from teleport_lite.auth.signatures import SignatureDesk
 from teleport_lite.auth.signup import SignupDesk
@@ -45,8 +45,7 @@ from teleport_lite.auth.uploads import UploadDesk
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.host import presence as presence_of
 from teleport_lite.model.system_role import RoleBook
-from teleport_lite.proto.admin import ResourceCreate
-from teleport_lite.proto.resource import kind_of, moment
+from teleport_lite.proto.resource import moment
 from teleport_lite.store.protocols import Store
 
 MAX_EVENTS = 10_000
@@ -150,19 +149,6 @@ class Desks:
             for host, report in self.sharing.servers()
         ]
 
-    def get_resources(self, asked: Any) -> dict[str, Any]:
-        return {"resources": self.resources.get(self.resources.kind(asked.kind), asked.name)}
-
-    def resource_kind(self, message: Any) -> str:
-        """What a generic question is about, as roles name it."""
-        if isinstance(message, ResourceCreate):
-            kind = self.resources.kind(kind_of(message.resource))
-        else:
-            kind = self.resources.kind(message.kind)
-        own = {"token", "node", "host", "user", "role", "lock", "bot", "cert_authority"}
-        own |= {"trusted_cluster", "remote_cluster"}
-        return kind if kind in own else "resource"
-
     def audit(self, after: int, limit: int) -> dict[str, Any]:
         limit = max(1, min(limit, MAX_EVENTS))
         events = self.store.events(after=max(0, after), limit=limit)
@@ -171,17 +157,6 @@ class Desks:
     def audit_check(self) -> dict[str, Any]:
         checked, broken_at = self.store.verify_trail()
         return {"checked": checked, "broken_at": broken_at}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keeping:
-    """Where recordings are kept, how many bytes of them (0: what the disk takes), how long (zero:
-    for ever), and who makes them ("off": nobody)."""
-
-    directory: Path
-    quota: int
-    retention: timedelta
-    made_by: str = "node"
 
 
 def build(

@@ -24,7 +24,7 @@ from teleport_lite.model.names import LOGIN, RESOURCE_NAME, UUID, checked
 from teleport_lite.model.system_role import BOT, NODE, RoleBook
 from teleport_lite.model.token import DEFAULT_TTL
 from teleport_lite.proto import resource as docs
-from teleport_lite.proto.admin import LockAdd
+from teleport_lite.proto.admin import LockAdd, ResourceCreate, ResourceGet, ResourceRemove
 from teleport_lite.secret import Secret
 from teleport_lite.store.protocols import Store, Tx
 
@@ -58,6 +58,21 @@ ALIASES = {
 }
 
 
+# Kinds that roles name; all others are "resource" to them.
+_NAMED = frozenset(
+    {
+        "token",
+        "node",
+        "host",
+        "user",
+        "role",
+        "lock",
+        "bot",
+        "cert_authority",
+        "trusted_cluster",
+        "remote_cluster",
+    }
+)
 MIN_LOCK, MAX_LOCK = timedelta(seconds=1), timedelta(days=36500)
 # For what documents do not make or remove, the command that does.
 _INSTEAD = {
@@ -109,6 +124,17 @@ class ResourceDesk:
         if name and not found:
             raise NotFound(f"{kind} {name[:64]!a} does not exist", hint=f"tctl get {kind}s")
         return found
+
+    def found(self, asked: ResourceGet) -> Doc:
+        return {"resources": self.get(self.kind(asked.kind), asked.name)}
+
+    def as_roles_name_it(self, asked: ResourceGet | ResourceCreate | ResourceRemove) -> str:
+        """What a question of `tctl get`, `create` or `rm` is about."""
+        if isinstance(asked, ResourceCreate):
+            kind = self.kind(docs.kind_of(asked.resource))
+        else:
+            kind = self.kind(asked.kind)
+        return kind if kind in _NAMED else "resource"
 
     def create(self, caller: Caller, doc: Doc, *, force: bool) -> Doc:
         """Raises Conflict if it exists and `force` is off, Malformed for what can not be made."""

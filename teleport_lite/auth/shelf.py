@@ -14,6 +14,8 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,6 +40,17 @@ def no_room(why: str) -> Unavailable:
     return Unavailable(
         f"{NO_ROOM}: {why}", hint="tctl recordings rm, or a larger auth_service.recording_quota"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """Where recordings are kept, how many bytes of them (0: what the disk takes), how long (zero:
+    for ever), and who makes them ("off": nobody)."""
+
+    directory: Path
+    quota: int
+    retention: timedelta
+    made_by: str = "node"
 
 
 class Shelf:

@@ -303,13 +303,7 @@ class ProxyRole:
 
     async def _route(self, arrival: Arrival) -> None:
         """Where this connection goes. Owns its socket."""
-        me = self._identity
-        found = errand(
-            arrival.opening,
-            cluster=me.cluster,
-            own_id=me.host_id,
-            leaf=self.ssh.leaves.knows,
-        )
+        found = self._errand(arrival)
         match found.errand:
             case Errand.AUTH:
                 _check_first_hop(arrival)
@@ -335,18 +329,21 @@ class ProxyRole:
             case Errand.JUMP:
                 self.ssh.take_jump(arrival)
 
+    def _errand(self, arrival: Arrival) -> Found:
+        me, leaf = self._identity, self.ssh.leaves.knows
+        return errand(arrival.opening, cluster=me.cluster, own_id=me.host_id, leaf=leaf)
+
     async def _route_tunnel(self, arrival: Arrival) -> None:
         """On a port of their own: tunnels, and agents on their way to auth."""
-        me = self._identity
-        found = errand(arrival.opening, cluster=me.cluster, own_id=me.host_id)
+        found = self._errand(arrival)
         if found.errand not in (Errand.AUTH, Errand.PROXY, Errand.TUNNEL, Errand.LEAF):
             raise Malformed(f"{found.errand} is not served on the tunnel port")
         await self._route(arrival)
 
     async def _from_root(self, arrival: Arrival, root: str) -> None:
         """Users of a cluster that we trust, on their way to auth, which is told of it."""
-        way = self._auths
-        await self.passing.on(arrival, list(way), AUTH, silent=way.failed, root=root)
+        to = self._auths
+        await self.passing.on(arrival, list(to), AUTH, silent=to.failed, root=root)
 
     async def _to_proxy(self, arrival: Arrival, found: Found) -> None:
         _check_first_hop(arrival)
@@ -365,14 +362,11 @@ class ProxyRole:
 
     # --- chores
 
-    def _tell(self, event: AgentEvent) -> None:
-        self._on_event(event)
-
     def _report(self) -> None:
         """What was passed on since the last time, to the audit trail."""
         now = self._clock.now().timestamp()
         for facts in self.meter.take():
-            self._tell(AgentEvent(kind=KIND, code=CODE, at=now, outcome="ok", facts=facts))
+            self._on_event(AgentEvent(kind=KIND, code=CODE, at=now, outcome="ok", facts=facts))
 
     def _every(
         self, seconds: float, chore: Callable[[], object], name: str, *, in_thread: bool = True
