@@ -223,3 +223,31 @@ def test_a_disk_that_is_full_does_not_end_the_labels(
         assert tried.wait(10)
         eventually(lambda: report(auth, running).labels == {"x": "1"})
     assert "the disk is full" in caplog.text
+
+
+def test_a_full_disk_of_a_host_ends_no_stream_and_what_was_said_is_kept_later(
+    auth: Auth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise Unavailable("can not write /x/knowledge.json: no space left on device")
+
+    with Running(auth, tmp_path) as running:
+        first = eventually(lambda: running.lessons)[0]
+        running.role.caught_up({"user": "1/init"})
+        with monkeypatch.context() as now:
+            now.setattr(knowledge, "save", full)
+            changes = len(running.changes)
+            auth.bench.ask("/v1/locks/add", target="user", value="mallory")
+            eventually(lambda: len(running.lessons) == 2, what="this process hears of it")
+            assert knowledge.load(running.home) == first
+            state, words = running.health.overall()
+            assert state is State.DEGRADED
+            assert words["disk"].startswith("what auth says can not be kept: ")
+            assert words["agent"].startswith("connected"), "the stream goes on"
+            assert len(running.changes) == changes
+            assert running.role._report().rotated == {}, "others still go by the old"
+        running.role._saving.retry()
+        assert knowledge.load(running.home) == running.lessons[1]
+        assert len(running.changes) == changes + 1
+        assert running.health.overall()[0] is State.OK
+        assert running.role._report().rotated == {"user": "1/init"}
