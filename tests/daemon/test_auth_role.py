@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from teleport_lite.proto.admin import LockAdd
 from teleport_lite.testing.fakes import FakeChance, FakeClock
 from tests.auth.bench import ROOT
 from tests.daemon.configs import a_config
+from tests.support import eventually
 
 
 def a_role(home: Path, *, clock: FakeClock | None = None, **changes: Any) -> AuthRole:
@@ -246,3 +248,55 @@ def test_metrics_count_hosts_and_streams(tmp_path: Path) -> None:
     assert "teleport_connected_resources 0.0" in text
     assert "teleport_build_info" in text
     process.auth.store.close()
+
+
+# Several auth servers: what the store tells of, and chores that one of them does
+
+
+def test_what_another_auth_server_changes_is_heeded(tmp_path: Path) -> None:
+    role = a_role(tmp_path)
+    heard: list[frozenset[str]] = []
+    role.changed = heard.append  # type: ignore[method-assign]
+
+    def lock() -> None:
+        role.desks.resources.lock(ROOT, LockAdd(target="user", value="alice"))
+        eventually(lambda: any("locks" in topics for topics in heard))
+
+    serving(role, lock)
+
+
+def test_one_auth_server_sweeps_for_all(tmp_path: Path) -> None:
+    clock = FakeClock.here()
+    role = a_role(tmp_path, clock=clock)
+    role.desks.resources.lock(ROOT, LockAdd(target="user", value="alice", ttl="1m"))
+    clock.tick(minutes=2)
+    until = clock.now() + timedelta(minutes=1)
+    role.store.write(lambda tx: tx.take_lease("sweep", "another", now=clock.now(), until=until))
+    role._sweep()
+    assert len(role.store.locks()) == 1
+    clock.tick(minutes=2)
+    role._sweep()
+    assert role.store.locks() == []
+    role.store.close()
+
+
+def test_one_that_was_stopped_for_longer_than_its_lease_removes_nobody(tmp_path: Path) -> None:
+    clock = FakeClock.here()
+    role = a_role(tmp_path, clock=clock)
+    role.enlist(("Auth",), "auth-1", ())
+    host = role.store.hosts()[0][0]
+    old = replace(host, id="aaaaaaaa-1111-4111-8111-111111111111", token_id="t", ssh_key="k")
+    role.store.write(lambda tx: tx.put_host(old))
+    clock.tick(days=30)
+    now = clock.now()
+    mine = role.store.write(
+        lambda tx: tx.take_lease("retire", "me", now=now, until=now + timedelta(hours=1))
+    )
+    later = now + timedelta(hours=2)
+    role.store.write(
+        lambda tx: tx.take_lease("retire", "another", now=later, until=later + timedelta(hours=1))
+    )
+    presence = role.desks.presence
+    assert presence.retire(timedelta(days=7), fence=mine) == []
+    assert presence.retire(timedelta(days=7), fence=mine + 1) == [old.id]
+    role.store.close()

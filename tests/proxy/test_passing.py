@@ -142,3 +142,44 @@ def test_a_proxy_that_stops_lets_go(when):
         asyncio.run(stopped())
     assert rig.ours.fileno() == -1
     assert rig.passing.open == 0
+
+
+def test_a_server_that_lets_in_and_says_nothing_is_told_of(monkeypatch):
+    rig, told = Rig(), []
+    times = iter((0.0, 3.0))
+    monkeypatch.setattr(rig.passing._clock, "monotonic", lambda: next(times))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        async def go() -> None:
+            work = asyncio.create_task(
+                rig.passing.on(rig.arrival, [address], "auth", silent=told.append)
+            )
+            wire, _ = await asyncio.get_running_loop().sock_accept(server)
+            with wire:
+                rig.client.close()
+                await asyncio.wait_for(work, 30)
+
+        server.setblocking(False)
+        rig.passing._linger = 0.1
+        asyncio.run(go())
+    assert told == [address]
+
+
+def test_the_second_server_is_taken_when_the_first_is_away():
+    rig, heard = Rig(), []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        addresses = [f"127.0.0.1:{free_port()}", f"127.0.0.1:{server.getsockname()[1]}"]
+
+        async def go() -> None:
+            work = asyncio.create_task(rig.passing.on(rig.arrival, addresses, "auth"))
+            wire, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(server), 30)
+            heard.append(wire)
+            wire.close()
+            rig.client.close()
+            await asyncio.wait_for(work, 30)
+
+        asyncio.run(go())
+    assert len(heard) == 1
+    assert rig.passing.failed == 0
