@@ -589,6 +589,7 @@ def test_a_certificate_of_another_ca_brings_another_tunnel_and_sessions_go_on(
             before = await until(lambda: proxy.tunnels.get(web1.host_id))
             stream, listener = before.open(CLIENT), Listener()
             stream.set_protocol(listener)
+            await until(role.held)
             again = replace(web1, host_cas=both)
             role.renewed(again)  # it only trusts more
             papers = new.host("web1", host_id=web1.host_id)
@@ -597,7 +598,7 @@ def test_a_certificate_of_another_ca_brings_another_tunnel_and_sessions_go_on(
             after = await until(
                 lambda: (found := proxy.tunnels.get(web1.host_id)) is not before and found
             )
-            assert role.counters.connected == 2
+            await until(lambda: role.counters.connected == 2)
             stream.write(b"hello")
             await until(lambda: listener.data == b"HELLO")
             assert listener.lost == []
