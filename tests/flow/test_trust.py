@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from teleport_lite.errors import Denied
+from teleport_lite.net.http import Connection
+from teleport_lite.net.tls import stranger_context
+from teleport_lite.net.way import Way
 from tests.flow.cluster import Cluster
 from tests.flow.proxied import PASSWORD, set_password
 from tests.support import eventually, free_port
@@ -109,6 +113,161 @@ def log_in(pair: Pair, user: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def log_out_and_in(pair: Pair, user: str) -> None:
+    pair.tsh("logout")
+    log_in(pair, user)
+
+
+def shell(pair: Pair, *command: str) -> "subprocess.CompletedProcess[str]":
+    return pair.tsh("ssh", f"--cluster={LEAF}", f"{ME}@leaf-1", *command)
+
+
+def events(cluster: Cluster, kind: str, **facts: str) -> list[dict[str, Any]]:
+    """Of that kind, with these facts."""
+    return [each for each in cluster.events(kind) if facts.items() <= each.items()]
+
+
+class Session:
+    """A shell at the leaf that stays open. A context manager."""
+
+    def __init__(self, pair: Pair) -> None:
+        words = pair.root.words("tsh", "ssh", f"--cluster={LEAF}", f"{ME}@leaf-1", "echo in; cat")
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            words, stdin=pipe, stdout=pipe, stderr=pipe, env=pair.root.env
+        )
+
+    def __enter__(self) -> "Session":
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"in\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_both_ends_show_the_other(pair: Pair) -> None:
+    [leaf] = pair.root.json("get", "remote_cluster")
+    assert leaf["metadata"]["name"] == LEAF
+    eventually(
+        lambda: pair.root.json("get", "rc")[0]["status"]["connection"] == "online",
+        what="the leaf is online",
+    )
+    [root] = pair.leaf.json("get", "trusted_cluster")
+    assert root["metadata"]["name"] == ROOT
+    assert "token" not in root["spec"]
+    done = pair.tsh("clusters")
+    assert [line.split()[:3] for line in done.stdout.splitlines()[2:]] == [
+        [ROOT, "online", "root"],
+        [LEAF, "online", "leaf"],
+    ]
+    # A leaf is no host of its root, and nothing else of it is shown there.
+    assert [each["metadata"]["name"] for each in pair.root.json("get", "nodes")] == []
+    assert len(pair.root.json("get", "hosts")) == 1
+
+
 def test_a_user_of_the_root_has_a_shell_at_the_leaf(pair: Pair) -> None:
-    done = pair.tsh("ssh", f"--cluster={LEAF}", f"{ME}@leaf-1", "echo $SSH_TELEPORT_USER")
-    assert done.stdout == f"alice@{ROOT}\n", done.stderr
+    done = shell(pair, "echo $SSH_TELEPORT_USER; exit 7")
+    assert (done.stdout, done.returncode) == (f"alice@{ROOT}\n", 7), done.stderr
+    [here, *_] = events(pair.root, "session.connect", user="alice")
+    assert (here["cluster"], here["via"], here["node_name"]) == (LEAF, "leaf", "leaf-1")
+    [there, *_] = events(pair.leaf, "session.connect", user=f"alice@{ROOT}")
+    assert (there["by"], there["login"]) == ("visitor", ME)
+    eventually(lambda: events(pair.leaf, "session.end", user=f"alice@{ROOT}"))
+    assert events(pair.leaf, "session.connect", user="alice") == []
+
+
+def test_openssh_alone_gets_there_with_what_tsh_config_says(pair: Pair) -> None:
+    config = pair.root.root / "ssh_config"
+    config.write_text(pair.tsh("config").stdout)
+    node = f"{ME}@leaf-1.{LEAF}"
+    file = pair.root.root / "from-leaf"
+    for words in (
+        ("ssh", "-F", str(config), node, "true"),
+        ("scp", "-F", str(config), f"{node}:/etc/hostname", str(file)),
+    ):
+        done = subprocess.run(words, env=pair.root.env, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+    assert file.read_text() == Path("/etc/hostname").read_text()
+
+
+def test_who_has_no_role_that_is_mapped_sees_and_enters_nothing(pair: Pair) -> None:
+    log_out_and_in(pair, "bob")
+    try:
+        listed = pair.tsh("ls", f"--cluster={LEAF}")
+        assert listed.returncode == DENIED
+        assert "none of the roles that bob@root.example.com has there is worth one" in listed.stderr
+        done = shell(pair, "true")
+        assert done.returncode == 255
+        assert "no role of bob in cluster root.example.com is worth one here" in done.stderr
+        [told] = eventually(lambda: events(pair.leaf, "session.connect", user=f"bob@{ROOT}"))
+        assert told["code"] == "TSC01W"
+    finally:
+        log_out_and_in(pair, "alice")
+
+
+def test_a_lock_at_the_leaf_is_for_the_visitor_and_not_for_a_namesake(pair: Pair) -> None:
+    pair.leaf.tctl("lock", "--user=alice", "--ttl=1m")
+    with Session(pair) as session:
+        pair.leaf.tctl("lock", f"--user=alice@{ROOT}", "--ttl=4s")
+        assert session.process.wait(timeout=10) == 255
+    assert shell(pair, "true").returncode == 255
+    eventually(lambda: shell(pair, "true").returncode == 0, what="the lock has ended")
+
+
+def test_nobody_of_the_leaf_may_be_called_like_a_visitor(pair: Pair) -> None:
+    words = ("users", "add", f"alice@{ROOT}", "--roles=access")
+    done = pair.leaf.run("tctl", "-c", str(pair.leaf.config), *words)
+    assert done.returncode != 0
+    assert "is what a user of cluster root.example.com is called here" in done.stderr
+
+
+def test_a_lock_at_the_root_holds_at_the_leaf(pair: Pair) -> None:
+    with Session(pair) as session:
+        pair.root.tctl("lock", "--user=alice", "--ttl=5s")
+        assert session.process.wait(timeout=10) == 255
+    assert "user alice is locked" in shell(pair, "true").stderr
+    eventually(lambda: shell(pair, "true").returncode == 0, what="the lock has ended")
+
+
+def test_strangers_find_nobody_behind_the_name_of_the_leaf(pair: Pair) -> None:
+    """Through a proxy of the root, auth of the leaf is there for users of the root alone."""
+    way = Way(f"127.0.0.1:{pair.root_web}", LEAF)
+    for path, words in (("/v1/ca", None), ("/v1/login/start", {"client_first": "x", "time": 0})):
+        with Connection.tls(way, stranger_context()) as wire, pytest.raises(Denied):
+            wire.ask(path, words)
+
+
+def test_the_jump_host_of_the_root_says_what_leads_to_the_leaf(pair: Pair) -> None:
+    config = pair.root.root / "jump_config"
+    key = next((pair.root.root / "tsh" / "keys").glob("*/alice"))
+    pair.root.tctl("auth", "export", "--type=host")
+    known = pair.root.root / "known"
+    known.write_text(pair.root.tctl("auth", "export", "--type=host"))
+    config.write_text(
+        f"Host *\n UserKnownHostsFile {known}\n StrictHostKeyChecking no\n IdentityFile {key}\n"
+    )
+    jump = ("ssh", "-F", str(config), "-J", f"alice@127.0.0.1:{pair.root_web}")
+    words = (*jump, f"{ME}@leaf-1.{LEAF}", "true")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 255
+    assert "there is no node leaf-1.leaf.example.com" in done.stderr
+
+
+def test_trust_can_be_taken_back_and_given_again_without_a_token(pair: Pair) -> None:
+    with Session(pair) as session:
+        done = pair.trust(enabled="no", force=True)
+        assert done.returncode == 0, done.stderr
+        assert session.process.wait(timeout=10) == 255
+    assert shell(pair, "true").returncode == 255
+    assert pair.trust(enabled="yes", force=True).returncode == 0
+    eventually(lambda: shell(pair, "true").returncode == 0, what="a way to the leaf")
+
+
+def test_a_leaf_that_was_removed_is_known_no_more(pair: Pair) -> None:
+    pair.root.tctl("rm", f"rc/{LEAF}")
+    eventually(lambda: "is not known" in shell(pair, "true").stderr, what="the leaf is gone")
+    assert pair.root.json("get", "rc") == []
+    pair.leaf.tctl("rm", f"tc/{ROOT}")
+    assert pair.leaf.json("get", "tc") == []
