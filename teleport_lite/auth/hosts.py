@@ -17,8 +17,7 @@ from teleport_lite.auth.jumps import JumpWatch, shifted
 from teleport_lite.auth.said import MAX_ADDRESSES as MAX_ADDRESSES
 from teleport_lite.auth.said import MAX_TUNNELS as MAX_TUNNELS
 from teleport_lite.auth.said import read_beat, session_told, shown_place
-from teleport_lite.errors import Error, Malformed
-from teleport_lite.model.authority import CaType
+from teleport_lite.errors import Denied, Error, Malformed
 from teleport_lite.model.host import BEAT_EVERY, LOCAL, Host, Report
 from teleport_lite.proto.stream import Beat, LiveSession, ProxyPlace
 from teleport_lite.store.protocols import Store, Tx
@@ -179,37 +178,16 @@ class Presence:
         for live in streams:
             live.push()
 
-    def cut(self, host_id: str, why: str) -> None:
+    def cut(self, host_id: str, why: str, hint: str = "") -> None:
         """End its stream. It counts as gone from now on, not after a silence."""
         with self._guard:
             live = self._live.get(host_id)
             if host_id in self._reports:
                 self._note(host_id, replace(self._reports[host_id], gone=True))
-        if live:
+        if live and live.refuse:
+            live.refuse(Denied(why, hint=hint))
+        elif live:
             live.cut(why)
-
-    def expel(self, unwanted: Callable[[str, frozenset[str]], bool], why: Error) -> list[str]:
-        """End the streams of those that a rotation of the host CA has left behind; their UUIDs.
-
-        `unwanted` is asked with the id of the CA of a stream's certificate, and with the marks
-        that its host has reached since (model/rotation.py).
-        """
-        with self._guard:
-            marks = {
-                host_id: frozenset({live.mark, self._marks_of(host_id)})
-                for host_id, live in self._live.items()
-            }
-            found = [each for each in self._live.values() if unwanted(each.ca, marks[each.host_id])]
-            for live in found:
-                if live.host_id in self._reports:
-                    gone = replace(self._reports[live.host_id], gone=True)
-                    self._note(live.host_id, gone)
-        for live in found:
-            if live.refuse:
-                live.refuse(why)
-            else:
-                live.cut(why.message)
-        return sorted(live.host_id for live in found)
 
     def renewed(self, host_id: str, rotated: dict[str, str]) -> None:
         """A bot has been here. It has no stream, so this is what is known of it."""
@@ -386,10 +364,6 @@ class Presence:
         heard of others."""
         ours = not self.me or host_id in self._live or host_id in self._dirty
         return self._reports.get(host_id, kept) if ours else kept
-
-    def _marks_of(self, host_id: str) -> str:
-        report = self._reports.get(host_id)
-        return report.rotated.get(CaType.HOST, "") if report else ""
 
     def _fresh(self, live: Live) -> bool:
         return self._clock.now() - live.last_beat < SURELY_ALIVE

@@ -16,6 +16,7 @@ from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.catching_up import Progress, named, progress
+from teleport_lite.auth.hosts import Live
 from teleport_lite.auth.phases import (
     AHEAD,
     FROM,
@@ -53,7 +54,9 @@ class Hosts(Protocol):
     """auth/hosts.py, as far as it is asked here."""
 
     def hosts(self) -> list[tuple[Host, Report]]: ...
-    def expel(self, unwanted: Callable[[str, frozenset[str]], bool], why: Denied) -> list[str]: ...
+    def reports(self) -> dict[str, Report]: ...
+    def streams(self) -> list[Live]: ...
+    def cut(self, host_id: str, why: str, hint: str = "") -> None: ...
 
 
 class RotationDesk:
@@ -214,13 +217,12 @@ class RotationDesk:
         if runs(rotation) or not rotation.retired:
             return
         trusted = {keys.id for keys in view.of(CaType.HOST)}
-        safe = safe_marks(rotation)
-        gone = self._hosts.expel(
-            lambda ca, marks: bool(ca) and ca not in trusted and marks.isdisjoint(safe),
-            missed(rotation),
-        )
-        for host_id in gone:
-            log.warning("host %s was left behind by the rotation of the host CA", host_id)
+        safe, reports, why = safe_marks(rotation), self._hosts.reports(), missed(rotation)
+        for live in self._hosts.streams():
+            said = reports.get(live.host_id, Report()).rotated
+            if live.ca and live.ca not in trusted and not {live.mark, said.get("host")} & safe:
+                log.warning("host %s was left behind: %s", live.host_id, why.message)
+                self._hosts.cut(live.host_id, why.message, why.hint)
 
     def _doc(self, type: CaType, hosts: Sequence[tuple[Host, Report]]) -> dict[str, Any]:
         rotation = self._cas.view.rotations[type]
