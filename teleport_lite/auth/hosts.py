@@ -7,49 +7,26 @@ a beat. What a host *is* was written durably when it joined.
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from teleport_lite.ambient import Clock
 from teleport_lite.auth.jumps import JumpWatch, shifted
+from teleport_lite.auth.live import GRACE as GRACE
+from teleport_lite.auth.live import HEARSAY, PROXY_SILENCE, news, proxies_before, way_to
+from teleport_lite.auth.live import SURELY_ALIVE as SURELY_ALIVE
+from teleport_lite.auth.live import Live as Live
 from teleport_lite.auth.said import MAX_ADDRESSES as MAX_ADDRESSES
 from teleport_lite.auth.said import MAX_TUNNELS as MAX_TUNNELS
 from teleport_lite.auth.said import read_beat, session_told, shown_place
 from teleport_lite.errors import Denied, Error, Malformed
-from teleport_lite.model.host import BEAT_EVERY, LOCAL, Host, Report
+from teleport_lite.model.host import LOCAL, Host, Report
 from teleport_lite.proto.stream import Beat, LiveSession, ProxyPlace
 from teleport_lite.store.protocols import Store, Tx
 
 log = logging.getLogger("teleport_lite.auth")
-
-# A second stream for a host whose first one beat this recently is a clone, not a restart.
-SURELY_ALIVE = BEAT_EVERY * 2
-# Nobody dials a proxy that was silent for this long: two beats are missing.
-PROXY_SILENCE = timedelta(seconds=30)
-# What another auth server has heard is here later, and by another clock.
-HEARSAY = timedelta(seconds=15)
-# After a start of auth, proxies that were there before it get this long to come back: agents
-# wait up to 30 s between two tries. Else every tunnel would be taken down for our restart.
-GRACE = timedelta(seconds=60)
-
-
-@dataclass(slots=True)
-class Live:
-    """One open stream."""
-
-    host_id: str
-    boot_id: str
-    address: str
-    version: str
-    push: Callable[[], None]
-    cut: Callable[[str], None]
-    last_beat: datetime
-    arrived: datetime | None = None  # set by `Presence.arrive`
-    ca: str = ""  # id of the host CA that has issued its certificate
-    mark: str = ""  # of the host CA at the last renewal on this stream
-    refuse: Callable[[Error], None] | None = None  # `cut` with more to say
 
 
 class Presence:
@@ -63,7 +40,7 @@ class Presence:
         self.me = ""  # UUID of this auth server; "" if there can be no other
         self._guard = threading.Lock()  # guards the six below
         self._live: dict[str, Live] = {}
-        self._reports: dict[str, Report] = _proxies_before(store.hosts())
+        self._reports: dict[str, Report] = proxies_before(store.hosts())
         self._dirty: set[str] = set()
         self._urgent: set[str] = set()  # of the dirty ones: what other auth servers wait for
         self._moved: set[str] = set()
@@ -302,10 +279,12 @@ class Presence:
         with self._guard:
             return list(self._live.values())
 
-    def report_self(self, host_id: str, report: Report) -> None:
-        """Of the auth server itself, where no agent does."""
+    def report_self(self, host_id: str, report: Report, known: tuple[Host, Report] | None) -> None:
+        """Of the auth server itself, where no agent does; `known` is its report of before."""
+        now = self._clock.now()
         with self._guard:
-            if host_id not in self._live:
+            elsewhere = known is not None and self._is_elsewhere(known[1], now)
+            if report.gone or not (host_id in self._live or elsewhere):
                 self._note(host_id, report)
 
     def adopt(self, host_id: str, report: Report) -> bool:
@@ -319,7 +298,7 @@ class Presence:
                 if not self._has_moved(live, report):
                     return False
                 del self._live[host_id]
-            if before is None or _way(before) != _way(report):
+            if before is None or way_to(before) != way_to(report):
                 self._moved.add(host_id)
             self._reports[host_id] = report
             self._dirty.discard(host_id)
@@ -339,7 +318,7 @@ class Presence:
             )
 
     def _has_moved(self, live: Live, report: Report) -> bool:
-        if report.via in ("", self.me) or not self._later(report, live):
+        if report.via in ("", self.me) or not report.boot_id or not self._later(report, live):
             return False
         return report.boot_id == live.boot_id or not self._fresh(live)
 
@@ -351,6 +330,8 @@ class Presence:
     def _is_elsewhere(self, report: Report, now: datetime) -> bool:
         """Another auth server has its stream, and has heard of it not long ago."""
         if not self.me or report.via in ("", self.me) or report.gone or report.last_seen is None:
+            return False
+        if not report.boot_id:  # an auth server that speaks for itself
             return False
         return now - report.last_seen < SURELY_ALIVE
 
@@ -387,32 +368,9 @@ class Presence:
 
     def _note(self, host_id: str, report: Report) -> None:
         old = self._reports.get(host_id)
-        if old is None or _way(old) != _way(report):
+        if old is None or way_to(old) != way_to(report):
             self._moved.add(host_id)
-        if old is None or _news(old) != _news(report):
+        if old is None or news(old) != news(report):
             self._urgent.add(host_id)
         self._reports[host_id] = report
         self._dirty.add(host_id)
-
-
-def _news(report: Report) -> tuple[object, ...]:
-    """What other auth servers should know before the next flush."""
-    return (*_way(report), report.proxy, report.auth, report.via, report.boot_id, report.sessions)
-
-
-def _way(report: Report) -> tuple[object, ...]:
-    """What decides how, and whether, a host is reached."""
-    return report.address, report.tunnels, report.labels, report.gone
-
-
-def _proxies_before(hosts: list[tuple[Host, Report]]) -> dict[str, Report]:
-    """The proxies that were alive when auth was last seen writing; it writes every few seconds."""
-    seen = [report.last_seen for _, report in hosts if report.last_seen is not None]
-    if not seen:
-        return {}
-    since = max(seen) - PROXY_SILENCE
-    return {
-        host.id: report
-        for host, report in hosts
-        if report.proxy is not None and report.last_seen is not None and report.last_seen > since
-    }

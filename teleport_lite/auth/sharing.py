@@ -127,9 +127,12 @@ class Sharing:
         return [(known[0], self._of_self(known[1], gone=False))] if known else []
 
     def _tell_self(self, *, gone: bool) -> None:
+        """Where an agent of this process has a stream, that tells more."""
         known = self._presence.host(self._me)
         report = self._of_self(known[1] if known else Report(), gone=gone)
-        self._presence.report_self(self._me, replace(report, via=self._me))
+        self._presence.report_self(
+            self._me, replace(report, via=self._me, boot_id="", sessions=()), known
+        )
 
     def _of_self(self, before: Report, *, gone: bool) -> Report:
         now = self._clock.now()

@@ -340,3 +340,17 @@ def test_a_host_that_is_no_auth_server_can_not_say_it_is_one() -> None:
     assert "without role Auth" in stream.refusal
     assert A in pair.a.desks.presence.auths()
     assert NODE not in pair.a.desks.presence.auths()
+
+
+def test_an_auth_server_with_an_agent_is_told_of_by_whoever_has_its_stream() -> None:
+    pair = Pair()
+    stream = Stream(pair.a, the_host(B, "Auth"))
+    for _ in range(3):
+        stream.beat(auth="10.0.0.2:3025")
+        pair.tick(6)
+        for each in (pair.a, pair.b):
+            assert each.desks.presence.auths() == {A: "10.0.0.1:3025", B: "10.0.0.2:3025"}
+            assert each.desks.presence.host(B)[1].via == A  # type: ignore[index]
+    assert not stream.over
+    pair.b.desks.sharing.end()
+    pair.a.desks.heed(frozenset({"hosts"}))

@@ -1,0 +1,58 @@
+"""One stream of a host, and what of its report counts for whom."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from teleport_lite.errors import Error
+from teleport_lite.model.host import BEAT_EVERY, Host, Report
+
+# A second stream for a host whose first one beat this recently is a clone, not a restart.
+SURELY_ALIVE = BEAT_EVERY * 2
+# Nobody dials a proxy that was silent for this long: two beats are missing.
+PROXY_SILENCE = timedelta(seconds=30)
+# What another auth server has heard is here later, and by another clock.
+HEARSAY = timedelta(seconds=15)
+# After a start of auth, proxies that were there before it get this long to come back: agents
+# wait up to 30 s between two tries. Else every tunnel would be taken down for our restart.
+GRACE = timedelta(seconds=60)
+
+
+@dataclass(slots=True)
+class Live:
+    """One open stream."""
+
+    host_id: str
+    boot_id: str
+    address: str
+    version: str
+    push: Callable[[], None]
+    cut: Callable[[str], None]
+    last_beat: datetime
+    arrived: datetime | None = None  # set by `Presence.arrive`
+    ca: str = ""  # id of the host CA that has issued its certificate
+    mark: str = ""  # of the host CA at the last renewal on this stream
+    refuse: Callable[[Error], None] | None = None  # `cut` with more to say
+
+
+def news(report: Report) -> tuple[object, ...]:
+    """What other auth servers should know before the next flush."""
+    return (*way_to(report), report.proxy, report.auth, report.via, report.boot_id, report.sessions)
+
+
+def way_to(report: Report) -> tuple[object, ...]:
+    """What decides how, and whether, a host is reached."""
+    return report.address, report.tunnels, report.labels, report.gone
+
+
+def proxies_before(hosts: list[tuple[Host, Report]]) -> dict[str, Report]:
+    """The proxies that were alive when auth was last seen writing; it writes every few seconds."""
+    seen = [report.last_seen for _, report in hosts if report.last_seen is not None]
+    if not seen:
+        return {}
+    since = max(seen) - PROXY_SILENCE
+    return {
+        host.id: report
+        for host, report in hosts
+        if report.proxy is not None and report.last_seen is not None and report.last_seen > since
+    }
