@@ -75,11 +75,10 @@ class AgentRole:
         self._address, self._proxy, self._auth = address, proxy, auth
         self._on_knowledge = on_knowledge
         self._tunnels, self._sessions, self._leaves = tunnels, sessions, leaves
-        self._rotated: dict[str, str] = {}
         self._resources = [_announced(each) for each in resources]
         self.labels = _label_watch(config, clock)
         self._jitter = chance.uniform(-1, 1)
-        self._renewed_at = identities.written_at(config.data_dir)
+        self._rotated, self._renewed_at = dict[str, str](), identities.written_at(config.data_dir)
         self._stopping, self._threads = threading.Event(), list[threading.Thread]()
         self._saving, self._heard = Saving(clock, self._not_kept), Heard(config.data_dir, clock)
         self.link = self._link(identity, servers, chance, on_routes)

@@ -252,8 +252,7 @@ class Monitor:
             self._story.refused(login.login, why.log or why.message)
         else:
             self._story.plain_key(login.login)
-        # The account is the same whichever key comes next.
-        last = bool(shown) or self._failures >= self._settings.tries
+        last = bool(shown) or self._failures >= self._settings.tries  # the account stays the same
         if last:
             self._was_last, self._deadline = True, time.monotonic() + _GOODBYE
         link.send(Reply(ok=False, last=last, reason=shown), wait=False)
