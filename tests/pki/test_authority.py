@@ -331,3 +331,41 @@ def _rsa() -> Secret:
 def test_keys_that_do_not_belong_together_sign_nothing(name: str) -> None:
     with pytest.raises(ValueError, match=r"needs a host CA|has no|do not fit"):
         Authority(*mixed_up(name))
+
+
+# One generation vouches for the next
+
+
+def believed(chain: list[str], root: CaKeys, tmp_path: Path) -> bool:
+    """By `openssl verify`, for a leaf that comes with what is behind it in `chain`."""
+    for name, text in (("root", root.public.tls_cert), ("leaf", chain[0])):
+        (tmp_path / f"{name}.pem").write_text(text)
+    (tmp_path / "behind.pem").write_text("".join(chain[1:]) or chain[0])
+    names = [tmp_path / f"{name}.pem" for name in ("root", "behind", "leaf")]
+    done = subprocess.run(
+        ["openssl", "verify", "-CAfile", names[0], "-untrusted", names[1], names[2]],
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+def test_who_trusts_the_old_generation_believes_the_new_and_not_the_other_way_round(
+    tmp_path: Path,
+) -> None:
+    old, new = PaperCluster(), PaperCluster()
+    vouched = Authority(old.host_ca, old.user_ca).vouch(new.host_ca.public.tls_cert, old.now)
+    of_old, of_new = old.host().tls_cert, new.host().tls_cert
+    assert believed([of_new, vouched], old.host_ca, tmp_path)
+    assert believed([of_new], new.host_ca, tmp_path)
+    assert not believed([of_new], old.host_ca, tmp_path), "without it nobody would"
+    assert not believed([of_old, vouched], new.host_ca, tmp_path), "what is retired stays so"
+    assert pem(vouched).not_valid_after_utc == old.now + timedelta(days=2)
+
+
+def test_a_ca_vouches_for_nobody_but_its_own_next_generation() -> None:
+    cluster = PaperCluster()
+    authority = Authority(cluster.host_ca, cluster.user_ca)
+    for stranger in (cluster.user_ca, PaperCluster("other.example").host_ca):
+        with pytest.raises(ValueError, match="next generation of itself only"):
+            authority.vouch(stranger.public.tls_cert, cluster.now)
