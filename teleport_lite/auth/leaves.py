@@ -205,7 +205,9 @@ class LeafDesk:
         name = checked(CLUSTER_NAME, hello.cluster, "cluster name", example="leaf.example.com")
         key = public_of_csr(hello.tls_csr)
         leaf_id = _id_of(key)
-        others = [each for each in self._all() if each.id != leaf_id]
+        others = [each for each in self._all() if each.id != leaf_id or each.name != name]
+        if any(each.id == leaf_id for each in others):
+            raise Conflict(f"{cannot}, its key belongs to another remote cluster")
         self._check_name(name, others, cannot)
         shown = _cas_of(hello)
         if not (shown.host_cas and shown.ssh_host_cas):

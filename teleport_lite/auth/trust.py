@@ -269,15 +269,19 @@ class TrustDesk:
         if known is not None and not force:
             raise Conflict(f"trusted_cluster {wish.name} already exists", hint="tctl create -f")
         if wish.token.reveal():
-            return self._joined(wish)
+            return self._joined(wish, known)
         if known is None:
             raise Malformed(f"trusted_cluster {wish.name} has no token", hint=_NEW_TOKEN)
         changed = replace(known, enabled=wish.enabled, proxy=wish.proxy, role_map=wish.role_map)
         return changed, None
 
-    def _joined(self, wish: TrustedWish) -> tuple[TrustedCluster, TrustWord]:
-        """With the same key, should the last answer have been lost: the root knows it again."""
-        key = self._keys.setdefault(wish.name, new_tls_key())
+    def _joined(
+        self, wish: TrustedWish, known: TrustedCluster | None
+    ) -> tuple[TrustedCluster, TrustWord]:
+        """With the key of last time, if there was one: by that the root knows us again, when we
+        were away for too long or an answer was lost."""
+        before = known.tls_private if known is not None else None
+        key = self._keys.setdefault(wish.name, before or new_tls_key())
         said = self._join(wish, self._hello(key), self._clock).kept("")
         self._believe(said)
         made = TrustedCluster(

@@ -210,6 +210,7 @@ class Process:
         )
         await self._serve_node()
         if self.proxy is not None:
+            self.proxy.ssh.on_leaves = self.agent.nudge
             await self.proxy.serve(self.identity, on_event=self._tell, on_lost=self._proxy_lost)
             self.health.set("proxy", State.OK)
         known = lessons.load(self.config.data_dir)

@@ -60,6 +60,8 @@ class ProxySsh:
         _look_at_system()
         self.zygote = zygote.start(Settings(data_dir=data_dir, jump=True))
         self._built = self._retired = False
+        # A leaf has come or gone, which auth should know.
+        self.on_leaves: Callable[[], None] = lambda: None
         self._locks: list[Lock] = []
         self._gone: OrderedDict[str, datetime] = OrderedDict()
         self._removed: OrderedDict[str, datetime] = OrderedDict()
@@ -114,6 +116,7 @@ class ProxySsh:
             clock=clock,
             chance=chance,
             refuse=self.refusal,
+            on_change=lambda: self.on_leaves(),
         )
 
     async def start(self) -> None:

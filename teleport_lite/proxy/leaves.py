@@ -45,9 +45,11 @@ class Leaves(Tunnels):
         clock: Clock,
         chance: Chance,
         refuse: Callable[[str], str] = lambda _: "",
+        on_change: Callable[[], None] = lambda: None,
         heart: Heart | None = None,
     ) -> None:
-        """`refuse` says why the leaf with a UUID may have no tunnel (locked), "" if it may."""
+        """`refuse` says why the leaf with a UUID may have no tunnel (locked), "" if it may.
+        `on_change`: `here` says something else."""
         self._why = refuse
         self._ids: dict[str, str] = {}  # by name of the cluster, in lower case
         super().__init__(
@@ -56,6 +58,7 @@ class Leaves(Tunnels):
             clock=clock,
             chance=chance,
             refuse=self._refusal,
+            on_change=lambda _id, _up: on_change(),
             heart=heart,
         )
 
@@ -66,6 +69,11 @@ class Leaves(Tunnels):
 
     def knows(self, cluster: str) -> bool:
         return cluster.lower() in self._ids
+
+    def of(self, host: str) -> str:
+        """The leaf that a node with this name would be in; "" if it is none."""
+        host = host.lower().rstrip(".")
+        return next((name for name in self._ids if host.endswith(f".{name}")), "")
 
     def here(self) -> list[str]:
         """UUIDs of the leaves that have a tunnel to us. From any thread."""

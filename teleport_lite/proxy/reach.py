@@ -61,6 +61,7 @@ class Leaves(Protocol):
     """proxy/leaves.py, likewise."""
 
     def knows(self, cluster: str) -> bool: ...
+    def of(self, host: str) -> str: ...
     async def reach(
         self, request: ReachRequest, client: Client
     ) -> tuple[asyncio.Transport, ReachAnswer, bytes]: ...
@@ -139,6 +140,8 @@ class Reach:
             try:
                 return self.decide(request, caller)
             except NotFound:
+                if self._leaves is not None and (leaf := self._leaves.of(request.host)):
+                    raise _by_tsh(leaf, request.host.removesuffix(f".{leaf}")) from None
                 left = begun + self._news - loop.time()
                 if not self._is_ours(request) or not await self._routes.changed(left):
                     raise
@@ -153,10 +156,7 @@ class Reach:
         if caller.cluster:
             raise Denied(f"users of {caller.cluster} can not go on to {request.cluster} from here")
         if not request.proof:
-            raise Denied(
-                f"nodes of cluster {request.cluster} are reached by tsh, which proves who you are",
-                hint=f"tsh ssh --cluster={request.cluster} {request.host[:64]}",
-            )
+            raise _by_tsh(request.cluster, request.host)
         stream, answer, first = await leaves.reach(request, client)
         return Reached(
             transport=stream,
@@ -213,6 +213,13 @@ class Reach:
             found.append(f"{place.name} ({where})" if place and where else host_id)
         more = [f"{len(proxies) - _SHOWN} more"] if len(proxies) > _SHOWN else []
         return ", ".join(found + more)
+
+
+def _by_tsh(cluster: str, host: str) -> Denied:
+    return Denied(
+        f"nodes of cluster {cluster} are reached by tsh, which proves there who you are",
+        hint=f"tsh ssh --cluster={cluster} {host[:64]}",
+    )
 
 
 def _port(route: Route) -> int:
