@@ -261,6 +261,8 @@ def authorise(desks: Desks, route: Route, caller: Caller) -> None:
         )
     if caller.kind is Kind.LEAF:
         desks.leaves.known(caller)
+    if caller.kind is Kind.ADMIN:  # nobody can lock the socket; it answers while the store is away
+        return
     # Locks of ours are about roles of ours, and about people as they are called here.
     roles = desks.trust.roles_of(caller) if caller.kind is Kind.REMOTE else caller.roles
     person = caller.kind in (Kind.USER, Kind.BOT, Kind.REMOTE)

@@ -42,6 +42,7 @@ from teleport_lite.auth.token_look import TokenLookDesk
 from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.auth.trust import TrustDesk
 from teleport_lite.auth.uploads import UploadDesk
+from teleport_lite.errors import Unavailable
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.host import presence as presence_of
 from teleport_lite.model.system_role import RoleBook
@@ -114,25 +115,30 @@ class Desks:
         self.sharing.heed(topics)
 
     def status(self) -> dict[str, Any]:
+        """What the store has to be asked for is left out while it is away: this says that it is."""
+        rotations: dict[str, Any] = {}
+        more: dict[str, Any] = {}
+        try:
+            rotations = {each["type"]: each for each in self.rotation.listing()["rotations"]}
+            more = {"auth_servers": self.auth_servers()}
+        except Unavailable:
+            if not self.store.health.trouble:
+                raise
         active = {keys.type: keys for keys in self.cas.all() if keys.active}
-        rotations = {each["type"]: each for each in self.rotation.listing()["rotations"]}
         return {
             "cluster": self.cas.cluster,
             "version": self.version,
             "cas": [
-                {
-                    "type": each.value,
-                    "last_rotated": moment(active[each].last_rotated),
-                    "rotation": rotations[each],
-                }
+                {"type": each.value, "last_rotated": moment(active[each].last_rotated)}
+                | ({"rotation": rotations[each]} if each in rotations else {})
                 for each in CaType
                 if each in active
             ],
             "ca_pins": self.cas.pins(),
             "host_versions": self.presence.versions(),
-            "auth_servers": self.auth_servers(),
             "time": moment(self.clock.now()),
             "store": self.store.health.trouble,
+            **more,
         }
 
     def auth_servers(self) -> list[dict[str, Any]]:

@@ -246,6 +246,10 @@ def test_while_its_database_is_away_auth_says_so_and_is_well_ten_seconds_after(
     assert ready(auth)[1]["components"]["auth"].startswith("read-only: ")
     with pytest.raises(Unavailable):
         auth.token("node")
+    said = auth.ask("/v1/status")  # tctl status
+    assert said["store"]
+    assert said["ca_pins"]
+    assert said["cas"]
     postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     back = monotonic()
     eventually(lambda: ready(auth)[0] == 200, seconds=30, what="it is well again")
