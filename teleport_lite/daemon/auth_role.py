@@ -83,31 +83,7 @@ class AuthRole:
         self._config, self._clock, self._chance = config, clock, chance
         make_private_dir(config.data_dir)
         ring, self.store = _opened(config, custody)
-        cluster = found_cluster(
-            self.store, name=config.auth.cluster_name, clock=clock, chance=chance
-        )
-        self.desks = build(
-            clock=clock,
-            chance=chance,
-            store=self.store,
-            book=book,
-            cluster=cluster,
-            version=__version__,
-            auth_address=public_address(config),
-            refresh=ring.refresh,
-            ask_auth=OtherAuths(
-                identity=lambda: self._shown,
-                host_cas=lambda: self.desks.cas.tls(CaType.HOST),
-                place=lambda host_id: self.desks.sharing.place(host_id),
-            ).ask,
-            keyring=lambda: read_secret(config.storage.keyring, limit=MAX_KEYRING),
-            keeping=Keeping(
-                directory=config.data_dir / RECORDS,
-                quota=config.auth.recording_quota,
-                retention=config.auth.recording_retention,
-                made_by=config.auth.session_recording,
-            ),
-        )
+        self.desks = self._desks(book, ring)
         self.store_watch = StoreWatch(self.store, clock)
         self._own_uid = own_uid
         self._server: ApiServer | None = None
@@ -124,6 +100,34 @@ class AuthRole:
         self.desks.rotation.follow(self._rotated)
         self.desks.trust.follow(self._trust_changed)
         self._add_static_tokens()
+
+    def _desks(self, book: RoleBook, ring: Keyring) -> Desks:
+        config, clock, chance = self._config, self._clock, self._chance
+        others = OtherAuths(
+            identity=lambda: self._shown,
+            host_cas=lambda: self.desks.cas.tls(CaType.HOST),
+            place=lambda host_id: self.desks.sharing.place(host_id),
+        )
+        return build(
+            clock=clock,
+            chance=chance,
+            store=self.store,
+            book=book,
+            cluster=found_cluster(
+                self.store, name=config.auth.cluster_name, clock=clock, chance=chance
+            ),
+            version=__version__,
+            auth_address=public_address(config),
+            refresh=ring.refresh,
+            ask_auth=others.ask,
+            keyring=lambda: read_secret(config.storage.keyring, limit=MAX_KEYRING),
+            keeping=Keeping(
+                directory=config.data_dir / RECORDS,
+                quota=config.auth.recording_quota,
+                retention=config.auth.recording_retention,
+                made_by=config.auth.session_recording,
+            ),
+        )
 
     @property
     def announced(self) -> str:
