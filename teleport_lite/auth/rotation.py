@@ -8,6 +8,7 @@ and of two that try at once one is refused by the store.
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from threading import RLock
 from typing import Any, Protocol
 
@@ -121,20 +122,18 @@ class RotationDesk:
     def tick(self) -> None:
         """Take the steps of automatic rotations that are due, and see what others have done."""
         self.look()
-        now = self._clock.now()
-        for type, rotation in self._cas.view.rotations.items():
+        now, view = self._clock.now(), self._cas.view
+        for type, rotation in view.rotations.items():
             due = due_at(rotation)
             if due is None or now < due or self.progress(type).waiting:
                 continue
-            step = advance(
-                rotation, self._cas.view.of(type), AHEAD[rotation.phase], manual=False, now=now
-            )
+            step = advance(rotation, view.of(type), AHEAD[rotation.phase], manual=False, now=now)
             try:
-                self._store.write(lambda tx, step=step: self._take(tx, step))  # type: ignore[misc]  # mypy can not infer a lambda with a default
+                self._store.write(partial(self._take, step))
             except Conflict:
                 continue  # another auth server, or a person, was first
             log.info("rotation of the %s CA: phase %s", type, step.rotation.phase)
-            self.look()
+        self.look()
 
     def look(self) -> bool:
         """Take up what this or another auth server has changed; False if nothing has.
@@ -195,7 +194,7 @@ class RotationDesk:
                 hint="tctl auth rotate --watch shows who is missing; --force leaves them behind",
             )
 
-    def _take(self, tx: Tx, step: Step) -> None:
+    def _take(self, step: Step, tx: Tx) -> None:
         step.take(tx)
         facts = {"types": step.rotation.type.value, "phase": step.rotation.phase.value}
         facts |= {"user": BY_ITSELF, **_facts([step])}

@@ -118,7 +118,7 @@ def _aftermath(found: Facts, *, at_once: bool) -> list[str]:
     if type == "host":
         lines += [f"CA pin from now on: {line(pin)}" for pin in found.texts("pins")]
     if type == "user":
-        lines.append("People whose certificate is older log in again: tsh login")
+        lines.append("People whose certificate is of the CA that is gone log in again: tsh login")
     away = [line(each.text("name")) for each in hosts.each("away")]
     if at_once and type == "host":
         lines.append("Every host has to join again with a new token: tctl tokens add")
