@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from teleport_lite.ambient import SystemChance, SystemClock
 from teleport_lite.auth.desks import Desks, build
 from teleport_lite.auth.start import found_cluster
 from teleport_lite.cli.tctl import keyring as keyring_commands
-from teleport_lite.pki import custody
+from teleport_lite.daemon import custody
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.plugin.builtin import builtin_book
 from teleport_lite.store.sqlite import SqliteStore, open_sqlite
@@ -76,11 +77,7 @@ def desks_on(store: SqliteStore, refresh: Callable[[], bool] = lambda: False) ->
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real cost of a passphrase takes a third of a second; tests/pki has it."""
-    monkeypatch.setattr(custody.Custody, "__init__", _quick(custody.Custody.__init__))
-
-
-def _quick(real):
-    return lambda self, **words: real(self, **({"cost": 4} | words))
+    monkeypatch.setattr(custody, "Custody", partial(custody.Custody, cost=4))
 
 
 @pytest.fixture
