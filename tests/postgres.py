@@ -182,7 +182,8 @@ def make(directory: Path, *, durable: bool = False) -> Postgres:
 @contextlib.contextmanager
 def private(*settings: str, durable: bool = False) -> Iterator[Postgres]:
     """A running server for one test or module. `durable`: with fsync, where power is tested."""
-    directory = Path(tempfile.mkdtemp(prefix="teleport-lite-pg-"))
+    where = tempfile.gettempdir() if durable else _quick_place()
+    directory = Path(tempfile.mkdtemp(prefix="teleport-lite-pg-", dir=where))
     with _locked(directory / "users", fcntl.LOCK_SH):
         try:
             _leave_watchman(directory, directory / "users")
@@ -198,7 +199,7 @@ def private(*settings: str, durable: bool = False) -> Iterator[Postgres]:
 def shared(run: Path) -> Iterator[Postgres]:
     """The one of this pytest run. `run`: a directory that all of its workers have in common."""
     named = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:12]
-    directory = Path(tempfile.gettempdir()) / f"teleport-lite-pg-{named}"
+    directory = Path(_quick_place()) / f"teleport-lite-pg-{named}"
     users = run / "postgres.users"
     with _locked(run / "postgres.start", fcntl.LOCK_EX):
         use = _lock(users, fcntl.LOCK_SH)
@@ -213,6 +214,14 @@ def shared(run: Path) -> Iterator[Postgres]:
         yield server
     finally:
         os.close(use)
+
+
+def _quick_place() -> str:
+    """In memory if there is plenty: a server and its databases come to some 200 MB."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage("/dev/shm").free > 4 << 30:
+            return "/dev/shm"
+    return tempfile.gettempdir()
 
 
 def _leave_watchman(directory: Path, users: Path) -> None:

@@ -100,8 +100,9 @@ class PostgresLedger:
         return self._db
 
     def _lock(self, db: Session) -> None:
-        row = db.script(_BEGIN, "SAVEPOINT change", _LOCK).fetchone()
-        self._trail.go_on(db, row)
+        # The savepoint comes after the lock: to roll back to it would give that away.
+        rows = db.script(_BEGIN, _LOCK, "SAVEPOINT change")
+        self._trail.go_on(db, rows[0] if rows else None)
 
     def _connected(self, patience: float) -> Session:
         """A fresh connection, on which this writer is known."""

@@ -83,12 +83,15 @@ class Session:
     def execute(self, statement: str, values: Any = (), /) -> Answer:
         return self.raw.execute(translated(statement), values or None)
 
-    def script(self, *statements: str) -> Answer:
-        """Several statements without values, in one go. The answer is that of the last."""
+    def script(self, *statements: str) -> list[Any]:
+        """Several statements without values, in one go; the rows of the last that has any."""
+        rows: list[Any] = []
         cursor = self.raw.execute("; ".join(statements), prepare=False)
-        while cursor.nextset():
-            pass
-        return cursor
+        while True:
+            if cursor.description is not None:
+                rows = cursor.fetchall()
+            if not cursor.nextset():
+                return rows
 
     @property
     def lost(self) -> bool:
