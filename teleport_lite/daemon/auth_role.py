@@ -15,7 +15,7 @@ from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, hello_of, identity_of
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.auth.desks import Keeping, build
+from teleport_lite.auth.desks import Desks, Keeping, build
 from teleport_lite.auth.keyring import MAX_KEYRING
 from teleport_lite.auth.start import found_cluster
 from teleport_lite.auth.tokens import weakness
