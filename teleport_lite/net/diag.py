@@ -20,6 +20,15 @@ PAUSE = 0.1
 Ready = Callable[[], tuple[int, dict[str, object]]]
 
 
+class _Server(ThreadingHTTPServer):
+    def get_request(self) -> tuple[socket.socket, object]:
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor is left, and we would be asked again at once
+            time.sleep(PAUSE)
+            raise
+
+
 class DiagServer:
     """Listens on construction. Raises Unavailable when the address can not be had."""
 
@@ -49,15 +58,8 @@ class DiagServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Probes come every few seconds; nobody wants to read about each."""
 
-        class Server(ThreadingHTTPServer):
+        class Server(_Server):
             address_family = socket.AF_INET6 if address.startswith("[") else socket.AF_INET
-
-            def get_request(self) -> tuple[socket.socket, object]:
-                try:
-                    return super().get_request()
-                except OSError:  # no descriptor is left, and we would be asked again at once
-                    time.sleep(PAUSE)
-                    raise
 
         host, port = split_address(address)
         try:

@@ -138,7 +138,7 @@ def test_a_token_is_dead_once_it_was_seen_dead(site: Site) -> None:
     site.wall.put()
 
 
-@pytest.mark.parametrize("by", [{"days": -1}, {"days": 1}, {"days": 9}, {}], ids=str)
+@pytest.mark.parametrize("by", [{"days": -1}, {"days": 9}, {}], ids=str)
 def test_nobody_notices_that_the_clock_was_put(
     by: dict[str, float], site: Site, host: Running
 ) -> None:
