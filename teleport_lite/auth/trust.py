@@ -77,13 +77,13 @@ class TrustDesk:
         cas: Cas,
         version: str,
         changed: Callable[[], None],
-        join: Join = join_root,
-        news: News = news_of,
+        join: Join | None = None,
+        news: News | None = None,
     ) -> None:
         """`changed` tells our agents, and has our own listeners take the new CAs."""
         self._clock, self._store, self._trail, self._cas = clock, store, trail, cas
         self._version, self._tell = version, changed
-        self._join, self._news = join, news
+        self._join, self._news = join or join_root, news or news_of
         self._guard = Lock()  # one join or round of news at a time
         self._keys: dict[str, Secret] = {}  # of joins whose answer may have been lost
         self._rests: dict[str, _Rest] = {}

@@ -180,16 +180,17 @@ class Bench:
         seed: str = "",
         auth_address: str = "auth.example:3025",
         keeping: Keeping | None = None,
+        cluster: str = CLUSTER,
     ) -> None:
         self.clock, self.chance = clock or FakeClock(), FakeChance(seed)
         self.store = store or MemoryStore()
-        found_cluster(self.store, name=CLUSTER, clock=self.clock, chance=self.chance)
+        found_cluster(self.store, name=cluster, clock=self.clock, chance=self.chance)
         self.desks = build(
             clock=self.clock,
             chance=self.chance,
             store=self.store,
             book=builtin_book(),
-            cluster=CLUSTER,
+            cluster=cluster,
             version="1.2.3",
             auth_address=auth_address,
             keeping=keeping,
