@@ -14,7 +14,7 @@ from teleport_lite.secret import Secret
 from tests.faults.report import Run
 from tests.faults.site import Auth
 from tests.faults.sweep import COUNT, KILL, Spot, Trap, spread
-from tests.faults.warm import Daemon, Warm
+from tests.faults.warm import Daemon, Warm, warm_for
 from tests.support import eventually
 
 ERRORS = ("error=EIO", "error=ENOSPC")
@@ -23,9 +23,9 @@ TRACEBACK = "Traceback (most recent call last)"
 
 def first_start(run: Run) -> None:
     """Killed at any call of its first start, auth starts again: one set of CAs, never two."""
-    with Warm() as warm:
+    with warm_for(run) as warm:
         found = _Starts(run, warm)
-        for spot in found.spots(points=run.size(6, 0)):
+        for spot in found.spots(points=run.size(1, 0)):
             auth = found.fresh()
             daemon = found.broken(auth, *spot, KILL)
             daemon.wait()
@@ -40,9 +40,9 @@ def first_start(run: Run) -> None:
 
 def first_start_errors(run: Run) -> None:
     """The disk fails at any call of a first start: told in a line, and the next one works."""
-    with Warm() as warm:
+    with warm_for(run) as warm:
         found, loud = _Starts(run, warm), []
-        for number, spot in enumerate(found.spots(points=run.size(4, 0))):
+        for number, spot in enumerate(found.spots(points=run.size(2, 0))):
             auth = found.fresh()
             daemon = found.broken(auth, *spot, ERRORS[number % 2])
             run.report.fault(ERRORS[number % 2])
@@ -192,11 +192,11 @@ CHANGES = (
 
 def changes_killed(run: Run) -> None:
     """Killed at any call of a change: what was acknowledged is there, the rest is whole or not."""
-    with Warm() as warm:
+    with warm_for(run) as warm:
         found = _Changes(run, warm)
         found.auth.start()
         for change in CHANGES:
-            for spot, name in found.spots(change, points=run.size(2, 0)):
+            for spot, name in found.spots(change, points=run.size(1, 0)):
                 change.before(found.auth, name)
                 acknowledged = found.make(change, name, spot, KILL)
                 found.auth.daemon and found.auth.daemon.wait()
@@ -211,7 +211,7 @@ def changes_killed(run: Run) -> None:
 
 def changes_failed(run: Run) -> None:
     """EIO and ENOSPC at any call of a change: refused, auth goes on, and it can be repeated."""
-    with Warm() as warm:
+    with warm_for(run) as warm:
         found = _Changes(run, warm)
         found.auth.start()
         for change in CHANGES:
@@ -310,7 +310,7 @@ class _Changes:
 
 def identity(run: Run) -> None:
     """A host is killed at any call of its first start: the same command makes it a member, once."""
-    with Warm() as warm:
+    with warm_for(run) as warm:
         auth = Auth(warm, run.directory("auth"))
         auth.start()
         hosts = _Hosts(run, warm, auth)

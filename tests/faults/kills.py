@@ -6,7 +6,7 @@ import time
 from tests.faults.crowd import Crowd
 from tests.faults.report import Report, Run
 from tests.faults.site import Auth
-from tests.faults.warm import Warm
+from tests.faults.warm import warm_for
 from tests.support import eventually
 
 
@@ -14,7 +14,7 @@ def joins_under_kill(run: Run) -> None:
     """Auth is killed at any moment; every join that was answered is there afterwards."""
     kills, chance = run.size(8, 1000), run.chance
     back: list[float] = []
-    with Warm() as warm:
+    with warm_for(run) as warm:
         auth = Auth(warm, run.directory("kill"))
         auth.start()
         before = auth.cas()
@@ -37,7 +37,7 @@ def joins_under_kill(run: Run) -> None:
 def once_under_kill(run: Run) -> None:
     """Tokens for one use, raced for while auth is killed: none is used twice."""
     kills, tokens = run.size(4, 200), run.size(24, 1500)
-    with Warm() as warm:
+    with warm_for(run) as warm:
         auth = Auth(warm, run.directory("once"))
         auth.start()
         auth.ask("/v1/bots/add", name="crowd")
@@ -88,7 +88,7 @@ def compare_once(report: Report, auth: Auth, crowd: Crowd, tokens: int) -> None:
 def stopped(run: Run) -> None:
     """SIGSTOP of auth for some seconds: who waits is served when it goes on; nothing is lost."""
     turns, seconds = run.size(1, 20), run.size(1.5, 5.0)
-    with Warm() as warm:
+    with warm_for(run) as warm:
         auth = Auth(warm, run.directory("stop"))
         auth.start()
         with Crowd([auth.address], auth.token("app"), run.root / "stops") as crowd:

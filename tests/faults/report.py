@@ -9,7 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from tests.faults.warm import Warm
+
+from tests.postgres import Postgres
 
 T = TypeVar("T")
 # Of what should not be there, so many are shown.
@@ -106,6 +111,8 @@ class Run:
     full: bool = False
     minutes: float = 0.0  # how long a load is kept up, of a full one; 0: as the scenario says
     seed: int = 7
+    postgres: Postgres | None = None  # one to share; else a scenario that needs it has its own
+    warm: "Warm | None" = None  # the same of what forks daemons
 
     def size(self, small: T, full: T) -> T:
         return full if self.full else small
@@ -128,9 +135,11 @@ class Run:
 Scenario = Callable[[Run], None]
 
 
-def run_small(scenario: Scenario, root: Path) -> Report:
+def run_small(
+    scenario: Scenario, root: Path, warm: "Warm", *, postgres: Postgres | None = None
+) -> Report:
     """For tests: everything it was to reach, it has reached."""
     report = Report(scenario.__name__)
-    scenario(Run(root=root, report=report))
+    scenario(Run(root=root, report=report, warm=warm, postgres=postgres))
     assert not report.missed, "\n".join(report.missed)
     return report

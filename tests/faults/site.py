@@ -126,7 +126,8 @@ class Auth:
         return {
             each["host_id"]
             for each in self.events("instance.join")
-            if each["outcome"] == "ok" and role in (each["roles"].split(",") if role else ("",))
+            if each["outcome"] == "ok"
+            and role.lower() in (each["roles"].lower().split(",") if role else ("",))
         }
 
     def cas(self) -> list[tuple[str, str]]:
@@ -139,13 +140,14 @@ class Auth:
         found = []
         if self.ask("/v1/audit/verify")["broken_at"] is not None:
             found.append("the audit trail is broken")
-        types = [type for type, _ in self.cas()]
+        types = [type for type, _ in self.cas()] if self.database.exists() else []
         found += [
             f"{types.count(each)} CAs of type {each}"
             for each in set(types)
             if types.count(each) > 1
         ]
-        joined, hosts = self.joined() - self.joined("Bot"), set(self.hosts())
+        joined = self.joined() - self.joined("Bot") - self.joined("Auth")
+        hosts = set(self.hosts())
         found += [f"host {each} without its event" for each in hosts - joined]
         found += [f"an event without its host {each}" for each in joined - hosts]
         return found

@@ -17,12 +17,14 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
+from tests.faults.report import Run
 from tests.support import eventually
 
 REPO = Path(__file__).parent.parent.parent
@@ -102,21 +104,20 @@ class Warm:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for each in self._running:
-            if not each.ended():
-                each.signal(signal.SIGCONT)
-                each.signal(signal.SIGTERM)
-        deadline = time.monotonic() + 10
-        for each in self._running:
-            while not each.ended() and time.monotonic() < deadline:
-                time.sleep(0.02)
-            if not each.ended():
-                each.kill()
+        self.end_all()
         assert self._server.stdin
         assert self._server.stdout
         self._server.stdin.close()
         self._server.wait(timeout=30)
         self._server.stdout.close()
+
+    def end_all(self) -> None:
+        """SIGKILL: what they would do on their way out is not asked for here."""
+        for each in self._running:
+            each.signal(signal.SIGKILL)
+        for each in self._running:
+            each.wait()
+        self._running.clear()
 
     def start(
         self,
@@ -154,6 +155,19 @@ class Warm:
             line = self._server.stdout.readline()
         assert line, "the process that forks daemons has ended"
         return json.loads(line)
+
+
+@contextmanager
+def warm_for(run: Run) -> Iterator[Warm]:
+    """The one of the run, if it has one, for as long as a scenario takes."""
+    if run.warm is None:
+        with Warm() as made:
+            yield made
+        return
+    try:
+        yield run.warm
+    finally:
+        run.warm.end_all()
 
 
 # --- the process that forks
