@@ -36,7 +36,13 @@ class StoreWatch:
         self._refused = 0
 
     def tick(self) -> None:
-        cause, now = self._store.look(), self._clock.monotonic()
+        """Says what is known before it looks: where somebody holds a lock that takes seconds."""
+        if self._store.health.trouble:
+            self._say(self._store.health.trouble)
+        self._say(self._store.look())
+
+    def _say(self, cause: str) -> None:
+        now = self._clock.monotonic()
         words = f"read-only: {cause}" if cause else ""
         if words and not self._words:
             self._since, self._refused = now, self._store.health.refused

@@ -66,3 +66,17 @@ def test_another_cause_is_told(caplog: pytest.LogCaptureFixture) -> None:
             store.write()
         watch.tick()
     assert told == ["read-only: the disk is full", "read-only: disk I/O error"]
+
+
+def test_it_is_said_before_a_look_that_takes_long() -> None:
+    store, told = Store(), list[str]()
+    watch = StoreWatch(store, FakeClock(), told.append)
+    watch.tick()
+    store.cause = "another process has locked it"
+    with pytest.raises(Unavailable):
+        store.write()
+    heard_at_the_look: list[str] = []
+    look = store.look
+    store.look = lambda: heard_at_the_look.extend(told) or look()  # type: ignore[method-assign, func-returns-value]
+    watch.tick()
+    assert heard_at_the_look == ["read-only: another process has locked it"]
