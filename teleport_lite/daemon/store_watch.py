@@ -1,4 +1,4 @@
-"""Looks after the store of auth, and says how it is: once when it changes, then every ten seconds."""
+"""Looks after the store of auth, and says how it is: when it changes, and every ten seconds."""
 
 import logging
 from collections.abc import Callable
@@ -36,8 +36,8 @@ class StoreWatch:
         self._refused = 0
 
     def tick(self) -> None:
-        """Says what is known before it looks: where somebody holds a lock that takes seconds."""
-        if self._store.health.trouble:
+        """News are said before it looks: where somebody holds a lock that takes seconds."""
+        if self._store.health.trouble and not self._words:
             self._say(self._store.health.trouble)
         self._say(self._store.look())
 
