@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Faults made on purpose, in real processes, and what has become of the cluster.
+
+    .venv/bin/python -m benchmarks.faults [SCENARIO ...] [--minutes N] [--small] [--json FILE]
+
+Every scenario makes faults, counts them, and compares what clients were answered with what is
+there afterwards (tests/faults). Without names all of them run, one after the other. Some need root:
+network namespaces, a loop device, SSH sessions. `docs/faults.md` has the table as last measured.
+"""
+
+import argparse
+import json
+import logging
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.faults import auths, crashes, kills, rotations
+from tests.faults.report import Report, Run, Scenario
+
+SCENARIOS: dict[str, Scenario] = {
+    "joins": kills.joins_under_kill,
+    "once": kills.once_under_kill,
+    "stopped": kills.stopped,
+    "first-start": crashes.first_start,
+    "first-start-errors": crashes.first_start_errors,
+    "changes": crashes.changes_killed,
+    "changes-errors": crashes.changes_failed,
+    "identity": crashes.identity,
+    "rotation-steps": rotations.steps_killed,
+    "rotation-hosts": rotations.hosts_follow,
+    "auths": auths.two_auths,
+    "postgres": auths.postgres_restarts,
+    "lease": auths.stopped_past_its_lease,
+}
+
+
+def run(name: str, *, full: bool, minutes: float, seed: int) -> Report:
+    """A scenario that breaks off has missed all its goals."""
+    report = Report(name)
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tl-faults-") as root:
+        asked = Run(root=Path(root), report=report, full=full, minutes=minutes, seed=seed)
+        try:
+            SCENARIOS[name](asked)
+        except Exception as why:
+            traceback.print_exc()
+            report.none("broke off", [f"{type(why).__name__}: {why}"], count=1)
+    report.told("took", round(time.monotonic() - began, 1), "s")
+    return report
+
+
+def show(reports: Sequence[Report]) -> None:
+    """As a table of docs/faults.md."""
+    print("\n| scenario | what | goal | N | figure | reached |\n|---|---|---|---|---|---|")
+    for report in reports:
+        faults = ", ".join(f"{count} x {kind}" for kind, count in report.faults.items())
+        print(f"| {report.scenario} | faults: {faults or 'none'} | >= 1 | | | {_yes(faults)} |")
+        for each in report.figures:
+            value = f"{each.value:.4g} {each.unit}".strip()
+            reached = _yes(each.reached) if each.goal else ""
+            print(f"| | {each.what} | {each.goal} | {each.count} | {value} | {reached} |")
+            for example in each.examples:
+                print(f"| | for example: {example!a} | | | | |")
+
+
+def _yes(reached: object) -> str:
+    return "yes" if reached else "**no**"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; else all")
+    parser.add_argument("--minutes", type=float, default=0, help="how long a load is kept up")
+    parser.add_argument("--small", action="store_true", help="as the tests do it")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    for name in asked.scenarios:
+        if name not in SCENARIOS:
+            parser.error(f"{name} is not one of {', '.join(SCENARIOS)}")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    logging.getLogger("teleport_lite").addHandler(logging.NullHandler())
+    reports = [
+        run(name, full=not asked.small, minutes=asked.minutes, seed=asked.seed)
+        for name in asked.scenarios or SCENARIOS
+    ]
+    show(reports)
+    if asked.json:
+        asked.json.write_text(json.dumps([asdict(each) for each in reports], indent=1) + "\n")
+    return any(each.missed for each in reports)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
