@@ -1,14 +1,18 @@
 """What a proxy decides by itself, with roles and locks as auth last told them."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
 from teleport_lite.access.verdict import Allowed, Refused
-from teleport_lite.model.lock import Target
+from teleport_lite.errors import Denied
+from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.user import Condition, Role
 from teleport_lite.pki.verify import Peer
+from teleport_lite.proto.resource import lock_doc
+from teleport_lite.proto.stream import RootWord
 from teleport_lite.proxy.access import Caller, Judge
 from teleport_lite.testing.fakes import FakeClock
 from tests.proxy.rig import ALICE, BOB, a_judge, a_lock, host_id, knowledge, route
@@ -111,3 +115,68 @@ def test_a_certificate_without_traits_is_judged_by_labels() -> None:
     assert a_judge().may_reach(caller, PROD) == Allowed(by="access")
     judge = Judge(FakeClock(), knowledge(roles=(Role(name="access", allow=Condition()),)))
     assert isinstance(judge.may_reach(caller, PROD), Refused)
+
+
+# People of a cluster that ours trusts
+
+
+def from_root(*roles: str, user: str = "alice") -> Caller:
+    not_after = datetime.now(UTC)
+    peer = Peer(kind="user", cluster="root.test", name=user, roles=roles, not_after=not_after)
+    return Caller.from_root(peer)
+
+
+def judge_with_root(*locks: Lock, **root: Any) -> Judge:
+    words = {
+        "cluster": "root.test",
+        "user_cas": [],
+        "ssh_user_cas": [],
+        "role_map": [{"remote": "dev", "local": ["prod"]}],
+    } | root
+    return Judge(FakeClock(), knowledge(*locks, roots=[RootWord(**words)]))
+
+
+def test_a_visitor_has_the_roles_of_the_map() -> None:
+    judge = judge_with_root()
+    assert from_root("dev").user == "alice@root.test"
+    assert judge.may_reach(from_root("dev"), PROD, "root") == Allowed(by="prod")
+    assert isinstance(judge.may_reach(from_root("dev"), DEV, "root"), Refused)
+    # "access" is a role of ours, too, and not what theirs of that name is worth.
+    for caller in (from_root("access"), from_root()):
+        assert isinstance(judge.welcome(caller), Refused)
+        assert not judge.may_see(caller, PROD)
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "refused"),
+    [
+        (Target.USER, "alice@root.test", True),
+        (Target.ROLE, "prod", True),
+        (Target.USER, "alice", False),
+        (Target.ROLE, "dev", False),
+    ],
+)
+def test_locks_are_about_what_visitors_are_called_here(
+    target: Target, value: str, refused: bool
+) -> None:
+    judge = judge_with_root(a_lock(target, value))
+    assert isinstance(judge.welcome(from_root("dev")), Refused) is refused
+
+
+def test_locks_of_the_root_are_about_what_they_are_called_there() -> None:
+    locks = [lock_doc(a_lock(Target.USER, "alice"))]
+    judge = judge_with_root(locks=locks)
+    assert isinstance(judge.welcome(from_root("dev")), Refused)
+    assert judge.welcome(from_root("dev", user="bob")) == Allowed(by="no lock")
+    assert judge.welcome(ALICE) == Allowed(by="no lock")
+
+
+def test_visitors_leave_with_the_trust() -> None:
+    judge = judge_with_root()
+    judge.learn(knowledge())
+    assert judge.welcome(from_root("dev")) == Refused("cluster root.test is not trusted here")
+
+
+def test_a_name_that_no_lock_fits_is_nobody_s() -> None:
+    with pytest.raises(Denied, match="longer than 128"):
+        from_root("dev", user="a" * 128)
