@@ -6,7 +6,6 @@ import typer
 
 from teleport_lite.cli.show import Format, emit, line, pairs, stamp
 from teleport_lite.cli.tctl.desk import desk_of
-from teleport_lite.cli.tctl.rotation_words import in_progress, running
 from teleport_lite.client.facts import Facts
 
 
@@ -32,7 +31,9 @@ def _text(found: Facts) -> str:
 
 def _standing(ca: Facts) -> str:
     """An older auth does not tell of rotations that run."""
-    if "rotation" in ca.plain and running(ca.one("rotation")):
+    if "rotation" in ca.plain and ca.one("rotation").text("phase") != "standby":
+        from teleport_lite.cli.tctl.rotation_words import in_progress
+
         return in_progress(ca.one("rotation"))
     rotated = ca.moment("last_rotated")
     return "never updated" if rotated is None else f"rotated {stamp(rotated)}"
