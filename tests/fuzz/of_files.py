@@ -1,5 +1,6 @@
 """Readers of files and variables: configuration, profiles, environments, our own archive."""
 
+import hashlib
 import io
 import json
 import os
@@ -19,10 +20,15 @@ from teleport_lite.cli.tctl import documents as tctl
 from teleport_lite.client import flat
 from teleport_lite.config.load import _decode, parse
 from teleport_lite.config.yaml import dump, load_yaml
-from teleport_lite.errors import Malformed
+from teleport_lite.errors import Denied, Malformed
 from teleport_lite.node import surroundings, tty
+from teleport_lite.pki.custody import Custody
+from teleport_lite.pki.seal import Keyring
 from teleport_lite.plugin.builtin import builtin_book
+from teleport_lite.proto import backup_file
+from teleport_lite.secret import Secret
 from tests.fuzz.target import Finding, Pieces, any_of, target
+from tests.proto.test_backup_file import a_file
 
 BOOK = builtin_book()
 _CONFIG = b"""version: v3
@@ -283,3 +289,36 @@ def scribe_packets(data: bytes) -> None:
                 pass
     finally:
         os.close(file)
+
+
+@target(
+    seeds=lambda: [a_file(), a_file(keyring=b"ring", recording=b"said"), backup_file.TITLE],
+    parts=lambda: any_of([*a_file().splitlines(keepends=True), b'{"part":"keyring","size":1}\n']),
+    most=16384,
+)
+def backups(data: bytes) -> None:
+    """What was read to its end is, byte for byte, what somebody has written."""
+    for _ in backup_file.Reader(io.BytesIO(data), "b1").parts():
+        pass
+    body, last = data[:-72], data[-72:]
+    if last != b"sha256 %s\n" % hashlib.sha256(body).hexdigest().encode():
+        raise Finding("a backup with another digest was read to its end")
+
+
+_WORDS = Custody(passphrase=lambda: Secret("correct horse battery staple"), cost=1)
+
+
+@target(
+    raises=(Malformed, Denied),
+    seeds=lambda: [_WORDS.close(Keyring([b"k" * 32]).text()), Keyring([b"k" * 32]).text()],
+    parts=lambda: any_of(
+        [
+            b"teleport-lite sealed keyring v1\n",
+            b"passphrase scrypt 1 8 2 AAAA\n",
+            b"plugin x AAAA\n",
+            b"AAAA\n",
+        ]
+    ),
+)
+def keyring_files(data: bytes) -> None:
+    Keyring.parse(_WORDS.open(data, "keyring x"), "keyring x")
