@@ -168,7 +168,8 @@ def test_a_once_token_lets_in_one_host() -> None:
     assert reason(bench) == "used, removed or expired a moment ago"
 
 
-@pytest.mark.parametrize("kind", OPENERS)
+# On PostgreSQL they race over two stores: tests/store/test_postgres.py.
+@pytest.mark.parametrize("kind", sorted({*OPENERS} - {"postgres"}))
 def test_of_two_hundred_racers_with_a_once_token_one_wins(kind: str, tmp_path: Path) -> None:
     bench = Bench(store=OPENERS[kind](tmp_path))
     bench.token("bot")
