@@ -138,16 +138,20 @@ class LeafRole:
     async def _fetch(self) -> None:
         """Until there is one for every root. The old one is used meanwhile."""
         try:
-            while any(self._pass(root) is None for root in self._known.values()):
+            while True:
                 try:
                     answer = await self._auth.ask("/v1/trust/passes", Nothing())
                     found = read(Passes, write(answer), limit=MAX_ADMIN)
                     self._passes = {each.cluster: each for each in found.passes}
-                    await asyncio.to_thread(write_secret, self._path, write(found))
                     self._follow()
+                    await asyncio.to_thread(write_secret, self._path, write(found))
                 except Error as why:
                     log.debug("what to show at a root is not known: %s", why.message)
+                if all(self._pass(root) is not None for root in self._known.values()):
+                    return
                 await asyncio.sleep(AGAIN)
+        except Exception:
+            log.exception("internal error while asking what to show at a root")
         finally:
             self._fetching = None
 

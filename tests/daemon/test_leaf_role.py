@@ -1,0 +1,443 @@
+"""A proxy of a leaf and one of its root, with a real tunnel between them and nobody behind."""
+
+import asyncio
+import socket
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from teleport_lite.ambient import SystemChance, SystemClock
+from teleport_lite.daemon.leaf_role import LeafRole
+from teleport_lite.errors import Denied, Error, NotFound, Unavailable
+from teleport_lite.model.trust import LEAF_ROLE
+from teleport_lite.net.mux_stream import MuxStream
+from teleport_lite.net.port import Arrival
+from teleport_lite.net.relay import Held, relay
+from teleport_lite.pki.proof import prove
+from teleport_lite.proto.codec import Message
+from teleport_lite.proto.reach import ReachRequest
+from teleport_lite.proto.stream import Knowledge, LeafWord, ProxyPlace, RootWord, Route
+from teleport_lite.proto.trust import Pass, Passes
+from teleport_lite.proto.tunnel import AUTH, SSH, Open
+from teleport_lite.proxy.access import Caller
+from teleport_lite.proxy.leaves import Leaves
+from teleport_lite.testing.certs import PaperCluster, Papers
+from tests.tunnel_rig import Listener, Proxy, agent, identity_of, until
+
+CLIENT = ("198.51.100.7", 4242)
+ROOT, LEAF = "root.example", "leaf.test"
+
+
+class RootProxy(Proxy):
+    """Takes tunnels of leaf clusters, and of nobody else."""
+
+    def __init__(self, cluster: PaperCluster) -> None:
+        super().__init__(cluster)
+        self.locked = ""
+        self.changes_seen = 0
+        self.leaves = self.tunnels = Leaves(  # type: ignore[assignment]  # as the listener has it
+            cluster=cluster.name,
+            host_cas=cluster.host_cas,
+            clock=SystemClock(),
+            chance=SystemChance(),
+            refuse=lambda _: self.locked,
+            on_change=self._changed,
+        )
+        self.cluster = cluster
+
+    def _changed(self) -> None:
+        self.changes_seen += 1
+
+    def know(self, **leaves: str) -> None:
+        words = [LeafWord(cluster=name.replace("_", "."), id=id) for name, id in leaves.items()]
+        fields: dict[str, Any] = {"host_cas": self.cluster.host_cas, "leaves": words}
+        self.leaves.learn(knowledge(self.cluster.name, **fields))
+
+
+def knowledge(cluster: str, **words: Any) -> Knowledge:
+    empty: dict[str, Any] = {
+        name: []
+        for name in ("host_cas", "ssh_host_cas", "ssh_user_cas", "user_cas", "roles", "locks")
+    }
+    return Knowledge(cluster=cluster, serial=1, **{**empty, **words})
+
+
+@dataclass
+class Shell:
+    """A session that echoes in capitals."""
+
+    request: ReachRequest
+    caller: Caller
+    reached: Any
+    abandoned: bool = False
+
+    async def carry(self, left: asyncio.Transport, first: bytes = b"") -> None:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        right, _ = await loop.connect_accepted_socket(Held, ours)
+        if first:
+            right.write(first)
+        echo = loop.create_task(self._echo(theirs))
+        await relay(left, right)
+        await echo
+
+    async def _echo(self, wire: Any) -> None:
+        loop = asyncio.get_running_loop()
+        with wire:
+            while data := await loop.sock_recv(wire, 65536):
+                await loop.sock_sendall(wire, data.upper())
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+
+@dataclass
+class Sessions:
+    opened: list[Shell] = field(default_factory=list)
+    refusal: Error | None = None
+
+    async def open(self, request: ReachRequest, caller: Caller, client: Any) -> Shell:
+        if self.refusal is not None:
+            raise self.refusal
+        assert client == CLIENT
+        route = Route(id=str(uuid.UUID(int=1)), name="db-1")
+        reached = type("Reached", (), {"route": route, "leaf": ""})()
+        self.opened.append(Shell(request, caller, reached))
+        return self.opened[-1]
+
+
+class LeafProxy:
+    """The role as a proxy of the leaf runs it; auth answers from `passes`."""
+
+    def __init__(self, data_dir: Path, root: PaperCluster, proxy: RootProxy) -> None:
+        self.root, self.proxy = root, proxy
+        self.id = str(uuid.uuid4())
+        self.papers: Papers = root.host("leaf", roles=(LEAF_ROLE,), host_id=self.id)
+        self.sessions, self.asked = Sessions(), 0
+        self.met: list[tuple[Any, str]] = []
+        self.away = False
+        self.role = LeafRole(
+            cluster=LEAF,
+            data_dir=data_dir,
+            clock=SystemClock(),
+            chance=SystemChance(),
+            auth=self,
+            sessions=self.sessions,  # type: ignore[arg-type]  # as much of it as is asked
+            to_auth=self._to_auth,
+        )
+
+    async def ask(self, path: str, message: Message) -> Any:
+        assert path == "/v1/trust/passes"
+        self.asked += 1
+        if self.away:
+            raise Unavailable("auth is away")
+        shown = Pass(
+            cluster=self.root.name,
+            id=self.id,
+            tls_cert=self.papers.tls_cert,
+            tls_private=self.papers.tls_private.reveal(),
+            mark=self.papers.tls_cert[-60:],
+        )
+        return msgspec.to_builtins(Passes(passes=[shown]))
+
+    def know(self, **changes: Any) -> None:
+        word = {
+            "cluster": self.root.name,
+            "user_cas": self.root.user_cas,
+            "ssh_user_cas": [self.root.user_ca.public.ssh_key],
+            "role_map": [{"remote": "access", "local": ["access"]}],
+            "proxy": self.proxy.address,
+            "host_cas": self.root.host_cas,
+            "proxies": [ProxyPlace(id=self.proxy.id)],
+            "mark": self.papers.tls_cert[-60:],
+        } | changes
+        self.role.learn(knowledge(LEAF, roots=[RootWord(**word)]))
+
+    async def _to_auth(self, arrival: Arrival, root: str) -> None:
+        self.met.append((arrival.peer, root))
+        loop = asyncio.get_running_loop()
+        with arrival.socket:
+            while data := await loop.sock_recv(arrival.socket, 65536):
+                await loop.sock_sendall(arrival.socket, data.upper())
+
+
+@dataclass
+class Rig:
+    root: PaperCluster
+    proxy: RootProxy
+    leaf: LeafProxy
+    stack: AsyncExitStack
+
+    async def up(self) -> None:
+        self.proxy.know(**{LEAF.replace(".", "_"): self.leaf.id})
+        self.leaf.know()
+        await until(lambda: self.proxy.leaves.here() == [self.leaf.id], what="a tunnel")
+
+    def wish(self, who: Papers | None = None, *, leaf: str = LEAF, **words: Any) -> ReachRequest:
+        who = who or self.root.user("alice", roles=("access",))
+        asked = ReachRequest(**({"host": "db-1", "login": "root", "cluster": leaf} | words))
+        proof = prove(
+            who.tls_cert, who.tls_private, leaf=leaf, words=asked.words, now=SystemClock().now()
+        )
+        return ReachRequest(
+            host=asked.host, port=asked.port, login=asked.login, cluster=leaf, proof=proof
+        )
+
+
+@asynccontextmanager
+async def rig(path: Path) -> AsyncIterator[Rig]:
+    root = PaperCluster(ROOT)
+    proxy = RootProxy(root)
+    await proxy.listen()
+    leaf = LeafProxy(path, root, proxy)
+    async with AsyncExitStack() as stack:
+        yield Rig(root, proxy, leaf, stack)
+    await leaf.role.close()
+    await proxy.stop()
+
+
+def run(path: Path, body: Callable[[Rig], Awaitable[None]]) -> None:
+    async def story() -> None:
+        async with asyncio.timeout(60), rig(path) as all:
+            await body(all)
+
+    asyncio.run(story())
+
+
+async def said(stream: MuxStream, words: bytes) -> bytes:
+    """What comes back to them."""
+    listener = Listener()
+    stream.set_protocol(listener)
+    stream.resume_reading()
+    stream.write(words)
+    await until(lambda: len(listener.data) >= len(words) or listener.lost, what="an answer")
+    return bytes(listener.data)
+
+
+def test_auth_of_the_leaf_is_reached_and_told_from_where(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        stream = it.proxy.leaves.open(LEAF, AUTH, CLIENT)
+        assert await said(stream, b"client hello") == b"CLIENT HELLO"
+        assert it.leaf.met == [(CLIENT, ROOT)]
+        stream.abort()
+
+    run(tmp_path, body)
+
+
+def test_a_node_of_the_leaf_is_reached_for_who_has_signed_the_wish(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        stream, answer, first = await it.proxy.leaves.reach(it.wish(port=22), CLIENT)
+        assert (answer.host_name, first) == ("db-1", b"")
+        [shell] = it.leaf.sessions.opened
+        assert (shell.caller.user, shell.caller.cluster) == (f"alice@{ROOT}", ROOT)
+        assert shell.caller.roles == ("access",)
+        assert (shell.request.host, shell.request.port, shell.request.login) == ("db-1", 22, "root")
+        assert (shell.request.cluster, shell.request.proof) == ("", "")
+        assert await said(stream, b"SSH-2.0-x") == b"SSH-2.0-X"
+        stream.abort()
+
+    run(tmp_path, body)
+
+
+def test_what_the_leaf_refuses_is_passed_on_in_its_words(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        it.leaf.sessions.refusal = NotFound("there is no node db-1\x1b[2J", hint="tsh ls")
+        with pytest.raises(NotFound, match=r"there is no node db-1\?\[2J") as why:
+            await it.proxy.leaves.reach(it.wish(), CLIENT)
+        assert why.value.hint == "tsh ls"
+
+    run(tmp_path, body)
+
+
+FORGED: dict[str, Callable[[Rig], ReachRequest]] = {
+    "nobody": lambda it: ReachRequest(host="db-1", cluster=LEAF),
+    "noise": lambda it: ReachRequest(host="db-1", cluster=LEAF, proof="x" * 400),
+    "somebody of another cluster": lambda it: it.wish(PaperCluster(ROOT).user("alice")),
+    "a host of the root": lambda it: it.wish(it.root.host("web-1")),
+    "another login": lambda it: ReachRequest(
+        host="db-1", login="postgres", cluster=LEAF, proof=it.wish().proof
+    ),
+    "another leaf": lambda it: ReachRequest(
+        host="db-1", login="root", cluster=LEAF, proof=it.wish(leaf="other.test").proof
+    ),
+}
+
+
+@pytest.mark.parametrize("who", FORGED)
+def test_a_wish_that_is_not_signed_by_a_user_of_the_root_is_refused(
+    tmp_path: Path, who: str
+) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        with pytest.raises(Denied, match="is not signed by somebody of a trusted cluster"):
+            await it.proxy.leaves.reach(FORGED[who](it), CLIENT)
+        assert it.leaf.sessions.opened == []
+
+    run(tmp_path, body)
+
+
+def test_a_wish_for_another_cluster_is_refused(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        it.proxy.know(leaf_test=it.leaf.id, other_test=it.leaf.id)
+        with pytest.raises(Error, match=r"cluster 'other\.test' is not this one"):
+            await it.proxy.leaves.reach(it.wish(leaf="other.test"), CLIENT)
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("service", [SSH, "evil", "", "127.0.0.1:22"])
+def test_a_root_gets_nothing_else(tmp_path: Path, service: str) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        [tunnel] = it.proxy.leaves.all()
+        mux = tunnel._mux
+        stream = mux.open(Open(service=service, client_ip="192.0.2.1", client_port=1))
+        listener = Listener()
+        stream.set_protocol(listener)
+        await until(lambda: listener.lost, what="a reset")
+        assert not listener.data
+        assert it.leaf.met == it.leaf.sessions.opened == []
+        assert it.proxy.leaves.here() == [it.leaf.id]
+
+    run(tmp_path, body)
+
+
+def test_a_host_of_the_root_brings_no_tunnel_of_a_leaf(tmp_path: Path) -> None:
+    """And the leaf's certificate none of a host."""
+
+    async def body(it: Rig) -> None:
+        it.proxy.know(leaf_test=it.leaf.id)
+        node = agent(identity_of(it.root.host("web-1"), it.root, ("Node",)))
+        await node.start()
+        node.learn([it.proxy.place])
+        await until(lambda: it.proxy.leaves.counters.refused, what="a refusal")
+        assert it.proxy.leaves.here() == []
+        await node.close()
+        plain = Proxy(it.root)
+        await plain.listen()
+        leaf = agent(identity_of(it.leaf.papers, it.root, (LEAF_ROLE,)))
+        await leaf.start()
+        leaf.learn([plain.place])
+        await until(lambda: plain.tunnels.counters.refused, what="a refusal")
+        assert len(plain.tunnels) == 0
+        await leaf.close()
+        await plain.stop()
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("how", ["removed", "locked"])
+def test_a_leaf_that_is_removed_or_locked_is_cut(tmp_path: Path, how: str) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        stream = it.proxy.leaves.open(LEAF, AUTH, CLIENT)
+        listener = Listener()
+        stream.set_protocol(listener)
+        if how == "locked":
+            it.proxy.locked = "host is locked"
+        it.proxy.know(**({} if how == "removed" else {"leaf_test": it.leaf.id}))
+        await until(lambda: listener.lost, what="the stream to end")
+        assert it.proxy.leaves.here() == []
+        with pytest.raises(NotFound if how == "removed" else Unavailable):
+            it.proxy.leaves.open(LEAF, AUTH, CLIENT)
+
+    run(tmp_path, body)
+
+
+def test_each_proxy_of_a_leaf_has_a_tunnel_and_one_is_enough(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        (tmp_path / "second").mkdir()
+        second = LeafProxy(tmp_path / "second", it.root, it.proxy)
+        second.id, second.papers = it.leaf.id, it.leaf.papers
+        second.know()
+        await until(lambda: len(it.proxy.leaves.all()) == 2, what="two tunnels")
+        assert it.proxy.leaves.here() == [it.leaf.id]
+        streams = [it.proxy.leaves.open(LEAF, AUTH, CLIENT) for _ in range(4)]
+        for stream in streams:
+            assert await said(stream, b"x") == b"X"
+        assert len(it.leaf.met) == len(second.met) == 2
+        await it.leaf.role.close()
+        await until(lambda: len(it.proxy.leaves.all()) == 1, what="one tunnel")
+        assert await said(it.proxy.leaves.open(LEAF, AUTH, CLIENT), b"y") == b"Y"
+        await second.role.close()
+
+    run(tmp_path, body)
+
+
+def test_trust_that_ends_takes_the_tunnels_down(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        it.leaf.role.learn(knowledge(LEAF))
+        await until(lambda: it.proxy.leaves.here() == [], what="no tunnel")
+
+    run(tmp_path, body)
+
+
+def test_a_new_certificate_is_fetched_when_auth_tells_of_it(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        assert it.leaf.asked == 1
+        it.leaf.know()
+        assert it.leaf.asked == 1
+        it.leaf.papers = it.root.host("leaf", roles=(LEAF_ROLE,), host_id=it.leaf.id)
+        it.leaf.know()
+        await until(lambda: it.leaf.asked >= 2, what="another question")
+
+    run(tmp_path, body)
+
+
+def test_while_auth_is_away_a_proxy_starts_with_what_it_had(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        await it.leaf.role.close()
+        await until(lambda: it.proxy.leaves.here() == [], what="no tunnel")
+        assert (tmp_path / "passes.json").stat().st_mode & 0o777 == 0o600
+        again = LeafProxy(tmp_path, it.root, it.proxy)
+        again.id, again.papers, again.away = it.leaf.id, it.leaf.papers, True
+        again.know()
+        await until(lambda: it.proxy.leaves.here() == [it.leaf.id], what="a tunnel")
+        assert again.asked == 0
+        await again.role.close()
+
+    run(tmp_path, body)
+
+
+def test_a_leaf_has_only_so_many_tunnels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("teleport_lite.proxy.leaves.MAX_TUNNELS", 1)
+
+    async def body(it: Rig) -> None:
+        await it.up()
+        (tmp_path / "second").mkdir()
+        second = LeafProxy(tmp_path / "second", it.root, it.proxy)
+        second.id, second.papers = it.leaf.id, it.leaf.papers
+        second.know()
+        role = await until(lambda: second.role._roots.get(ROOT), what="tunnels")
+        await until(lambda: role.counters.failed, what="a refusal")
+        assert len(it.proxy.leaves.all()) == 1
+        await second.role.close()
+
+    run(tmp_path, body)
+
+
+def test_which_leaf_a_node_would_be_in(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        leaves = it.proxy.leaves
+        assert leaves.knows("LEAF.test")
+        assert leaves.of("db-1.leaf.test.") == LEAF
+        assert leaves.of("leaf.test") == leaves.of("db-1.xleaf.test") == leaves.of("db-1") == ""
+
+    run(tmp_path, body)
