@@ -24,7 +24,7 @@ from teleport_lite.agent.probe import (
 from teleport_lite.agent.servers import ONE_OF_MANY
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Malformed, Unavailable
-from teleport_lite.net.http import Connection
+from teleport_lite.net.http import TIMEOUT, Connection
 from teleport_lite.net.tls import client_context, stranger_context
 from teleport_lite.pki.keys import csr, new_portable_ssh_key, new_ssh_key, new_tls_key
 from teleport_lite.pki.pin import pin_of
@@ -41,6 +41,9 @@ from teleport_lite.proto.join import (
     token_name,
 )
 from teleport_lite.secret import Secret
+
+# For an answer, while there are other servers to ask. The token is not spent twice.
+WITH_OTHERS = 8.0
 
 NO_PIN = (
     "no CA pin was given: joining without verifying the auth server's identity beforehand; "
@@ -197,8 +200,9 @@ def _talk(auth: Auth, cas: list[str], request: JoinRequest, keys: Keys) -> Welco
     context = client_context(
         current.tls_cert if current else None, current.tls_private if current else None, cas
     )
+    patience = WITH_OTHERS if len(request.servers) > 1 else TIMEOUT
     try:
-        with Connection.tls(auth.way, context) as wire:
+        with Connection.tls(auth.way, context, timeout=patience) as wire:
             return _prove(wire, request, keys)
     except ssl.SSLError as why:
         if not isinstance(why, ssl.SSLCertVerificationError):
