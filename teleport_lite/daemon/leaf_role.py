@@ -84,6 +84,9 @@ class LeafRole:
         """Roots have come, gone, or changed."""
         self._known = {root.cluster: root for root in known.roots}
         self._follow()
+        if self._passes and not self._known:  # a key that opens nothing we want
+            self._passes = {}
+            self._path.unlink(missing_ok=True)
         if any(self._pass(root) is None for root in known.roots) and not self._fetching:
             task = asyncio.get_running_loop().create_task(self._fetch(), name="passes")
             self._fetching = task

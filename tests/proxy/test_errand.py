@@ -4,7 +4,7 @@ import pytest
 
 from teleport_lite.errors import NotFound
 from teleport_lite.net.peek import Kind, Opening
-from teleport_lite.proto.alpn import ACME, DIRECT, SSH, TUNNEL, proxy_name, to_auth
+from teleport_lite.proto.alpn import ACME, AUTH, DIRECT, LEAF, SSH, TUNNEL, proxy_name, to_auth
 from teleport_lite.proxy.errand import Errand, Found, errand
 
 OWN = "00000000-0000-4000-8000-000000000001"
@@ -62,3 +62,28 @@ def test_the_name_of_another_proxy_means_nothing_to_the_web():
 def test_another_cluster_is_not_reached_through_us(cluster):
     with pytest.raises(NotFound, match="is not known here"):
         found(to_auth(cluster))
+
+
+# Clusters that trust ours
+
+
+def test_auth_of_a_leaf_is_an_errand_of_its_own() -> None:
+    opening = Opening(Kind.TLS, alpn=(f"{AUTH}leaf.test",))
+    found = errand(
+        opening, cluster="test.example", own_id="me", leaf=lambda name: name == "leaf.test"
+    )
+    assert (found.errand, found.cluster) == (Errand.LEAF_AUTH, "leaf.test")
+    with pytest.raises(NotFound, match=r"cluster 'leaf\.test' is not known here"):
+        errand(opening, cluster="test.example", own_id="me")
+
+
+@pytest.mark.parametrize("alpn", [(TUNNEL, LEAF), (TUNNEL, LEAF, DIRECT), (LEAF, TUNNEL)])
+def test_the_tunnel_of_a_leaf_is_told_from_that_of_a_host(alpn: tuple[str, ...]) -> None:
+    found = errand(Opening(Kind.TLS, alpn=alpn), cluster="test.example", own_id="me")
+    assert found.errand is Errand.LEAF
+
+
+def test_the_tunnel_of_a_leaf_is_passed_on_as_any_other() -> None:
+    opening = Opening(Kind.TLS, alpn=(TUNNEL, LEAF), sni=proxy_name("other"))
+    found = errand(opening, cluster="test.example", own_id="me")
+    assert (found.errand, found.proxy) == (Errand.PROXY, "other")
