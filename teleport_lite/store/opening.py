@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
-from teleport_lite.errors import Malformed
+from teleport_lite.errors import Malformed, Unavailable
 from teleport_lite.secret import Secret
 from teleport_lite.store.protocols import Sealer, Store
 from teleport_lite.store.sqlite import open_sqlite
@@ -26,13 +26,19 @@ class Storage(Protocol):
 
 def open_store(storage: Storage, sealer: Sealer) -> Store:
     """Raises what `open_sqlite` or `open_postgres` raises, and what reading the conn_string does;
-    Malformed for a type that there is not."""
+    Malformed for a type that there is not, Unavailable without libpq."""
     source = check_type(storage)
     if source is None:
         return open_sqlite(storage.path / "auth.db", sealer)
-    # Not for everybody: it brings libpq along, 30 ms and 10 MB.
-    from teleport_lite.store.postgres import open_postgres
-
+    try:
+        # Not for everybody: libpq is the system's, 5 MB for each Python would be in our file.
+        from teleport_lite.store.postgres import open_postgres
+    except ImportError as why:
+        raise Unavailable(
+            "storage of type postgresql needs PostgreSQL's client library libpq on this host",
+            hint="apt install libpq5, or dnf install libpq",
+            log=str(why),
+        ) from why
     return open_postgres(source.read(), sealer)
 
 

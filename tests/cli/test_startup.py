@@ -153,7 +153,7 @@ def test_asking_through_a_proxy_adds_tls_and_nothing_else(
 
 def test_who_one_is_is_read_without_cryptography(proxy: FakeProxy, tmp_path: Path) -> None:
     home = str(tmp_path / ".tsh")
-    for words in (["status"], ["config"], ["version", "--client"]):
+    for words in (["status"], ["version", "--client"]):
         assert HEAVY & modules("tsh", *words, TELEPORT_HOME=home) == set()
 
 

@@ -1,5 +1,6 @@
 """Which store a config means."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,3 +51,16 @@ def test_a_storage_that_there_is_not_is_refused() -> None:
     for storage in (StorageConfig(type="etcd"), StorageConfig(type="postgresql")):
         with pytest.raises(Malformed, match=f"storage type {storage.type} is not one"):
             open_store(replace(storage), a_keyring())
+
+
+def test_without_libpq_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "teleport_lite.store.postgres", None)
+    secret = tmp_path / "database"
+    secret.write_text("postgresql://nowhere.example/db\n")
+    secret.chmod(0o600)
+    storage = StorageConfig(type="postgresql", conn_string=ConnString.parse(str(secret)))
+    with pytest.raises(Unavailable, match="libpq on this host") as refused:
+        open_store(storage, a_keyring())
+    assert "apt install libpq5" in refused.value.hint
