@@ -1,6 +1,6 @@
 """How we reach PostgreSQL, and what its failures mean in our words.
 
-Two libraries in C stand behind it, libpq and psycopg (https://www.psycopg.org/psycopg3/docs/).
+By psycopg and the libpq of the system (https://www.psycopg.org/psycopg3/docs/).
 A connection is used by one thread at a time. Transactions are ours to begin and end.
 """
 

@@ -1,22 +1,35 @@
-"""Tokens, users and their links in both stores, side by side, under whatever comes to
-
-hypothesis' mind.
+"""Tokens, users, their links and leases in a database and in memory, side by side, under whatever
+comes to hypothesis' mind.
 """
 
 import shutil
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from teleport_lite.errors import Denied
 from teleport_lite.model.user import User
+from teleport_lite.secret import Secret
 from teleport_lite.store.memory import MemoryStore
-from tests.store.makers import MINUTE, T0, a_password, a_token, an_event, an_invite, open_file
+from teleport_lite.store.postgres import open_postgres
+from teleport_lite.store.protocols import Store
+from tests.store.conftest import Slate
+from tests.store.makers import (
+    MINUTE,
+    T0,
+    a_keyring,
+    a_password,
+    a_token,
+    an_event,
+    an_invite,
+    open_file,
+)
 
 NAMES = st.sampled_from(["t1", "t2", "t3"])
 KEYS = st.sampled_from(["k1", "k2", ""])
@@ -29,10 +42,21 @@ LIVES = st.sampled_from([None, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE])
 
 
 class TwoStores(RuleBasedStateMachine):
+    """A file, and a store that forgets."""
+
     def __init__(self) -> None:
         super().__init__()
+        self.prepare()
+        self.file, self.memory = self.opened(), MemoryStore()
+
+    def prepare(self) -> None:
         self.directory = Path(tempfile.mkdtemp())
-        self.file, self.memory = open_file(self.directory), MemoryStore()
+
+    def opened(self) -> Store:
+        return open_file(self.directory)
+
+    def tidy(self) -> None:
+        shutil.rmtree(self.directory)
 
     def both(self, change: Any) -> None:
         assert self.outcome(self.file, change) == self.outcome(self.memory, change)
@@ -105,6 +129,16 @@ class TwoStores(RuleBasedStateMachine):
     def note_login(self, user: str, source: str, at: Any) -> None:
         self.both(lambda tx: tx.note_login(user, source, at))
 
+    @rule(holder=NAMES, at=TIMES, life=st.sampled_from([MINUTE, 10 * MINUTE]))
+    def take_lease(self, holder: str, at: Any, life: Any) -> None:
+        self.both(lambda tx: tx.take_lease("job", holder, now=at, until=at + life))
+
+    @rule(fence=st.integers(min_value=1, max_value=4), drop=st.booleans())
+    def use_lease(self, fence: int, drop: bool) -> None:
+        self.both(lambda tx: tx.holds_lease("job", fence))
+        if drop:
+            self.both(lambda tx: tx.drop_lease("job", fence))
+
     @rule(at=TIMES)
     def sweep(self, at: Any) -> None:
         self.both(lambda tx: tx.sweep(at))
@@ -116,7 +150,7 @@ class TwoStores(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.file.close()
-        self.file = open_file(self.directory)
+        self.file = self.opened()
 
     @invariant()
     def they_agree(self) -> None:
@@ -126,15 +160,40 @@ class TwoStores(RuleBasedStateMachine):
         for user in ("alice", "bob"):
             assert self.file.password(user) == self.memory.password(user)
             assert self.file.login_sources(user) == self.memory.login_sources(user)
+        assert self.file.lease("job") == self.memory.lease("job")
         assert self.file.events() == self.memory.events()
         assert self.file.verify_trail() == self.memory.verify_trail()
 
     def teardown(self) -> None:
         self.file.close()
-        shutil.rmtree(self.directory)
+        self.tidy()
+
+
+class InPostgres(TwoStores):
+    """A database, and a store that forgets."""
+
+    slate: ClassVar[Slate]
+
+    def prepare(self) -> None:
+        self.slate.wipe()
+
+    def opened(self) -> Store:
+        return open_postgres(Secret(self.slate.conn_string), a_keyring())
+
+    def tidy(self) -> None:
+        """Wiped for the next one."""
+
+
+@pytest.fixture
+def slate_for_machine(slate: Slate) -> None:
+    InPostgres.slate = slate
 
 
 TestTwoStores = TwoStores.TestCase
+TestInPostgres = pytest.mark.usefixtures("slate_for_machine")(InPostgres.TestCase)
+TestInPostgres.settings = settings(
+    max_examples=5, stateful_step_count=25, deadline=timedelta(seconds=20)
+)
 TestTwoStores.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=timedelta(seconds=20)
 )

@@ -435,7 +435,7 @@ def standby(primary: Postgres, directory: Path) -> Iterator[Postgres]:
     user = primary.data.stat()
     os.chown(made.socket, user.st_uid, user.st_gid)
     (made.data / "standby.signal").touch()
-    made.start("hot_standby=on")
+    made.start("hot_standby=on", "wal_retrieve_retry_interval=100ms")
     try:
         yield made
     finally:
