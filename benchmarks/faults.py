@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults import auths, crashes, kills, rotations
+from tests.faults import auths, crashes, kills, links, power, rotations
 from tests.faults.report import Report, Run, Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -34,6 +34,10 @@ SCENARIOS: dict[str, Scenario] = {
     "identity": crashes.identity,
     "rotation-steps": rotations.steps_killed,
     "rotation-hosts": rotations.hosts_follow,
+    "power": power.power_cuts,
+    "bit-flips": links.bit_flips,
+    "slow-link": links.slow_link,
+    "half-open": links.half_open,
     "auths": auths.two_auths,
     "postgres": auths.postgres_restarts,
     "lease": auths.stopped_past_its_lease,

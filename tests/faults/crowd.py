@@ -60,9 +60,11 @@ class Crowd:
         rate: float = 0.0,
         role: str = "App",
         pins: Sequence[str] = (),
+        patient: bool = False,
     ) -> None:
         """`rate` joins a second in all; 0: as fast as they can. With a single token it is used
-        again and again; several are for once each, and all workers race for each of them."""
+        again and again; several are for once each, and all workers race for each of them.
+        `patient`: whatever they are told, they try again."""
         self.path = path
         self._asked = {
             "servers": list(servers),
@@ -72,6 +74,7 @@ class Crowd:
             "rate": rate,
             "role": role,
             "pins": list(pins),
+            "patient": patient,
         }
 
     def __enter__(self) -> Self:
@@ -156,6 +159,9 @@ def _once(
             select.select([], [], [], PAUSE)
             continue
         except Error as why:
+            if asked["patient"] and goes_on():
+                failed_at, told = failed_at or began, told or why.message
+                continue
             host_id, refusal = "", f"{why.code}: {why.message}"
         now = time.monotonic()
         return Answer(

@@ -23,6 +23,7 @@ class Hosts:
     root: Path
     count: int
     servers: Sequence[str] = ()
+    inside: str = ""  # network namespace
     daemons: dict[str, Daemon] = field(default_factory=dict)
 
     def start(self) -> None:
@@ -39,7 +40,11 @@ class Hosts:
         words = ("start", "--roles=app", f"--nodename={name}", f"--data-dir={self.root / name}")
         words += tuple(f"--auth-server={each}" for each in servers)
         self.daemons[name] = self.warm.start(
-            *words, *flags, log=self.root / f"{name}.log", env=self.auth.env
+            *words,
+            *flags,
+            log=self.root / f"{name}.log",
+            env=self.auth.env,
+            inside=self.inside,
         )
         return self.daemons[name]
 

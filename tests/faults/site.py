@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ class Auth:
 
     def cas(self) -> list[tuple[str, str]]:
         """Type and id of every CA in the store: of one that was never rotated, one a type."""
-        with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as db:
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as db:
             return sorted(db.execute("SELECT type, id FROM cas").fetchall())
 
     def troubles(self) -> list[str]:
