@@ -6,6 +6,7 @@ meanwhile, and see every commit. Not for use across a fork.
 """
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +32,7 @@ from teleport_lite.store.watching import Watchers
 from teleport_lite.store.writer import Writer
 
 T = TypeVar("T")
+log = logging.getLogger("teleport_lite.store")
 
 # Connections kept for the next reader, and how many there may be at once: a server has 100 by
 # default, for all auth servers together.
@@ -52,6 +54,12 @@ def open_postgres(
     sealed under another keyring. Whatever is wrong with it, it is never replaced.
     """
     chance, link = chance or SystemChance(), Link(conn_string)
+    if link.unverified:
+        log.warning(
+            "the server of database %s is not verified, so somebody on the way could pose as it: "
+            "add sslmode=verify-full to teleport.storage.conn_string",
+            link.where,
+        )
     db = link.connect("open", patient=True)
     try:
         trail = _prepare(db, link.where, sealer, chance)

@@ -26,7 +26,10 @@ _LOCK = (
     "SELECT seq, hash, mac, (SELECT coalesce(max(seq), 0) FROM events) "
     "FROM trail_head WHERE id = 1 FOR UPDATE OF trail_head"
 )
-_NOTE = "UPDATE batches SET number = ?, noted_at = now() WHERE writer = ?"
+_NOTE = (
+    "INSERT INTO batches (writer, number) VALUES (?, ?) "
+    "ON CONFLICT (writer) DO UPDATE SET number = excluded.number, noted_at = now()"
+)
 _TELL = " RETURNING pg_notify(?, ?)"
 # Who has not written for a day has long been told how it ended.
 _NEW_WRITER = (
@@ -69,9 +72,9 @@ class PostgresLedger:
         db, self._batch = self._session, self._batch + 1
         if topics:
             told = f"{self._writer} {','.join(topics)}"
-            db.execute(_NOTE + _TELL, (self._batch, self._writer, self._channel, told))
+            db.execute(_NOTE + _TELL, (self._writer, self._batch, self._channel, told))
         else:
-            db.execute(_NOTE, (self._batch, self._writer))
+            db.execute(_NOTE, (self._writer, self._batch))
         try:
             ended = db.raw.execute("COMMIT", prepare=False).statusmessage
         except psycopg.Error as why:

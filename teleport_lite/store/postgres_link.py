@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
+from ipaddress import ip_address
 from typing import Any
 
 import psycopg
@@ -74,6 +75,20 @@ def translated(statement: str) -> str:
     return _VALUE.sub(lambda found: f"%({found[1]})s" if found[1] else "%s", statement)
 
 
+def _unverified(given: Mapping[str, Any]) -> bool:
+    """Could somebody on the way to the server pose as it?"""
+    hosts = str(given.get("host") or given.get("hostaddr") or "").split(",")
+    near = all(each in ("", "localhost") or each[0] in "/@" or _is_loopback(each) for each in hosts)
+    return not near and given.get("sslmode") not in ("verify-full", "verify-ca")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Session:
     """A connection, as a `Database`. For one thread at a time."""
 
@@ -134,6 +149,7 @@ class Link:
         hosts = str(given.get("host") or given.get("hostaddr") or "")
         if "," in hosts:  # of several servers the one that takes writes
             self._words.setdefault("target_session_attrs", "read-write")
+        self.unverified = _unverified(given)
         self.where = f"{given.get('dbname') or 'postgres'} on {hosts or 'this host'}"
         self._lost_at: float | None = None  # since when there is no connection to be had
         self._closing = threading.Event()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 # What `Store.watch` names.
 TOPICS = frozenset({"cas", "rotations", "roles", "locks", "users", "hosts", "tokens", "trust"})
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("teleport_lite.store")
 _Call = Callable[[frozenset[str]], None]
 
 

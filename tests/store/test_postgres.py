@@ -12,6 +12,7 @@ from teleport_lite.model.authority import CaType
 from teleport_lite.model.rotation import Phase, Rotation
 from teleport_lite.model.user import User
 from teleport_lite.secret import Secret
+from teleport_lite.store import postgres_schema
 from teleport_lite.store.migrations import MIGRATIONS
 from teleport_lite.store.postgres import PostgresStore, open_postgres
 from teleport_lite.store.postgres_link import Link, translated
@@ -253,6 +254,37 @@ def test_an_older_schema_is_taken_along(postgres: Postgres, database: str) -> No
     assert postgres.execute("SELECT number FROM schema_version", database) == [(len(MIGRATIONS),)]
 
 
+def test_a_step_that_fails_leaves_the_schema_before_it(postgres: Postgres, database: str) -> None:
+    opened(database).close()
+    db = Link(Secret(database)).connect("test")
+    steps = [*MIGRATIONS, ["CREATE TABLE more (a TEXT)", "CREATE TABLE tokens (a TEXT)"]]
+    with pytest.raises(psycopg.errors.DuplicateTable):
+        postgres_schema.migrate(db, "x", steps)
+    db.close()
+    [[version, more]] = postgres.execute(
+        "SELECT number, to_regclass('more') FROM schema_version", database
+    )
+    assert (version, more) == (len(MIGRATIONS), None)
+    opened(database).close()
+
+
+def test_what_a_newer_program_has_added_is_left_alone_while_both_run(
+    postgres: Postgres, database: str
+) -> None:
+    """An upgrade of one auth server after the other."""
+    old = opened(database)
+    old.write(lambda tx: tx.put_host(a_host("h1")))
+    db = Link(Secret(database)).connect("test")
+    added = "ALTER TABLE hosts ADD COLUMN rack TEXT NOT NULL DEFAULT ''"
+    postgres_schema.migrate(db, "x", [*MIGRATIONS, [added]])
+    db.close()
+    old.write(lambda tx: tx.put_host(a_host("h2")))
+    assert [host.id for host, _ in old.hosts()] == ["h1", "h2"]
+    old.close()
+    opened(database).close()
+    assert postgres.execute("SELECT id, rack FROM hosts", database) == [("h1", ""), ("h2", "")]
+
+
 def test_a_wrong_password_is_told_and_not_shown(postgres: Postgres, database: str) -> None:
     name = f"guarded_{database.partition('@/')[2].partition('?')[0]}"
     postgres.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'right-one'")
@@ -279,6 +311,31 @@ def test_what_is_no_connection_string_is_refused_and_not_shown() -> None:
         with pytest.raises(Malformed) as caught:
             Link(Secret(text))
         assert "hidden" not in caught.value.message + caught.value.hint + caught.value.log
+
+
+@pytest.mark.parametrize(
+    ("conn_string", "unverified"),
+    [
+        ("postgresql://db.example.com/t", True),
+        ("postgresql://db.example.com/t?sslmode=require", True),
+        ("postgresql://db.example.com/t?sslmode=verify-full", False),
+        ("host=/run/postgresql", False),
+        ("host=localhost", False),
+        ("host=127.0.0.1,::1", False),
+        ("host=127.0.0.1,10.0.0.1", True),
+        ("dbname=t", False),
+    ],
+)
+def test_a_server_that_anybody_could_pose_as_is_known(conn_string: str, unverified: bool) -> None:
+    assert Link(Secret(conn_string)).unverified is unverified
+
+
+def test_a_server_that_anybody_could_pose_as_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refused("host=db.example.com hostaddr=127.0.0.1 port=1 password=hidden")
+    assert "add sslmode=verify-full" in caplog.text
+    assert "hidden" not in caplog.text
 
 
 # What a change can and can not do to the others
