@@ -11,6 +11,7 @@ network namespaces, a loop device, SSH sessions. `docs/faults.md` has the table 
 import argparse
 import json
 import logging
+import os
 import resource
 import sys
 import tempfile
@@ -20,8 +21,36 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults import auths, crashes, kills, links, power, rotations
+from tests.faults import auths, crashes, disks, kills, links, outages, power, rotations
 from tests.faults.report import Report, Run, Scenario
+
+
+def storm(run: Run, hosts: int, goals: dict[str, float]) -> None:
+    """As benchmarks/storm.py, from the checkout: a proxy with `hosts` is killed, and restarted."""
+    from benchmarks import storm as storms
+
+    class Here(storms.Cluster):
+        def __init__(self, root: Path) -> None:
+            super().__init__(root, checkout=True)
+
+    made, storms.Cluster = storms.Cluster, Here  # type: ignore[misc]
+    try:
+        facts, _ = storms.measure(run.directory("storm"), hosts)
+    finally:
+        storms.Cluster = made  # type: ignore[misc]
+    run.report.fault("the proxy ended by SIGKILL, SIGTERM", 2)
+    for each in facts:
+        goal = next((goals[key] for key in goals if each.what.endswith(key)), None)
+        if goal is None:
+            run.report.told(each.what, each.value, each.unit, count=hosts)
+        else:
+            run.report.at_most(each.what, round(each.value, 2), goal, each.unit, count=hosts)
+
+
+BACK = {"are back": 30.0, "are listed again": 60.0, "listed with a tunnel": 60.0}
+TUNNELS = {"50 % of tunnels are back": 3.0, "99 % of tunnels are back": 15.0, **BACK}
+
+INSIDE = "TELEPORT_LITE_FAULTS"
 
 SCENARIOS: dict[str, Scenario] = {
     "joins": kills.joins_under_kill,
@@ -41,6 +70,10 @@ SCENARIOS: dict[str, Scenario] = {
     "auths": auths.two_auths,
     "postgres": auths.postgres_restarts,
     "lease": auths.stopped_past_its_lease,
+    "disk-full": disks.disk_full,
+    "outage": outages.auth_away,
+    "storm-200": lambda run: storm(run, run.size(20, 200), TUNNELS),
+    "storm-1000": lambda run: storm(run, run.size(20, 1000), BACK),
 }
 
 
@@ -53,7 +86,7 @@ def run(name: str, *, full: bool, minutes: float, seed: int) -> Report:
         asked = Run(root=Path(root), report=report, full=full, minutes=minutes, seed=seed)
         try:
             SCENARIOS[name](asked)
-        except Exception as why:
+        except (Exception, SystemExit) as why:
             traceback.print_exc()
             report.none("broke off", [f"{type(why).__name__}: {why}"], count=1)
     report.told("took", round(time.monotonic() - began, 1), "s")
@@ -78,6 +111,16 @@ def _yes(reached: object) -> str:
     return "yes" if reached else "**no**"
 
 
+def _without_start_up_files() -> None:
+    """Sessions log in as whoever runs this, and would wait for what is in root's .bashrc."""
+    if os.geteuid() or os.environ.get(INSIDE) or not (Path.home() / ".bashrc").exists():
+        return
+    script = 'mount --bind /dev/null "$HOME/.bashrc" && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m"]
+    os.environ[INSIDE] = "yes"
+    os.execvp("unshare", [*words, "benchmarks.faults", *sys.argv[1:]])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; else all")
@@ -89,6 +132,7 @@ def main() -> int:
     for name in asked.scenarios:
         if name not in SCENARIOS:
             parser.error(f"{name} is not one of {', '.join(SCENARIOS)}")
+    _without_start_up_files()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.getLogger("teleport_lite").addHandler(logging.NullHandler())
