@@ -7,6 +7,7 @@ have read or written is refused, with the command that repairs it.
 """
 
 import errno
+import fcntl
 import os
 import shlex
 import stat
@@ -83,6 +84,21 @@ def read_secret(path: Path, *, limit: int = 1 << 20) -> bytes:
     if len(data) > limit:
         raise Malformed(f"{path} is longer than {limit} bytes")
     return data
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """While nobody else who asks for it here changes a file beside `path`: for whoever reads one,
+    and writes it anew with a change. Raises NotFound, Denied or Unavailable."""
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as why:
+        _refuse(path, why, "write")
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def _write(path: Path, data: bytes, mode: int, *, replace: bool) -> None:

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from teleport_lite.ambient import SystemChance
-from teleport_lite.errors import Conflict, Error, Malformed, NotFound
+from teleport_lite.errors import Conflict, Error, Malformed, NotFound, Unavailable
 from teleport_lite.pki.custody import NO_CUSTODY, Custody, sealed_by
 from teleport_lite.pki.keyfile import make_private_dir, read_secret, write_public, write_secret
 
@@ -91,8 +91,12 @@ class Keyring:
 
     def save(self, path: Path, custody: Custody = NO_CUSTODY, *, replace: bool = True) -> None:
         """Raises what `keyfile.write_secret` raises; Conflict if it is there and may not be
-        replaced."""
+        replaced; Unavailable where the custody does not open again what it has closed."""
         raw = custody.close(self.text())
+        # Before the file is replaced: it may be the only one that opens the store.
+        where = f"keyring {path}, as it would be written,"
+        if len(raw) > _MAX_FILE or custody.open(raw, where) != self.text():
+            raise Unavailable(f"keyring {path} was not written: it would not open again")
         if replace:
             write_secret(path, raw)
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from teleport_lite.errors import Conflict, Denied, Malformed, NotFound
+from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavailable
 from teleport_lite.pki.custody import NO_CUSTODY, Custody, Wrapper, sealed_by
 from teleport_lite.pki.seal import Keyring, sealed_under, way_of
 from teleport_lite.secret import Secret
@@ -169,3 +169,28 @@ def test_a_save_that_fails_leaves_the_old_keyring(path):
     assert Keyring.load(path).ids == ring.ids
     with pytest.raises(Conflict):
         ring.save(path, replace=False)
+
+
+@pytest.mark.parametrize(
+    "custody",
+    [
+        by_plugin(unwrap=lambda key: b"o" * 32),
+        Custody(wrapper=Wrapper(plugin="v", wrap=lambda _: b"gone", unwrap=lambda _: b"gone")),
+    ],
+    ids=["another key", "no key"],
+)
+def test_a_keyring_that_would_not_open_again_replaces_none(path, custody):
+    made = Keyring.load_or_make(path)
+    before = path.read_bytes()
+    with pytest.raises((Denied, Malformed), match="as it would be written"):
+        made.save(path, custody)
+    assert path.read_bytes() == before
+
+
+def test_a_keyring_that_is_too_long_to_be_read_is_not_written(path):
+    made = Keyring.load_or_make(path)
+    before = path.read_bytes()
+    many = Keyring([number.to_bytes(32) for number in range(300)])
+    with pytest.raises(Unavailable, match="it would not open again"):
+        made.added(many).save(path)
+    assert path.read_bytes() == before

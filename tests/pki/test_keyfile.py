@@ -16,7 +16,13 @@ import pytest
 
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.pki import keyfile
-from teleport_lite.pki.keyfile import make_private_dir, read_secret, write_public, write_secret
+from teleport_lite.pki.keyfile import (
+    alone,
+    make_private_dir,
+    read_secret,
+    write_public,
+    write_secret,
+)
 
 ROOT = os.geteuid() == 0
 
@@ -452,3 +458,19 @@ def test_of_many_at_once_all_get_the_same_private_directory(tmp_path: Path) -> N
     with ThreadPoolExecutor(16) as racers:
         list(racers.map(make_private_dir, [tmp_path / "a" / "b"] * 16))
     assert mode(tmp_path / "a" / "b") == 0o700
+
+
+def test_two_who_change_a_file_take_turns(tmp_path: Path) -> None:
+    path = tmp_path / "count"
+    write_secret(path, b"0")
+
+    def count(_: int) -> None:
+        for _ in range(20):
+            with alone(path):
+                write_secret(path, str(int(read_secret(path)) + 1).encode())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, range(4)))
+    assert read_secret(path) == b"80"
+    with pytest.raises(NotFound), alone(tmp_path / "nosuch" / "x"):
+        pass

@@ -9,7 +9,9 @@ from teleport_lite.cli.show import Format, emit, out, table
 from teleport_lite.cli.tctl.desk import Desk, desk_of
 from teleport_lite.cli.tctl.here import Here, here, passphrase_from, under
 from teleport_lite.errors import Conflict, Error, Malformed
+from teleport_lite.pki.custody import NO_CUSTODY
 from teleport_lite.pki.custody import PLAIN as PLAIN_FILE
+from teleport_lite.pki.keyfile import alone
 from teleport_lite.pki.seal import Keyring, way_of
 
 app = typer.Typer(help="The keys that seal what auth keeps.", **PLAIN)
@@ -56,11 +58,10 @@ def add(
     ] = False,
 ) -> None:
     """Make a new key. It opens; it seals when every auth server has it and `use` names it."""
-    place = here(desk_of(ctx))
-    keyring = place.keyring()
-    fresh = Keyring.new()
-    keyring = keyring.added(fresh)
-    _save(place, keyring.preferring(fresh.ids[0]) if use else keyring)
+    place, fresh = here(desk_of(ctx)), Keyring.new()
+    with alone(place.keyring_path):
+        keyring = place.keyring().added(fresh)
+        _save(place, keyring.preferring(fresh.ids[0]) if use else keyring)
     out(f"Key {fresh.ids[0]} has been added.")
     if use:
         out("It seals from the next start of auth on, or now: tctl keyring reseal")
@@ -73,8 +74,9 @@ def add(
 def use(ctx: typer.Context, id: _ID) -> None:
     """Let a key seal from now on. The others still open what they have sealed."""
     place = here(desk_of(ctx))
-    keyring = place.keyring().preferring(id)
-    _save(place, keyring)
+    with alone(place.keyring_path):
+        keyring = place.keyring().preferring(id)
+        _save(place, keyring)
     out(f"Key {keyring.ids[0]} seals from now on. What is there already: tctl keyring reseal")
 
 
@@ -92,12 +94,13 @@ def retire(ctx: typer.Context, id: _ID) -> None:
     """Take a key out of this host's keyring. Refused while anything is sealed under it."""
     desk = desk_of(ctx)
     place = here(desk)
-    keyring = place.keyring()
-    left = keyring.without(id)
-    [gone] = set(keyring.ids) - set(left.ids)
-    if count := desk.backups().keys().get(gone, 0):
-        raise Conflict(f"{count} rows are sealed under key {gone}", hint="tctl keyring reseal")
-    _save(place, left)
+    with alone(place.keyring_path):
+        keyring = place.keyring()
+        left = keyring.without(id)
+        [gone] = set(keyring.ids) - set(left.ids)
+        if count := desk.backups().keys().get(gone, 0):
+            raise Conflict(f"{count} rows are sealed under key {gone}", hint="tctl keyring reseal")
+        _save(place, left)
     out(f"Key {gone} has been taken out. Backups that are older need it: keep a copy.")
 
 
@@ -116,19 +119,17 @@ def seal(
     What the configuration names has to open it now; afterwards it has to name the new one.
     """
     place = here(desk_of(ctx))
-    keyring = place.keyring()
-    if open:
-        keyring.save(place.keyring_path)
-    elif passphrase:
+    custody = NO_CUSTODY if open else place.custody
+    if passphrase and not open:
         secret = passphrase_from(passphrase, "New passphrase", twice=True)
-        keyring.save(place.keyring_path, under(place.custody, lambda: secret))
-    elif place.custody.way == PLAIN_FILE:
+        custody = under(custody, lambda: secret)
+    if custody.way == PLAIN_FILE and not open:
         raise Malformed(
             "the configuration names nothing to seal the keyring with",
             hint="set teleport.storage.keyring_passphrase or keyring_plugin: docs/backup.md",
         )
-    else:
-        _save(place, keyring)
+    with alone(place.keyring_path):
+        place.keyring().save(place.keyring_path, custody)
     out(f"{place.keyring_path} is sealed by: {way_of(place.keyring_path)}")
 
 
@@ -138,7 +139,6 @@ app.command("list", hidden=True)(ls)
 def _save(place: Here, keyring: Keyring) -> None:
     """As it is sealed now, or as it should be: never less."""
     keyring.save(place.keyring_path, place.custody)
-    place.keyring()  # it opens again, or this says why not
 
 
 def _counts(desk: Desk) -> dict[str, int] | None:
