@@ -115,8 +115,9 @@ class Postgres:
         words = [word for each in wanted for word in ("-c", each)]
         with (self.directory / "log").open("ab") as log:
             command = [*as_user(), str(binaries() / "postgres"), "-D", str(self.data)]
-            _go([*command, "-k", str(self.socket), *words], log)
-        eventually(self.answers, seconds=60, what=f"PostgreSQL in {self.directory} answers")
+            process = _go([*command, "-k", str(self.socket), *words], log)
+        eventually(lambda: self.answers() or process.poll() is not None, seconds=60)
+        assert self.answers(), f"PostgreSQL has not started: {self.log[-2000:]}"
 
     def answers(self) -> bool:
         try:
@@ -130,6 +131,8 @@ class Postgres:
         pid = self.pid
         if not pid:
             return
+        if how == signal.SIGKILL:
+            _signal(pid, signal.SIGSTOP)  # no more backends, or one would be missed below
         children = _children(pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, how)
@@ -231,18 +234,18 @@ def _leave_watchman(directory: Path, users: Path) -> None:
         _go([sys.executable, str(Path(__file__)), str(directory), str(users)], log)
 
 
-def _go(command: list[str], log: BinaryIO) -> None:
-    _started.append(
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
-        )
+def _go(command: list[str], log: BinaryIO) -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        cwd="/",
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
     )
+    _started.append(process)
+    return process
 
 
 def _keep_watch(directory: Path, users: Path) -> None:
