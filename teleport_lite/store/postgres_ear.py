@@ -77,9 +77,11 @@ class Ear:
 
     def _listen(self, db: Session) -> None:
         """Until it is closed; raises psycopg.Error when the connection is lost."""
+        waiting = select.poll()  # select() takes no number past 1023, and agents have many
+        for file in (db.raw.fileno(), self._woken.fileno()):
+            waiting.register(file, select.POLLIN)
         while True:
-            ready, _, _ = select.select([db.raw.fileno(), self._woken.fileno()], [], [])
-            if self._woken.fileno() in ready:
+            if self._woken.fileno() in dict(waiting.poll()):
                 return
             heard: set[str] = set()
             for note in db.raw.notifies(timeout=0):
@@ -89,4 +91,6 @@ class Ear:
             self._told(frozenset(heard & TOPICS))
 
     def _pause(self, seconds: float) -> None:
-        select.select([self._woken], [], [], seconds)
+        waiting = select.poll()
+        waiting.register(self._woken.fileno(), select.POLLIN)
+        waiting.poll(seconds * 1000)

@@ -120,12 +120,14 @@ class PostgresLedger:
             "may or may not be kept",
             log=str(why),
         )
-        try:
-            found = self._connected(DOUBT).execute(_LOOK, (self._writer,)).fetchone()
+        try:  # and not: make ourselves known there, which would look like a batch that was kept
+            self._db = self._link.connect_soon("writer", patience=DOUBT)
+            found = self._db.execute(_LOOK, (self._writer,)).fetchone()
         except (psycopg.Error, Unavailable) as also:
             self._drop()
             raise in_doubt from also
         if found is None or found[0] < self._batch - 1:  # another database, or an older state of it
+            self._drop()
             raise in_doubt
         if found[0] < self._batch:
             raise unavailable(self._link.where, "write", why)

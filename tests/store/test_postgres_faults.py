@@ -1,6 +1,7 @@
 """A PostgreSQL that restarts, hangs, cuts us off or takes no writes; real servers of the test's."""
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -248,6 +249,19 @@ def test_a_commit_that_nobody_can_look_up_is_told_to_be_in_doubt(
     assert hosts(far_store) == {"before", "doubtful"}
 
 
+def test_a_commit_that_is_looked_up_in_an_older_state_of_the_database_is_in_doubt(
+    server: Postgres, far_store: PostgresStore, relay: Relay, conn_string: str
+) -> None:
+    """As after a standby that was behind has taken over: it has never heard of this writer."""
+    add_host(far_store, "before")
+    server.execute("DELETE FROM batches", conn_string)
+    relay.lose = "question"
+    with pytest.raises(Unavailable, match="it may or may not be kept"):
+        add_host(far_store, "doubtful")
+    add_host(far_store, "next")
+    assert hosts(far_store) == {"before", "next"}
+
+
 def _raises(error: Exception) -> Callable[..., Any]:
     def act(*_: object, **__: object) -> None:
         raise error
@@ -295,6 +309,39 @@ def test_a_server_that_is_away_is_told_and_found_again(
     assert hosts(store) == {"before", "after"}
 
 
+def test_while_the_server_is_away_one_asks_for_all(
+    conn_string: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt may take seconds; the threads of auth are not to spend them all there."""
+    link = postgres_link.Link(Secret(conn_string))
+    attempts, proceed = [], threading.Event()
+
+    def hang(**_: object) -> None:
+        attempts.append(threading.get_ident())
+        proceed.wait(30)
+        raise psycopg.OperationalError("timeout expired")
+
+    def ask() -> None:
+        with pytest.raises(Unavailable, match="the database server does not answer"):
+            link.connect_soon("test", patience=0)
+
+    proceed.set()
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres_link._Connection, "connect", hang)
+        ask()
+        attempts.clear()
+        proceed.clear()
+        first = threading.Thread(target=ask)
+        first.start()
+        eventually(lambda: attempts)
+        for _ in range(20):
+            ask()
+        assert attempts == [first.ident]
+        proceed.set()
+        first.join(30)
+    link.connect_soon("test").close()
+
+
 def test_a_server_that_hangs_is_given_up_and_found_again(
     server: Postgres, conn_string: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +369,23 @@ def test_listeners_are_told_everything_after_their_connection_was_lost(
         other.write(lambda tx: tx.add_token(a_token()) or tx.remove_token("t1"))
         eventually(lambda: heard == [frozenset({"tokens"})], what=str(heard))
         other.close()
+
+
+def test_listeners_are_told_where_a_thousand_files_are_open(conn_string: str) -> None:
+    """The numbers that select() takes end at 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    heard: list[frozenset[str]] = []
+    with ExitStack() as open_files:
+        for _ in range(1100):
+            open_files.enter_context(open(os.devnull, "rb"))
+        store, other = opened(conn_string), opened(conn_string)
+        store.watch(heard.append)
+        other.write(lambda tx: tx.add_token(a_token()))
+        eventually(lambda: frozenset({"tokens"}) in heard, what=str(heard))
+        other.close()
+        store.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_who_listens_while_the_server_is_away_is_told_when_it_is_back(
