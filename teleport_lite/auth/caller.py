@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from teleport_lite.model.authority import CaType
+
 
 class Kind(StrEnum):
     ANYONE = "anyone"  # TLS without a client certificate
@@ -24,9 +26,14 @@ class Caller:
     bot_instance: str = ""
     cluster: str = ""  # where somebody REMOTE is from; `name` ends in it, `roles` are those there
     until: datetime | None = None  # end of the certificate; None without one
-    ca: str = ""  # id of the host CA that has issued a host's certificate
+    ca: str = ""  # id of the CA that has issued the certificate of a host, or of a bot
     # DER of the certificate our side of the connection showed: the channel binding of a join.
     our_certificate: bytes = b""
+
+    @property
+    def ca_type(self) -> CaType:
+        """Of `ca`."""
+        return CaType.USER if self.kind in (Kind.BOT, Kind.USER) else CaType.HOST
 
     @property
     def label(self) -> str:

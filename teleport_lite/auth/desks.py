@@ -298,7 +298,12 @@ def build(
         leaves=leaves,
     )
     renewals = RenewDesk(
-        clock=clock, store=store, trail=trail, issuer=issuer, came=presence.renewed
+        clock=clock,
+        store=store,
+        trail=trail,
+        issuer=issuer,
+        check=rotation.check,
+        came=presence.renewed,
     )
     shelf = Shelf(keeping.directory) if keeping else None
     uploads = UploadDesk(

@@ -153,11 +153,25 @@ class RotationDesk:
             self._told = dict(view.rotations)
         return True
 
-    def check(self, caller: Caller) -> None:
-        """For a connection older than a step. Raises Denied for a host of a retired CA."""
+    def check(self, caller: Caller, mark: str = "") -> None:
+        """For a connection older than a step. Raises Denied for a certificate of a retired CA.
+
+        `mark` is of the last renewal on a stream: who has that needs the older one no more.
+        """
+        type = caller.ca_type
+        self._cas.refresh((type,))  # another auth server may have been quicker than its news
         view = self._cas.view
-        if caller.ca and caller.ca not in {keys.id for keys in view.of(CaType.HOST)}:
-            raise missed(view.rotations[CaType.HOST])
+        rotation = view.rotations[type]
+        if not caller.ca or caller.ca in {keys.id for keys in view.of(type)}:
+            return
+        if not runs(rotation) and mark in safe_marks(rotation):
+            return
+        raise missed(rotation) if type is CaType.HOST else retired(rotation)
+
+    def has_shown(self, live: Live, mark: str) -> bool:
+        """May a host say that it has caught up with `mark` of the host CA? Then auth has signed for
+        it on this stream, or the stream came with a certificate of the CA that signs now."""
+        return live.mark == mark or live.ca == self._cas.view.of(CaType.HOST)[0].id
 
     def progress(self, type: CaType) -> Progress:
         rotation = self._cas.view.rotations[type]
@@ -210,16 +224,16 @@ class RotationDesk:
 
     def _send_away(self) -> None:
         """Those whose connection is by a host CA that is trusted no more, and who have nothing
-        newer. Who has renewed since keeps its connection until it ends by itself."""
+        newer. Who has renewed on it since keeps it until it ends by itself: we have signed that
+        ourselves. What a host says of itself counts for nothing here."""
         view = self._cas.view
         rotation = view.rotations[CaType.HOST]
         if runs(rotation) or not rotation.retired:
             return
         trusted = {keys.id for keys in view.of(CaType.HOST)}
-        safe, reports, why = safe_marks(rotation), self._hosts.reports(), missed(rotation)
+        safe, why = safe_marks(rotation), missed(rotation)
         for live in self._hosts.streams():
-            said = reports.get(live.host_id, Report()).rotated
-            if live.ca and live.ca not in trusted and not {live.mark, said.get("host")} & safe:
+            if live.ca not in trusted and live.mark not in safe:
                 log.warning("host %s was left behind: %s", live.host_id, why.message)
                 self._hosts.cut(live.host_id, why.message, why.hint)
 

@@ -18,6 +18,7 @@ from teleport_lite.auth.rotation import RotationDesk
 from teleport_lite.auth.routes import Board
 from teleport_lite.auth.sessions import SessionDesk
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
+from teleport_lite.model.authority import CaType
 from teleport_lite.model.event import Event
 from teleport_lite.model.system_role import AUTH, NODE, PROXY, RoleBook
 from teleport_lite.proto.codec import MAX_FRAME, read, write
@@ -163,9 +164,9 @@ class AgentStream:
             self._say(ToAgent(later=LATER))
 
     def _renew(self, said: Renew) -> None:
-        welcome = self._desk.renewals.renew(self._caller, said)
-        if self._live is not None:
-            self._live.mark = welcome.rotation
+        assert self._live is not None
+        welcome = self._desk.renewals.renew(self._caller, said, self._live.mark)
+        self._live.mark = welcome.rotation
         self._say(ToAgent(welcome=welcome))
 
     def refuse(self, why: Error) -> None:
@@ -224,6 +225,9 @@ class AgentStream:
         kinds, is_proxy = self._desk.kinds(self._caller), PROXY in self._caller.roles
         if beat.auth and AUTH not in self._caller.roles:
             raise Malformed("a host without role Auth can not be reached as an auth server")
+        said = beat.rotated.get(CaType.HOST)
+        if said is not None and not self._desk.rotation.has_shown(live, said):
+            del beat.rotated[CaType.HOST]
         self._desk.presence.beat(live, beat, kinds, is_proxy=is_proxy)
         if is_proxy and beat.leaves:
             self._desk.seen(beat.leaves[:MAX_LEAVES])

@@ -28,7 +28,7 @@ _KINDS = {"host": Kind.HOST, "user": Kind.USER}
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A certificate that was good, and the id of the host CA that has issued it, if one has."""
+    """A certificate that was good, and the id of the CA that has issued it."""
 
     peer: CertifiedPeer
     ca: str
@@ -124,11 +124,10 @@ class Doorman:
             before = book.before.get(der)
             if before is None:
                 raise
-            type = CaType.HOST if before.peer.kind == "host" else CaType.USER
-            raise retired(view.rotations[type], log=why.log) from why
+            raise retired(view.rotations[_ca_type(before.peer)], log=why.log) from why
         if peer.cluster != cas.cluster:
             raise Denied("this certificate is of another cluster")
-        return _Known(peer, _issuer(der, view) if peer.kind == "host" else "")
+        return _Known(peer, _issuer(der, view, _ca_type(peer)))
 
 
 def _kind(shown: CertifiedPeer) -> Kind:
@@ -138,9 +137,13 @@ def _kind(shown: CertifiedPeer) -> Kind:
     return Kind.LEAF if is_leaf else _KINDS[shown.kind]
 
 
-def _issuer(der: bytes, view: View) -> str:
-    """Of a host certificate that is good: the id of its CA."""
-    cas = {pin_of(keys.public.tls_cert): keys.id for keys in view.of(CaType.HOST)}
+def _ca_type(shown: CertifiedPeer) -> CaType:
+    return CaType.HOST if shown.kind == "host" else CaType.USER
+
+
+def _issuer(der: bytes, view: View, type: CaType) -> str:
+    """Of a certificate that is good: the id of its CA."""
+    cas = {pin_of(keys.public.tls_cert): keys.id for keys in view.of(type)}
     if len(cas) == 1:
         return next(iter(cas.values()))
-    return cas.get(issuer_pin(ssl.DER_cert_to_PEM_cert(der), view.tls(CaType.HOST)), "")
+    return cas.get(issuer_pin(ssl.DER_cert_to_PEM_cert(der), view.tls(type)), "")
