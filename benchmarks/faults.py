@@ -55,6 +55,7 @@ INSIDE = "TELEPORT_LITE_FAULTS"
 SCENARIOS: dict[str, Scenario] = {
     "joins": kills.joins_under_kill,
     "once": kills.once_under_kill,
+    "race": kills.race,
     "stopped": kills.stopped,
     "first-start": crashes.first_start,
     "first-start-errors": crashes.first_start_errors,
@@ -68,6 +69,7 @@ SCENARIOS: dict[str, Scenario] = {
     "slow-link": links.slow_link,
     "half-open": links.half_open,
     "auths": auths.two_auths,
+    "race-auths": auths.race,
     "postgres": auths.postgres_restarts,
     "lease": auths.stopped_past_its_lease,
     "disk-full": disks.disk_full,

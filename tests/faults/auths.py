@@ -112,6 +112,20 @@ def two_auths(run: Run) -> None:
         run.report.none("hosts that have ended", fleet.ended(), count=hosts)
 
 
+def race(run: Run) -> None:
+    """For tokens of one use, half of the hosts at one auth server, half at the other."""
+    racers, tokens = run.size(20, 200), run.size(2, 50)
+    with pair(run) as (_, both):
+        first = both.auths[0]
+        first.ask("/v1/bots/add", name="crowd")
+        made = [first.token("bot", bot_name="crowd") for _ in range(tokens)]
+        path = run.root / "races"
+        with Crowd(both.addresses, made, path, workers=racers, role="Bot") as crowd:
+            run.report.fault(f"race of {racers} at two auth servers", tokens)
+            eventually(crowd.done, seconds=1800, what="every token to be decided")
+        compare_once(run.report, both.auths[1], crowd, tokens)
+
+
 def _last(said: str) -> str:
     """Where a host is connected."""
     lines = [line for line in said.splitlines() if "connected to auth at " in line]
@@ -142,6 +156,16 @@ def _judge(run: Run, crowd: Crowd, auth: Auth) -> None:
         "s",
         count=len(answers),
     )
+    # A host asks the other one by itself, and what it would be told is time that it waits.
+    waits = sorted(max(each.took, each.trouble) for each in answers)
+    run.report.at_most(
+        "a join as the host waits, the longest",
+        round(waits[-1] if waits else 0.0, 2),
+        run.size(10.0, NO_ERROR_LONGER),  # beside the rest of the suite there is little to run on
+        "s",
+        count=len(answers),
+    )
+    run.report.told("the same, median", round(waits[len(waits) // 2], 3) if waits else 0.0, "s")
     run.report.told("joins that met an error first", len(troubled), count=len(answers))
     run.report.told("joins a second", _rate(answers), count=len(answers))
 

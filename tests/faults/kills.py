@@ -58,6 +58,21 @@ def once_under_kill(run: Run) -> None:
         compare_once(run.report, auth, crowd, len(made))
 
 
+def race(run: Run) -> None:
+    """Many hosts at once for tokens of one use, one token after the other: each has one winner."""
+    racers, tokens = run.size(20, 200), run.size(2, 50)
+    with warm_for(run) as warm:
+        auth = Auth(warm, run.directory("race"))
+        auth.start()
+        auth.ask("/v1/bots/add", name="crowd")
+        made = [auth.token("bot", bot_name="crowd") for _ in range(tokens)]
+        path = run.root / "races"
+        with Crowd([auth.address], made, path, workers=racers, role="Bot") as crowd:
+            run.report.fault(f"race of {racers}", tokens)
+            eventually(crowd.done, seconds=1800, what="every token to be decided")
+        compare_once(run.report, auth, crowd, tokens)
+
+
 def compare(report: Report, auth: Auth, crowd: Crowd) -> None:
     """What the crowd was answered, and what is there."""
     answers = crowd.answers()
