@@ -66,6 +66,7 @@ _SETTLE = (
     + "".join(f"set_config('{name}', %s, false), " for name in _LIMITS)
     + "pg_is_in_recovery(), current_setting('server_version_num')::int / 10000, current_schema()"
 )
+UNFIT = "text with a NUL, or with half a character, can not be kept in PostgreSQL"
 _VALUE = re.compile(r"\?|:([a-z_0-9]+)")
 
 
@@ -96,7 +97,15 @@ class Session:
         self.raw = raw
 
     def execute(self, statement: str, values: Any = (), /) -> Answer:
-        return self.raw.execute(translated(statement), values or None)
+        """Raises Malformed for text that PostgreSQL does not take; nothing was sent then."""
+        try:
+            return self.raw.execute(translated(statement), values or None)
+        except UnicodeError as why:
+            raise Malformed(UNFIT, log=type(why).__name__) from why
+        except psycopg.DataError as why:
+            if why.sqlstate is not None:
+                raise
+            raise Malformed(UNFIT, log=str(why)) from why
 
     def script(self, *statements: str) -> list[Any]:
         """Several statements without values, in one go; the rows of the last that has any."""
@@ -152,6 +161,8 @@ class Link:
         self.unverified = _unverified(given)
         self.where = f"{given.get('dbname') or 'postgres'} on {hosts or 'this host'}"
         self._lost_at: float | None = None  # since when there is no connection to be had
+        self._why = Unavailable("")  # what was said last, since then
+        self._asking = threading.Lock()  # held by the one who asks for all
         self._closing = threading.Event()
 
     def close(self) -> None:
@@ -161,16 +172,25 @@ class Link:
     def connect_soon(
         self, purpose: str, *, reading: bool = False, patience: float = PATIENCE
     ) -> Session:
-        """As `connect`, but tries for as long as there was no connection for anybody, at least
-        once."""
-        while True:
+        """As `connect`, but tries for as long as there was no connection for anybody. After that
+        one asks for all, and the others are told what it was told last."""
+        while self._lost_for() <= patience:
             try:
                 return self.connect(purpose, reading=reading)
             except Unavailable:
-                lost_at = self._lost_at
-                waited = 0.0 if lost_at is None else _CLOCK.monotonic() - lost_at
-                if waited >= patience or self._closing.wait(_PAUSE):
+                if self._closing.wait(_PAUSE):
                     raise
+        if not self._asking.acquire(blocking=False):
+            why = self._why
+            raise Unavailable(why.message, hint=why.hint, log=why.log)
+        try:
+            return self.connect(purpose, reading=reading)
+        finally:
+            self._asking.release()
+
+    def _lost_for(self) -> float:
+        lost_at = self._lost_at
+        return 0.0 if lost_at is None else _CLOCK.monotonic() - lost_at
 
     def connect(self, purpose: str, *, reading: bool = False, patient: bool = False) -> Session:
         """A connection that may be relied on. Raises Unavailable. `patient`: it has no limits."""
@@ -185,10 +205,15 @@ class Link:
                 db.close()
                 raise
         except psycopg.Error as why:
-            self._lost_at = self._lost_at or _CLOCK.monotonic()
-            raise unavailable(self.where, "open", why) from why
+            raise self._away(unavailable(self.where, "open", why)) from why
+        except Unavailable as refused:
+            raise self._away(refused) from None
         self._lost_at = None
         return Session(db)
+
+    def _away(self, why: Unavailable) -> Unavailable:
+        self._why, self._lost_at = why, self._lost_at or _CLOCK.monotonic()
+        return why
 
     def _settle(self, db: Connection, reading: bool, limits: Mapping[str, int]) -> None:
         values = ("on" if reading else "off", *map(str, limits.values()))
