@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Error
+from teleport_lite.errors import Error, Unavailable
 from teleport_lite.pki.keyfile import read_secret, write_secret
 
 FILE = "heard"
@@ -25,22 +25,20 @@ class Heard:
         self._path, self._clock = data_dir / FILE, clock
         self._noted_at: float | None = None
 
-    def note(self) -> None:
-        """Auth has spoken. In place, so that a full disk is no obstacle. Raises Error."""
-        now = self._clock.monotonic()
-        if self._noted_at is not None and 0 <= now - self._noted_at < NOTE_EVERY:
+    def note(self, at: float | None = None) -> None:
+        """Auth has spoken, now or `at` (monotonic), when this could not be kept. In place, so that
+        a full disk is no obstacle. Raises Error."""
+        at = self._clock.monotonic() if at is None else at
+        if self._noted_at is not None and 0 <= at - self._noted_at < NOTE_EVERY:
             return
-        record = f"{_boot()} {now:.0f}".ljust(_SIZE - 1).encode() + b"\n"
+        record = f"{_boot()} {at:.0f}".ljust(_SIZE - 1).encode() + b"\n"
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             write_secret(self._path, record)
         else:
-            try:
-                os.pwrite(file, record, 0)
-            finally:
-                os.close(file)
-        self._noted_at = now
+            _put(file, record, self._path)
+        self._noted_at = at
 
 
 def silence(data_dir: Path, clock: Clock) -> float | None:
@@ -51,6 +49,15 @@ def silence(data_dir: Path, clock: Clock) -> float | None:
     except (Error, ValueError):
         return None
     return seconds if boot == _boot() and seconds >= 0 else None
+
+
+def _put(file: int, record: bytes, path: Path) -> None:
+    try:
+        os.pwrite(file, record, 0)
+    except OSError as why:
+        raise Unavailable(f"can not write {path}: {why.strerror}") from why
+    finally:
+        os.close(file)
 
 
 def _boot() -> str:

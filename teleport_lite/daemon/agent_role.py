@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from teleport_lite.agent import identity as identities
 from teleport_lite.agent import knowledge as lessons
@@ -185,7 +186,9 @@ class AgentRole:
     def _hears(self) -> None:
         """For who decides whom to let in, and is strict about it."""
         if self._config.node.strict_locks:
-            self._saving.save("the time of auth's last word", self._heard.note)
+            # As of now: what can not be kept is tried again when auth may have gone.
+            note = partial(self._heard.note, self._clock.monotonic())
+            self._saving.save("the time of auth's last word", note)
 
     def _not_kept(self, trouble: str) -> None:
         self._health.set("disk", State.DEGRADED if trouble else State.OK, trouble)

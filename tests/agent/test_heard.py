@@ -1,11 +1,14 @@
 """When auth was last heard, for who is strict about it."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from teleport_lite.agent import heard
 from teleport_lite.agent.heard import FILE, Heard, silence
+from teleport_lite.errors import Unavailable
 from teleport_lite.testing.fakes import FakeClock
 
 
@@ -22,6 +25,28 @@ def test_silence_is_counted_from_the_last_word(tmp_path: Path) -> None:
     noted.note()
     assert silence(tmp_path, clock) == 0
     assert (tmp_path / FILE).stat().st_ino == inode, "in place: a full disk has no room for more"
+
+
+def test_what_could_not_be_kept_is_kept_later_as_it_was(tmp_path: Path) -> None:
+    clock = FakeClock()
+    noted, at = Heard(tmp_path, clock), clock.monotonic()
+    clock.tick(seconds=700)
+    noted.note(at)
+    assert silence(tmp_path, clock) == 700
+
+
+def test_a_disk_that_takes_nothing_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = Heard(tmp_path, FakeClock())
+    noted.note()
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", fails)
+    with pytest.raises(Unavailable, match=r"can not write .*heard: No space left"):
+        noted.note(100.0)
 
 
 def test_a_clock_that_is_put_back_makes_nothing_new(tmp_path: Path) -> None:
