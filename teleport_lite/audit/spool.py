@@ -27,8 +27,9 @@ PLACE = Path("log") / "events"
 MOST = 16 << 20
 SEGMENT = 64 << 10
 _MAX_EVENT = 64 << 10
-# Tries for the lock, which is never held for longer than a read or a write takes.
-_TRIES, _PAUSE = 50, 0.02
+# Tries for the lock, which is never held for longer than a read or a write takes. Three seconds: on
+# a busy machine who holds it may wait for a processor, and who gives up has lost an event.
+_TRIES, _PAUSE = 150, 0.02
 _LOCK, _LOST, _NEW = "lock", "lost", "new"
 _OPEN, _TAKEN = ".events", ".taken"
 # The event that says how many are missing.
@@ -85,8 +86,8 @@ class Spool:
                     if os.write(file, lines) != len(lines):
                         return False
                 os.rename(_NEW, name, src_dir_fd=there, dst_dir_fd=there)
-                if old not in ("", name):
-                    os.unlink(old, dir_fd=there)
+                if instead is not None and old != name:
+                    _forget(there, instead)
                 return True
         except (Error, OSError):
             return False
@@ -127,9 +128,9 @@ class Spool:
             return Taken(name, events)
 
     def done(self, taken: Taken) -> None:
-        """It has been handed on."""
-        with suppress(OSError):
-            (self.place / taken.name).unlink()
+        """It has been handed on. Never raises: what can not be removed now comes again."""
+        with suppress(Error, OSError), self._locked() as there:
+            _forget(there, taken)
 
     def _append(self, there: int, line: bytes) -> bool:
         names = _segments(there)
@@ -196,6 +197,17 @@ def _opened(there: int, name: str, flags: int) -> Iterator[int]:
 def _content(there: int, name: str) -> bytes:
     with _opened(there, name, os.O_RDONLY) as file:
         return os.pread(file, os.fstat(file).st_size, 0)
+
+
+def _forget(there: int, taken: Taken) -> None:
+    """What was counted since it was taken is still to be told."""
+    if taken.name == _LOST:
+        told = sum(_count(each.facts["events"].encode()) for each in taken.events)
+        if (left := _count(_content(there, _LOST)) - told) > 0:
+            with _opened(there, _LOST, os.O_WRONLY) as file:
+                os.pwrite(file, b"%020d" % left, 0)
+            return
+    os.unlink(taken.name, dir_fd=there)
 
 
 def _segments(there: int) -> list[str]:

@@ -27,6 +27,8 @@ _BUSY = 200
 _MANY = 1000
 # Events in memory while the disk takes none; the newest go, so that the beginning is told.
 MAX_LATE = 5000
+# Looks in vain between two lines of the log: a minute.
+_SAY_EACH = 60
 
 
 class Backlog:
@@ -44,7 +46,7 @@ class Backlog:
         self._late: deque[AgentEvent] = deque()
         self._lost = 0  # since the disk took one
         self._taken: Taken | None = None
-        self._until = 0
+        self._until = self._in_vain = 0
         self._over = False
 
     def tell(self, event: AgentEvent) -> None:
@@ -119,9 +121,11 @@ class Backlog:
         if len(self._outbox) > _BUSY:
             return False
         try:
-            self._taken = self._spool.take()
+            self._taken, self._in_vain = self._spool.take(), 0
         except (Error, OSError) as why:
-            log.warning("events of sessions wait on disk and can not be read: %s", why)
+            if self._in_vain % _SAY_EACH == 0:
+                log.warning("events of sessions wait on disk and can not be read: %s", why)
+            self._in_vain += 1
         if self._taken is None:
             return self._hand_on_late()
         for event in self._taken.events:

@@ -78,6 +78,21 @@ def test_a_torn_line_is_counted_and_stops_nothing(spool: Spool) -> None:
     assert last.facts["events"] == "1"
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_is_lost_while_others_are_told_of_is_told_next(spool: Spool, keep: bool) -> None:
+    spool.count_lost(3)
+    taken = spool.take()
+    assert taken is not None
+    spool.count_lost(2)
+    if keep:
+        assert spool.put_first(taken.events, instead=taken)
+    else:
+        spool.done(taken)
+    told = [*([] if keep else taken.events), *drain(spool)]
+    assert [each.facts["events"] for each in told] == ["3", "2"]
+    assert not spool.waiting()
+
+
 def test_nobody_else_can_read_it(spool: Spool) -> None:
     old = os.umask(0)
     try:
