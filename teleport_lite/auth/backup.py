@@ -5,6 +5,7 @@ transaction, for as long as somebody asks for pieces of it.
 """
 
 import base64
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,14 +13,16 @@ from typing import Any
 
 from teleport_lite import __version__
 from teleport_lite.ambient import Chance, Clock
-from teleport_lite.audit.trail import Trail
-from teleport_lite.auth.caller import Caller
+from teleport_lite.audit.trail import Entry, Trail
+from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.shelf import Shelf
 from teleport_lite.errors import Conflict, Malformed, NotFound, Unavailable
 from teleport_lite.proto.backup import MAX_PIECE, BackupBegin, BackupEnd, BackupRead
 from teleport_lite.proto.backup_file import Draft, Header
 from teleport_lite.proto.resource import moment
 from teleport_lite.store.protocols import Snapshot, Store
+
+log = logging.getLogger("teleport_lite.auth")
 
 # Each holds a transaction open, and SQLite's journal grows meanwhile.
 MAX_OPEN = 2
@@ -88,12 +91,8 @@ class BackupDesk:
             entry.facts["recordings"] = "yes" if asked.recordings else "no"
             self.tidy()
             with self._guard:
-                if len(self._jobs) >= MAX_OPEN:
-                    raise Conflict(
-                        f"{len(self._jobs)} backups are being taken, which is the most at once",
-                        hint=f"{BEGIN_AGAIN}, in a minute",
-                    )
-            self._store.write(entry.commit)
+                self._check_room()
+            self._note(caller, entry)
             snapshot = self._store.snapshot()
             try:
                 header = header_of(
@@ -103,11 +102,11 @@ class BackupDesk:
                     origin="backup",
                     recordings=asked.recordings,
                 )
+                read = self._shelf.raw if asked.recordings and self._shelf is not None else None
+                id = self._keep(caller, snapshot, parts(snapshot, header, read))
             except BaseException:
                 snapshot.close()
                 raise
-            read = self._shelf.raw if asked.recordings and self._shelf is not None else None
-            id = self._keep(caller, snapshot, parts(snapshot, header, read))
         rows = sum(table.rows for table in header.tables.values())
         return {
             "id": id,
@@ -148,9 +147,30 @@ class BackupDesk:
         for id in idle:
             self._drop(id)
 
+    def _note(self, caller: Caller, entry: Entry) -> None:
+        """A full disk is no time to go without a backup: root of this host, who could copy the
+        database, gets one; the log has it. Nobody else does without an event. Raises Unavailable.
+        """
+        try:
+            self._store.write(entry.commit)
+        except Unavailable as why:
+            if caller.kind is not Kind.ADMIN:
+                raise
+            log.warning("a backup is taken, and the trail can not have it: %s", why.message)
+            entry.durable = True
+
+    def _check_room(self) -> None:
+        """Under the guard. Raises Conflict."""
+        if len(self._jobs) >= MAX_OPEN:
+            raise Conflict(
+                f"{len(self._jobs)} backups are being taken, which is the most at once",
+                hint=f"{BEGIN_AGAIN}, in a minute",
+            )
+
     def _keep(self, caller: Caller, snapshot: Snapshot, found: Iterator[bytes]) -> str:
         id = self._chance.token(16)
         with self._guard:
+            self._check_room()  # again: others began meanwhile
             self._jobs[id] = _Job(caller.label, snapshot, found, self._clock.monotonic())
         return id
 

@@ -45,6 +45,7 @@ class Found:
     missing: int = 0  # recordings whose files were not there
     events: int = 0
     broken_at: int | None = None  # the first event of the trail that does not fit
+    digest: bytes = b""  # of all that auth has sent
     keyring: bytes | None = None  # sealed under a passphrase
 
     @property
@@ -72,7 +73,7 @@ def look(
             sids.add(part.sid)
         elif isinstance(part, End):
             found.vouched = _vouched(part, sealer)
-            found.missing = part.missing
+            found.missing, found.digest = part.missing, part.digest
         elif isinstance(part, SealedKeyring):
             found.keyring = part.text
         if each is not None:
@@ -155,6 +156,7 @@ class Loader:
     """
 
     event: Callable[[Mapping[str, str]], Event]
+    digest: bytes = b""  # of the file that was looked at before; b"": of none
     shelf: Shelf | None = None  # where recordings go; None: they stay in the file
     uses: bool = False
     told: Callable[[Part], None] | None = None  # for the one who waits
@@ -177,10 +179,12 @@ class Loader:
                 self.told(part)
 
         try:
-            look(reader, sealer, each)
+            found = look(reader, sealer, each)
         finally:
             if self._draft is not None:
                 self._draft.drop()
+        if self.digest and found.digest != self.digest:
+            raise Malformed("the backup is another one than a moment ago, somebody has changed it")
         facts = {f"dropped_{name}": str(count) for name, count in self.dropped.items()}
         filling.record(self.event(facts))
 

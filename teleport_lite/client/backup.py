@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,7 +85,7 @@ def save(
             with temporary.open("rb") as file:
                 ends = [p for p in Reader(file, str(target)).parts() if isinstance(p, End)]
                 saved = Saved(os.fstat(file.fileno()).st_size, ends[0].missing)
-            os.link(temporary, target)  # unlike rename, it replaces nothing
+            _name(temporary, target)
             _sync(target.parent)
     finally:
         with suppress(OSError):
@@ -107,6 +108,18 @@ def _write(
         file.write(draft.last_line())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _name(temporary: Path, target: Path) -> None:
+    """Raises FileExistsError: unlike rename, it replaces nothing."""
+    try:
+        os.link(temporary, target)
+    except OSError as why:
+        # exFAT on a stick, and shares of others, know no second name: the name is taken first.
+        if why.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        temporary.rename(target)
 
 
 @contextmanager

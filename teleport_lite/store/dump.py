@@ -248,8 +248,8 @@ def only(table: str) -> str:
 
 @contextmanager
 def explained(where: str, verb: str) -> Iterator[None]:
-    """Failures of SQLite as Unavailable."""
+    """Failures of SQLite as Unavailable, also values of a file that it does not take."""
     try:
         yield
-    except (sqlite3.Error, UnicodeDecodeError) as why:
+    except (sqlite3.Error, UnicodeError, OverflowError) as why:
         raise connection.unavailable(where, verb, why) from why

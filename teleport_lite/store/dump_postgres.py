@@ -191,8 +191,8 @@ def _must_be_free(db: Session, where: str) -> None:
 
 @contextmanager
 def explained(where: str, verb: str) -> Iterator[None]:
-    """Failures of PostgreSQL as Unavailable."""
+    """Failures of PostgreSQL as Unavailable, also values of a file that it does not take."""
     try:
         yield
-    except psycopg.Error as why:
+    except (psycopg.Error, UnicodeError) as why:
         raise unavailable(where, verb, why) from why

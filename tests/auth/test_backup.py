@@ -62,12 +62,15 @@ def looked(raw: bytes, ring: Keyring | None = RING) -> Found:
     return look(Reader(io.BytesIO(raw), "b1"), ring)
 
 
-def restored(raw: bytes, path: Path, *, shelf: Shelf | None = None, uses: bool = False) -> Store:
+def restored(
+    raw: bytes, path: Path, *, shelf: Shelf | None = None, uses: bool = False, digest: bytes = b""
+) -> Store:
     reader = Reader(io.BytesIO(raw), "b1")
     loader = Loader(
         event=lambda facts: Event(
             kind="backup.restore", code="TLB01I", at=T0, outcome="ok", facts=facts
         ),
+        digest=digest,
         shelf=shelf,
         uses=uses,
     )
@@ -177,6 +180,39 @@ def test_who_goes_away_holds_nothing_up(archive):
     with pytest.raises(NotFound):
         archive.ask("/v1/backup/read", id=ids[0])
     archive.ask("/v1/backup/begin")
+
+
+def test_two_who_begin_at_once_are_not_one_too_many(archive, monkeypatch):
+    real = archive.store.snapshot
+
+    def meanwhile():
+        monkeypatch.setattr(archive.store, "snapshot", real)
+        for _ in range(MAX_OPEN):
+            archive.ask("/v1/backup/begin")
+        return real()
+
+    monkeypatch.setattr(archive.store, "snapshot", meanwhile)
+    with pytest.raises(Conflict, match="2 backups are being taken"):
+        archive.ask("/v1/backup/begin")
+
+
+def test_while_the_disk_is_full_root_gets_a_backup_and_nobody_else(archive, monkeypatch, caplog):
+    keeper = Role(
+        name="keeper",
+        allow=Condition(rules=(Rule(resources=("backup",), verbs=("create",)),)),
+    )
+    archive.store.write(lambda tx: tx.add_role(keeper))
+    archive.ask("/v1/users/add", name="kim", roles=["keeper"])
+    rows = len(archive.store.events())
+
+    def full(change):
+        raise Unavailable("auth is read-only: the disk is full")
+
+    monkeypatch.setattr(archive.store, "write", full)
+    with pytest.raises(Unavailable, match="the disk is full"):
+        archive.ask("/v1/backup/begin", person("kim", "keeper"))
+    assert looked(taken(archive)).events == rows
+    assert "a backup is taken, and the trail can not have it: auth is read-only" in caplog.text
 
 
 def test_a_backup_that_is_ended_is_over(archive, store):
@@ -329,6 +365,13 @@ def test_what_is_good_once_does_not_come_back_to_life(archive, tmp_path):
     assert [token.name for token in moved.tokens()] == [t.name for t in archive.store.tokens()]
     assert len(moved.invites()) == 3
     moved.close()
+
+
+def test_a_file_that_is_another_one_since_it_was_looked_at_leaves_no_store(archive, tmp_path):
+    seen, path = looked(taken(archive)), tmp_path / "new" / "auth.db"
+    with pytest.raises(Malformed, match="is another one than a moment ago"):
+        restored(changed(taken(archive), another_admin), path, digest=seen.digest)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])

@@ -194,6 +194,18 @@ def test_a_row_twice_and_a_name_of_a_stranger_are_refused(full, other):
     assert not other.exists()
 
 
+@pytest.mark.parametrize("value", ["\ud800", 1 << 64, float("nan")], ids=repr)
+def test_a_value_that_no_database_takes_is_refused(other, value):
+    with pytest.raises(Unavailable, match="cannot fill database"):
+        fill_sqlite(
+            other,
+            a_keyring(),
+            1,
+            lambda filling: filling.insert("meta", ("key", "value"), [("a", value)]),
+        )
+    assert not other.exists()
+
+
 def test_rows_of_an_older_schema_come_forward(full, other):
     def fill(filling: dump.Filling) -> None:
         filling.insert("users", ("name", "document"), [("bob", '{"name":"bob","roles":[]}')])

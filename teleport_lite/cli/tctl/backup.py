@@ -1,7 +1,7 @@
 """tctl backup: create, verify, restore."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,10 +9,10 @@ import typer
 
 from teleport_lite.cli.exit import warn
 from teleport_lite.cli.lazy import PLAIN
-from teleport_lite.cli.show import Format, emit, out, pairs
+from teleport_lite.cli.show import Format, emit, line, out, pairs
 from teleport_lite.cli.tctl.desk import Desk, desk_of
 from teleport_lite.cli.tctl.progress import Progress
-from teleport_lite.errors import Unavailable
+from teleport_lite.errors import Error, Unavailable
 from teleport_lite.model.size import show_size
 
 app = typer.Typer(help="A cluster in one file: made while it runs, looked at, put back.", **PLAIN)
@@ -75,8 +75,7 @@ def verify(
     with opened(file) as raw, Progress() as progress:
         found = look(Reader(raw, str(file)), keyring, lambda _: progress.bytes(raw.tell()))
     emit(_facts(found), format, lambda: pairs(_lines(found)))
-    if found.broken_at is not None:
-        warn(f"the audit trail in it does not fit from event {found.broken_at} on")
+    _warn_of_trail(found)
 
 
 @app.command()
@@ -108,7 +107,9 @@ def restore(
         code="TLB01I",
     )
     loader, found = put_back(desk, wish)
-    out(f"Cluster {found.header.cluster} is back as of {found.header.made}: {found.rows} rows.")
+    made = line(found.header.made)
+    out(f"Cluster {found.header.cluster} is back as of {made}: {found.rows} rows.")
+    _warn_of_trail(found)
     if found.recordings:
         out(f"{loader.recordings} recordings are back.")
     for table, count in loader.dropped.items():
@@ -123,6 +124,11 @@ def _made(file: Path, said: dict[str, Any]) -> str:
         f"recordings, {show_size(said['size'])}\n"
         f"It was read back. To look at it again: tctl backup verify {file}\n"
     )
+
+
+def _warn_of_trail(found: Any) -> None:
+    if found.broken_at is not None:
+        warn(f"the audit trail in it does not fit from event {found.broken_at} on")
 
 
 def _facts(found: Any) -> dict[str, Any]:
@@ -188,7 +194,8 @@ def _source(desk: Desk, *, recordings: bool) -> Iterator[tuple[dict[str, Any], I
     try:
         yield dict(begun.plain), client.pieces(id)
     finally:
-        client.end(id)
+        with suppress(Error):  # the file is whole without it, and auth lets go by itself
+            client.end(id)
 
 
 @contextmanager
@@ -234,7 +241,6 @@ def _sealed_keyring(desk: Desk, source: str) -> bytes:
 def _keyring_here(desk: Desk) -> Any:
     """None on a host that has none, or where nobody said that it should have one."""
     from teleport_lite.cli.tctl.here import here
-    from teleport_lite.errors import Error
 
     try:
         return here(desk).keyring_or_none()

@@ -45,6 +45,7 @@ def put_back(desk: Desk, wish: Wish) -> tuple[Loader, Found]:
         must_be_whole(found, where)
     loader = Loader(
         event=lambda facts: _event(desk, wish, found, facts),
+        digest=found.digest,
         shelf=place.shelf() if found.recordings else None,
         uses=wish.uses,
     )

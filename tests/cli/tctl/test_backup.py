@@ -1,9 +1,11 @@
 """tctl backup, export, import and keyring, as people type them on the host of auth."""
 
 import base64
+import errno
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -148,6 +150,46 @@ def test_a_file_that_is_there_is_not_written_over(site, running, tmp_path):
     assert "a backup is never put over another file" in done.err
     done = site.tctl("backup", "create", str(tmp_path / "no" / "b1"))
     assert (done.code, f"{tmp_path / 'no'} does not exist" in done.err) == (3, True)
+
+
+def test_a_disk_that_knows_no_second_name_takes_a_backup_too(site, tmp_path, monkeypatch):
+    def links_not(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("teleport_lite.client.backup.os.link", links_not)
+    file = tmp_path / "b1"
+    assert site.tctl("backup", "create", str(file)).code == 0
+    assert (file.stat().st_mode & 0o777, file.stat().st_nlink) == (0o600, 1)
+    real = Path.rename
+
+    def late(temporary: Path, target: Path) -> Path:
+        assert target.exists(), "the name is taken before it is given"
+        return real(temporary, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    assert site.tctl("backup", "create", str(tmp_path / "b2")).code == 0
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"b1", "b2"}
+
+
+def test_a_backup_is_there_though_auth_ends_right_after_it(site, running, auth, tmp_path):
+    auth.answers["/v1/backup/end"] = Refusal(503, "unavailable", "auth is shutting down")
+    assert site.tctl("backup", "create", str(tmp_path / "b1")).code == 0
+
+
+def test_a_trail_with_a_hole_comes_back_and_is_told_of(site, other, tmp_path):
+    with sqlite3.connect(site.data / "backend" / "auth.db") as db:
+        for [name] in db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
+        ).fetchall():
+            db.execute(f"DROP TRIGGER {name}")
+        db.execute("UPDATE events SET line = CAST('{}' AS BLOB) WHERE seq = 1")
+    db.close()
+    file = tmp_path / "b1"
+    assert site.tctl("backup", "create", str(file)).code == 0
+    other.keyring.write_bytes(site.keyring.read_bytes())
+    other.keyring.chmod(0o600)
+    done = other.tctl("backup", "restore", str(file))
+    assert (done.code, "does not fit from event 1 on" in done.err) == (0, True)
 
 
 def test_an_auth_service_that_breaks_off_leaves_no_file(site, running, auth, tmp_path):
