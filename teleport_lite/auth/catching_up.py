@@ -1,12 +1,13 @@
 """Who has caught up with the phase of a rotation, who is waited for, and who is away."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from teleport_lite.ambient import Clock
 from teleport_lite.auth.phases import concerns_hosts, runs, safe_marks
-from teleport_lite.model.host import Host, Presence, Report, presence
+from teleport_lite.model.host import OFFLINE_AFTER, Host, Presence, Report, presence
 from teleport_lite.model.rotation import Rotation
 from teleport_lite.model.system_role import BOT
 from teleport_lite.proto.resource import moment
@@ -50,9 +51,41 @@ class Progress:
         }
 
 
-def progress(rotation: Rotation, hosts: Iterable[tuple[Host, Report]], now: datetime) -> Progress:
+class Awaited:
+    """Hosts that were there when auth was last there itself. After an outage of auth everybody
+    looks as if it were offline; who does is given as long as a host that falls silent."""
+
+    def __init__(self, hosts: Iterable[tuple[Host, Report]], clock: Clock) -> None:
+        there = [
+            (host.id, report.last_seen)
+            for host, report in hosts
+            if report.last_seen is not None and not report.gone
+        ]
+        latest = max((seen for _, seen in there), default=None)
+        self._seen = {id: seen for id, seen in there if latest and latest - seen < OFFLINE_AFTER}
+        self._clock = clock
+        self._until = clock.monotonic() + OFFLINE_AFTER.total_seconds()
+
+    def __call__(self, host_id: str, report: Report) -> bool:
+        """Has it not been heard of since auth started?"""
+        seen = self._seen.get(host_id)
+        is_early = seen is not None and self._clock.monotonic() < self._until
+        return is_early and not report.gone and report.last_seen == seen
+
+
+def progress(
+    rotation: Rotation,
+    hosts: Iterable[tuple[Host, Report]],
+    now: datetime,
+    *,
+    awaited: Callable[[str, Report], bool] = lambda *_: False,
+    restarts: bool = False,
+) -> Progress:
     """Of the phase that runs, or of the rotation that ran last: then nobody is waited for. With
-    CAs that hosts never see, nobody is missing."""
+    CAs that hosts never see, nobody is missing.
+
+    Who is `awaited` counts as present; with `restarts`, so does who said goodbye a moment ago.
+    """
     if not concerns_hosts(rotation.type):
         return Progress(present=0, waiting=(), away=())
     present, offline = 0, 0
@@ -60,7 +93,10 @@ def progress(rotation: Rotation, hosts: Iterable[tuple[Host, Report]], now: date
     safe, running = safe_marks(rotation), runs(rotation)
     for host, report in hosts:
         is_bot = host.roles == (BOT,)
-        state = _bot_state(report, now) if is_bot else presence(report, now)
+        said = replace(report, gone=False) if restarts else report
+        state = _bot_state(report, now) if is_bot else presence(said, now)
+        if state is Presence.OFFLINE and not is_bot and awaited(host.id, report):
+            state = Presence.STALE
         mark = report.rotated.get(rotation.type, "")
         if state is not Presence.OFFLINE:
             present += 1

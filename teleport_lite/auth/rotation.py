@@ -16,7 +16,7 @@ from teleport_lite.ambient import Chance, Clock
 from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.cas import Cas
-from teleport_lite.auth.catching_up import Progress, named, progress
+from teleport_lite.auth.catching_up import Awaited, Progress, named, progress
 from teleport_lite.auth.hosts import Live
 from teleport_lite.auth.phases import (
     AHEAD,
@@ -55,7 +55,6 @@ class Hosts(Protocol):
     """auth/hosts.py, as far as it is asked here."""
 
     def hosts(self) -> list[tuple[Host, Report]]: ...
-    def reports(self) -> dict[str, Report]: ...
     def streams(self) -> list[Live]: ...
     def cut(self, host_id: str, why: str, hint: str = "") -> None: ...
 
@@ -81,6 +80,7 @@ class RotationDesk:
         self._followers: list[Callable[[], None]] = []
         self._guard = RLock()  # guards `_told`; taken before every other lock
         self._told = dict(cas.view.rotations)
+        self._awaited = Awaited(hosts.hosts(), clock)
 
     def follow(self, call: Callable[[], None]) -> None:
         """Call when the CAs have changed, before hosts are told: our own doors come first."""
@@ -125,7 +125,7 @@ class RotationDesk:
         now, view = self._clock.now(), self._cas.view
         for type, rotation in view.rotations.items():
             due = due_at(rotation)
-            if due is None or now < due or self.progress(type).waiting:
+            if due is None or now < due or self.progress(type, restarts=True).waiting:
                 continue
             step = advance(rotation, view.of(type), AHEAD[rotation.phase], manual=False, now=now)
             try:
@@ -173,9 +173,9 @@ class RotationDesk:
         it on this stream, or the stream came with a certificate of the CA that signs now."""
         return live.mark == mark or live.ca == self._cas.view.of(CaType.HOST)[0].id
 
-    def progress(self, type: CaType) -> Progress:
-        rotation = self._cas.view.rotations[type]
-        return progress(rotation, self._hosts.hosts(), self._clock.now())
+    def progress(self, type: CaType, *, restarts: bool = False) -> Progress:
+        """`restarts`: wait for who said goodbye a moment ago, too; it may be an upgrade."""
+        return self._progress(type, self._hosts.hosts(), restarts=restarts)
 
     def listing(self, types: Sequence[CaType] = tuple(CaType)) -> dict[str, Any]:
         """Where each CA stands."""
@@ -253,8 +253,14 @@ class RotationDesk:
             "last_rotated": moment(rotation.last_rotated),
             "next": [each.value for each, sources in FROM.items() if rotation.phase in sources],
             "pins": self._cas.pins(type),
-            "hosts": progress(rotation, hosts, self._clock.now()).doc(),
+            "hosts": self._progress(type, hosts).doc(),
         }
+
+    def _progress(
+        self, type: CaType, hosts: Sequence[tuple[Host, Report]], *, restarts: bool = False
+    ) -> Progress:
+        rotation, now = self._cas.view.rotations[type], self._clock.now()
+        return progress(rotation, hosts, now, awaited=self._awaited, restarts=restarts)
 
 
 def missed(rotation: Rotation) -> Denied:

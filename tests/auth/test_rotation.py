@@ -18,6 +18,7 @@ from teleport_lite.pki.keys import csr, new_tls_key
 from teleport_lite.pki.pin import issuer_pin
 from teleport_lite.pki.verify import peer_identity
 from teleport_lite.proto.join import Renew
+from teleport_lite.proto.stream import Goodbye
 from teleport_lite.secret import Secret
 from teleport_lite.store.memory import MemoryStore, MemoryTx
 from teleport_lite.testing.fakes import FakeClock
@@ -324,6 +325,48 @@ def test_who_is_away_does_not_keep_it_waiting() -> None:
         bench.desks.rotation.tick()
     assert bench.store.rotation(CaType.HOST).phase is Phase.STANDBY
     assert bench.store.rotation(CaType.USER).phase is Phase.STANDBY
+
+
+@pytest.mark.parametrize("to_standby", [True, False])
+def test_after_an_outage_of_auth_hosts_have_time_to_come_back(to_standby: bool) -> None:
+    bench = Bench()
+    member, away = Member(bench, "slow").come(), Member(bench, "away").come()
+    bench.later(minutes=3)  # it is long gone when auth goes
+    member.follow()
+    rotate(bench, "", manual=False, grace_period="3h")
+    for minutes in (61, 61) if to_standby else ():
+        bench.later(minutes=minutes)
+        member.follow()
+        bench.desks.rotation.tick()
+    phase = bench.store.rotation(CaType.HOST).phase
+    bench.desks.presence.flush()
+    bench.later(hours=2)
+    again = beside(bench, "again")
+    again.desks.rotation.tick()
+    assert bench.store.rotation(CaType.HOST).phase is phase, (
+        "everybody looks offline, to begin with"
+    )
+    hosts = again.desks.rotation.progress(CaType.HOST)
+    assert [each.id for each in hosts.waiting] == [member.id]
+    assert [each.id for each in hosts.away] == [away.id]
+    bench.later(minutes=2)
+    again.desks.rotation.tick()
+    assert bench.store.rotation(CaType.HOST).phase is not phase, "and it is not waited for for ever"
+
+
+def test_a_host_that_restarts_at_a_border_is_waited_for() -> None:
+    bench = Bench()
+    member = Member(bench).come()
+    rotate(bench, "", manual=False, grace_period="3h")
+    bench.later(minutes=61)
+    member.beat()
+    member.say(goodbye=Goodbye(reason="shutdown"))
+    member.stream.closed()  # type: ignore[union-attr]
+    bench.desks.rotation.tick()
+    assert bench.store.rotation(CaType.HOST).phase is Phase.INIT
+    bench.later(minutes=3)
+    bench.desks.rotation.tick()
+    assert bench.store.rotation(CaType.HOST).phase is Phase.UPDATE_CLIENTS
 
 
 @pytest.mark.parametrize("how", ["manual", "rollback"])
