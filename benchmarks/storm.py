@@ -152,7 +152,7 @@ def _storm(
             facts.append(Fact(f"{how}: {words} of {name} are back", at, "s", BUDGET))
     facts += [
         Fact(f"{how}: {words} of the proxy", number, "connections")
-        for words, number in cluster.ports().items()
+        for words, number in cluster.port_counts().items()
     ]
     facts.append(Fact(f"{how}: all are listed again", time.monotonic() - up, "s"))
     facts += _answers(how, took)

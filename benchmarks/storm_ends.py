@@ -106,7 +106,7 @@ proxy_service: {{web_listen_addr: "{self.address}", public_addr: "{self.address}
             nodes = wire.ask("/v1/nodes/list", {})["nodes"]
         return sum(1 for each in nodes if each["tunnels"])
 
-    def ports(self) -> dict[str, int]:
+    def port_counts(self) -> dict[str, int]:
         """How connections to the proxy ended up."""
         url = f"http://127.0.0.1:{self.diag_port}/metrics"
         with urllib.request.urlopen(url, timeout=20) as answer:
