@@ -204,12 +204,13 @@ class Presence:
         with self._guard:
             wanted = self._dirty & set(only) if only is not None else set(self._dirty)
             changed = [(host_id, self._reports[host_id]) for host_id in sorted(wanted)]
+            news = wanted & self._urgent
             self._dirty -= wanted
             self._urgent -= wanted
 
         def put(tx: Tx) -> None:
             for host_id, report in changed:
-                tx.put_report(host_id, report)
+                tx.put_report(host_id, report, news=host_id in news)
 
         try:
             if changed:
@@ -217,6 +218,7 @@ class Presence:
         except Error:
             with self._guard:
                 self._dirty |= wanted & set(self._reports)
+                self._urgent |= news & self._dirty
             raise
         return len(changed)
 
@@ -296,6 +298,9 @@ class Presence:
                 return False
             if live is not None:
                 if not self._has_moved(live, report):
+                    # One that was stopped meanwhile has written over what we had: say it again.
+                    self._dirty.add(host_id)
+                    self._urgent.add(host_id)
                     return False
                 del self._live[host_id]
             if before is None or way_to(before) != way_to(report):

@@ -108,8 +108,8 @@ class SqlTx:
     def remove_host(self, host_id: str) -> bool:
         return self._did("DELETE FROM hosts WHERE id = ?", (host_id,), tells="hosts")
 
-    def put_report(self, host_id: str, report: Report) -> bool:
-        return self._did(PUT_REPORT, (to_text(report), host_id))
+    def put_report(self, host_id: str, report: Report, *, news: bool = False) -> bool:
+        return self._did(PUT_REPORT, (to_text(report), host_id), tells="hosts" if news else "")
 
     def add_user(self, user: User) -> bool:
         return self._did(
@@ -263,7 +263,10 @@ class SqlTx:
         return self._count(SWEEP_TOKENS, at, tells="tokens") + invites + locks
 
     def reseal(self) -> int:
-        return reseal(self._rows, self._did, self._sealer)
+        done = reseal(self._rows, self._did, self._sealer)
+        if done:
+            self.topics.add("keyring")
+        return done
 
     def on_commit(self, call: Callable[[], None]) -> None:
         self.landed.append(call)

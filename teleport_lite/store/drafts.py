@@ -86,6 +86,7 @@ class MemoryTx:
         self._draft = draft
         self.seen: datetime | None = None  # the latest time this change has brought along
         self.landed: list[Callable[[], None]] = []
+        self.topics: set[str] = set()  # told beside those whose tables differ
 
     def add_token(self, token: JoinToken) -> bool:
         kept = self._draft.tokens.get(token.name)
@@ -123,10 +124,12 @@ class MemoryTx:
         self._draft.reports.pop(host_id, None)
         return self._draft.hosts.pop(host_id, None) is not None
 
-    def put_report(self, host_id: str, report: Report) -> bool:
+    def put_report(self, host_id: str, report: Report, *, news: bool = False) -> bool:
         if host_id not in self._draft.hosts:
             return False
         self._draft.reports[host_id] = own(report)
+        if news:
+            self.topics.add("hosts")
         return True
 
     def add_user(self, user: User) -> bool:

@@ -61,14 +61,14 @@ class MemoryStore:
 
     def _apply(self, change: Callable[[MemoryTx], T]) -> T:
         tx = MemoryTx(self._tables.draft())
-        kept = self._tables
+        kept, told = self._tables, frozenset[str]()
         try:
             answer = change(tx)
-            kept = tx._draft
+            kept, told = tx._draft, frozenset(tx.topics)
         finally:
             if tx.seen is not None:
                 kept.bury(tx.seen)
-            topics = kept.topics(self._tables)
+            topics = kept.topics(self._tables) | told
             self._tables = kept
             self._watchers.tell(topics)
         for call in tx.landed:

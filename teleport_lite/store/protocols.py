@@ -57,8 +57,8 @@ class Tx(Protocol):
 
     def remove_host(self, host_id: str) -> bool: ...
 
-    def put_report(self, host_id: str, report: Report) -> bool:
-        """False if no such host."""
+    def put_report(self, host_id: str, report: Report, *, news: bool = False) -> bool:
+        """False if no such host. Who watches "hosts" is told of it only if it is `news`."""
 
     def add_user(self, user: User) -> bool: ...
     def put_user(self, user: User) -> None: ...
@@ -212,10 +212,10 @@ class Store(Protocol):
 
     def watch(self, call: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         """Have `call` told what changes: of "cas", "rotations", "roles", "locks", "users",
-        "hosts", "tokens", "trust". By any process that uses this store, ours too, after the
-        commit and soon, in order, from a thread of the store; several changes may come as one,
-        and after a connection was lost everything is named. `call` must be quick and may read
-        but not write. Call what is returned to end it.
+        "hosts", "tokens", "trust", "keyring" (everything was sealed anew). By any process that
+        uses this store, ours too, after the commit and soon, in order, from a thread of the store;
+        several changes may come as one, and after a connection was lost everything is named.
+        `call` must be quick and may read but not write. Call what is returned to end it.
         """
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:

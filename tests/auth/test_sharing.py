@@ -16,6 +16,8 @@ from teleport_lite.proto.stream import (
 from teleport_lite.store.memory import MemoryStore
 from teleport_lite.testing.fakes import T0, FakeClock
 from tests.auth.bench import PROXY_ID, Bench, the_host
+from tests.store.makers import a_token
+from tests.support import eventually
 
 A, B = "aaaaaaaa-1111-4111-8111-111111111111", "bbbbbbbb-2222-4222-8222-222222222222"
 NODE = "cccccccc-3333-4333-8333-333333333333"
@@ -179,6 +181,39 @@ def test_a_process_that_goes_on_to_the_other_is_let_in_and_the_old_stream_is_cut
     after.beat()
     pair.tick()
     assert pair.a.ask("/v1/nodes/list")["nodes"][0]["state"] == "online"
+
+
+def test_an_auth_server_that_was_stopped_and_writes_late_is_written_over_again() -> None:
+    pair = Pair()
+    Stream(pair.a, node()).beat()
+    pair.tick()
+    late = pair.store.host(NODE)[1]  # type: ignore[index]
+    pair.clock.tick(seconds=31)  # A stands still
+    after = Stream(pair.b, node())
+    after.beat()
+    pair.b.desks.spread()
+    assert pair.store.host(NODE)[1].via == B  # type: ignore[index]
+    pair.store.write(lambda tx: tx.put_report(NODE, late))  # what A had to write still
+    pair.tick()
+    assert pair.store.host(NODE)[1].via == B  # type: ignore[index]
+    assert not after.over
+
+
+def test_who_came_or_went_is_told_by_the_store_and_a_mere_beat_is_not() -> None:
+    pair = Pair()
+    heard: list[frozenset[str]] = []
+    pair.store.watch(heard.append)
+    stream = Stream(pair.a, node())
+    pair.a.desks.spread()
+    eventually(lambda: heard == [frozenset({"hosts"})], what=str(heard))
+    heard.clear()
+    stream.beat()
+    pair.a.desks.presence.flush()
+    pair.store.write(lambda tx: tx.add_token(a_token()))
+    eventually(lambda: heard == [frozenset({"tokens"})], what=str(heard))
+    heard.clear()
+    stream.say(goodbye={})
+    eventually(lambda: heard == [frozenset({"hosts"})], what=str(heard))
 
 
 def test_a_process_that_has_ended_may_begin_again_with_the_other_at_once() -> None:

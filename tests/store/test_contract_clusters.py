@@ -7,6 +7,7 @@ import pytest
 
 from teleport_lite.errors import Denied
 from teleport_lite.model.authority import CaKeys, CaType
+from teleport_lite.model.host import Report
 from teleport_lite.model.lease import Lease
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.rotation import Phase, Rotation
@@ -286,6 +287,18 @@ def test_who_watches_is_told_what_went_and_nothing_when_nothing_did(
     store.write(lambda tx: tx.put_rotation(Rotation(type=CaType.HOST), after=0))
     watch.hears("rotations")  # in order: what came before would have been told by now
     assert watch.heard == {"rotations"}
+
+
+def test_of_what_hosts_report_only_news_are_told(store: Store) -> None:
+    store.write(lambda tx: tx.put_host(a_host()))
+    watch = Watch(store)
+    store.write(lambda tx: tx.put_report("h1", Report(version="1.2.3")))
+    store.write(lambda tx: tx.put_report("nobody", Report(), news=True))
+    store.write(lambda tx: tx.add_token(a_token()))
+    watch.hears("tokens")
+    assert watch.heard == {"tokens"}
+    store.write(lambda tx: tx.put_report("h1", Report(version="1.2.4"), news=True))
+    watch.hears("hosts")
 
 
 def test_a_sweep_tells_of_tokens_and_locks(store: Store) -> None:
