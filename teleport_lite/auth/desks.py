@@ -44,7 +44,6 @@ from teleport_lite.auth.trust import TrustDesk
 from teleport_lite.auth.uploads import UploadDesk
 from teleport_lite.errors import Unavailable
 from teleport_lite.model.authority import CaType
-from teleport_lite.model.host import presence as presence_of
 from teleport_lite.model.system_role import RoleBook
 from teleport_lite.proto.resource import moment
 from teleport_lite.store.protocols import Store
@@ -112,6 +111,8 @@ class Desks:
             self.rotation.look()
         if "trust" in topics:
             self.trust.heed()
+        if "keyring" in topics:
+            self.reseals.heed()
         self.sharing.heed(topics)
 
     def status(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Desks:
         more: dict[str, Any] = {}
         try:
             rotations = {each["type"]: each for each in self.rotation.listing()["rotations"]}
-            more = {"auth_servers": self.auth_servers()}
+            more = {"auth_servers": self.sharing.listing()}
         except Unavailable:
             if not self.store.health.trouble:
                 raise
@@ -140,20 +141,6 @@ class Desks:
             "store": self.store.health.trouble,
             **more,
         }
-
-    def auth_servers(self) -> list[dict[str, Any]]:
-        now = self.clock.now()
-        return [
-            {
-                "id": host.id,
-                "hostname": host.name,
-                "address": report.auth,
-                "version": report.version,
-                "state": presence_of(report, now).value,
-                "last_seen": moment(report.last_seen),
-            }
-            for host, report in self.sharing.servers()
-        ]
 
     def audit(self, after: int, limit: int) -> dict[str, Any]:
         limit = max(1, min(limit, MAX_EVENTS))

@@ -14,8 +14,16 @@ class ResealDesk:
         """`refresh` has the file of the keyring read again."""
         self._store, self._trail, self._refresh = store, trail, refresh
 
+    def heed(self) -> None:
+        """Another auth server has sealed everything anew: whatever this one seals from now on
+        under its old key would not be open to anybody once that is taken out."""
+        self._refresh()
+
     def look(self) -> dict[str, Any]:
-        """How many rows are sealed under which key, by its id. Raises Unavailable."""
+        """How many rows are sealed under which key, by its id. From here on this auth server seals
+        under the first one of its file: whoever asks may be about to take a key out. Raises
+        Unavailable."""
+        self._refresh()
         snapshot = self._store.snapshot()
         try:
             return {"rows": dict(snapshot.sealed_under())}

@@ -20,7 +20,8 @@ from teleport_lite.auth.hosts import Live, Presence
 from teleport_lite.auth.said import session_of
 from teleport_lite.auth.sessions import SessionDesk
 from teleport_lite.errors import NotFound
-from teleport_lite.model.host import Host, Report
+from teleport_lite.model.host import Host, Report, presence
+from teleport_lite.proto.resource import moment
 from teleport_lite.store.protocols import Store
 
 log = logging.getLogger("teleport_lite.auth")
@@ -125,6 +126,21 @@ class Sharing:
             return [(host, report) for host, report in self._presence.hosts() if report.auth]
         known = self._presence.host(self._me)
         return [(known[0], self._of_self(known[1], gone=False))] if known else []
+
+    def listing(self) -> list[dict[str, str | None]]:
+        """The same, as `tctl status` is told."""
+        now = self._clock.now()
+        return [
+            {
+                "id": host.id,
+                "hostname": host.name,
+                "address": report.auth,
+                "version": report.version,
+                "state": presence(report, now).value,
+                "last_seen": moment(report.last_seen),
+            }
+            for host, report in self.servers()
+        ]
 
     def _tell_self(self, *, gone: bool) -> None:
         """Where an agent of this process has a stream, that tells more."""

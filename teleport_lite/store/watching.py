@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable
 
 # What `Store.watch` names.
-TOPICS = frozenset({"cas", "rotations", "roles", "locks", "users", "hosts", "tokens", "trust"})
+TOPICS = frozenset(
+    {"cas", "rotations", "roles", "locks", "users", "hosts", "tokens", "trust", "keyring"}
+)
 
 _log = logging.getLogger("teleport_lite.store")
 _Call = Callable[[frozenset[str]], None]

@@ -428,6 +428,25 @@ def test_auth_says_what_is_sealed_under_which_key_and_seals_anew(tmp_path):
     store.close()
 
 
+@pytest.mark.parametrize("news", ["somebody looks", "another auth server has sealed all anew"])
+def test_a_running_auth_seals_under_the_key_that_the_file_names_now(tmp_path, news):
+    path = tmp_path / "keyring"
+    ring = Keyring.load_or_make(path)
+    store = open_sqlite(tmp_path / "data" / "auth.db", ring)
+    archive = Archive(tmp_path, store=store)
+    archive.desks.reseals._refresh = ring.refresh
+    fresh = Keyring.new()
+    ring.added(fresh).preferring(fresh.ids[0]).save(path)
+    if news == "somebody looks":
+        before = archive.ask("/v1/keyring/look")["rows"]
+        assert fresh.ids[0] not in before
+    else:
+        archive.desks.heed(frozenset({"keyring"}))
+    archive.token()
+    assert archive.ask("/v1/keyring/look")["rows"][fresh.ids[0]] == 1
+    store.close()
+
+
 def test_messages_are_read_strictly(archive):
     with pytest.raises(Malformed):
         archive.ask("/v1/backup/begin", recording=True)

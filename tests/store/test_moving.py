@@ -16,6 +16,7 @@ from teleport_lite.store.protocols import Snapshot, Store
 from tests.postgres import Postgres
 from tests.store.makers import a_keyring, an_event
 from tests.store.test_dump import everything, fill_up
+from tests.support import eventually
 
 OTHER_WAY = {"sqlite": "postgresql", "postgresql": "sqlite"}
 
@@ -202,3 +203,16 @@ def test_a_kind_that_there_is_not_is_refused(tmp_path):
     for work in (check_free, lambda s: fill_store(s, a_keyring(), 1, lambda filling: None)):
         with pytest.raises(Malformed, match="storage type etcd"):
             work(Storage("etcd", tmp_path))
+
+
+def test_who_shares_a_store_hears_that_all_was_sealed_anew(storage):
+    found, heard = storage("postgresql"), []
+    both = a_keyring(b"n").added(a_keyring())
+    first = open_store(found, a_keyring())
+    fill_up(first)
+    second = open_store(found, both)
+    first.watch(heard.append)
+    assert second.write(lambda tx: tx.reseal()) == 6
+    eventually(lambda: frozenset({"keyring"}) in heard, what=str(heard))
+    first.close()
+    second.close()
