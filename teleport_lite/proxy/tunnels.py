@@ -66,6 +66,7 @@ class Arriving:
     address: tuple[str, int]
     via: str = ""
     peer: Peer | None = None
+    host_cas: tuple[str, ...] = ()  # that its certificate was held against
 
 
 class Tunnels:
@@ -215,13 +216,7 @@ class Tunnels:
         if arriving is None:  # the first packet can be read before `accept` has returned
             name = mux.fact("peername", None) or ("", 0)
             arriving = self._arriving[mux] = Arriving(mux, name[:2])
-        try:
-            arriving.peer = self._who(mux)
-        except Denied as why:
-            self.counters.refused += 1
-            self._say("tunnel from %s refused: %s", arriving.address[0], why.log or why.message)
-            mux.say(_away(REFUSED_DELAY, why.message))
-            raise
+        self._know(mux, arriving)
 
     def told(self, mux: Mux, word: Control) -> None:
         tunnel = self._tunnels.get(mux)
@@ -229,6 +224,8 @@ class Tunnels:
             arriving = self._arriving.pop(mux, None)
             if arriving is None or arriving.peer is None:
                 raise Malformed("a hello from nobody")
+            if arriving.host_cas is not self._host_cas:  # a CA was retired between the two
+                self._know(mux, arriving)
             self._admit(arriving, arriving.peer, word.hello)
         elif tunnel is not None:  # the host says goodbye; open sessions go on
             tunnel.retire()
@@ -254,6 +251,17 @@ class Tunnels:
             self._empty.set()
 
     # --- admission
+
+    def _know(self, mux: Mux, arriving: Arriving) -> None:
+        """Raises Denied, and has told the host."""
+        arriving.host_cas = self._host_cas
+        try:
+            arriving.peer = self._who(mux)
+        except Denied as why:
+            self.counters.refused += 1
+            self._say("tunnel from %s refused: %s", arriving.address[0], why.log or why.message)
+            mux.say(_away(REFUSED_DELAY, why.message))
+            raise
 
     def _who(self, mux: Mux) -> Peer:
         peer = peer_identity(
@@ -287,9 +295,11 @@ class Tunnels:
         return TunnelHello(version=VERSION, program=__version__, boot_id=self._boot_id, via=via)
 
     def _take_over(self, mux: Mux, old: Tunnel, hello: TunnelHello) -> None:
-        """Raises Denied for the clone that comes back."""
+        """Raises Denied for the clone that comes back. Who shows a certificate of a retired CA is
+        nobody's clone, and keeps nobody out."""
         patience = 1.5 * self._heart.pace.interval + 1
-        if hello.boot_id == old.boot_id or not old.alive or old.silent() > patience:
+        is_outdated = old.outdated_at is not None
+        if hello.boot_id == old.boot_id or not old.alive or old.silent() > patience or is_outdated:
             self.counters.replaced += 1
             old.retire()
             return
@@ -343,11 +353,17 @@ class Tunnels:
         if self._closing is not None:
             return
         now = self._clock.monotonic()
-        renewed = {each.host_id for each in self._tunnels.values() if each.outdated_at is None}
+        # By process, too: an old key may have passed for a host that has renewed.
+        renewed = {
+            (each.host_id, each.boot_id)
+            for each in self._tunnels.values()
+            if each.outdated_at is None
+        }
         for mux, tunnel in list(self._tunnels.items()):
             if tunnel.outdated_at is None:
                 continue
-            if now - tunnel.outdated_at >= LAST and tunnel.host_id not in renewed:
+            is_behind = (tunnel.host_id, tunnel.boot_id) not in renewed
+            if now - tunnel.outdated_at >= LAST and is_behind:
                 self.counters.refused += 1
                 self._send_away(mux, f"{_ROTATED}, and this host has not renewed")
             elif now - tunnel.outdated_at >= NO_MORE:

@@ -330,6 +330,61 @@ def test_a_host_that_was_left_behind_is_asked_then_avoided_then_cut(
     asyncio.run(work())
 
 
+@pytest.mark.usefixtures("hurry")
+def test_a_tunnel_of_a_retired_ca_keeps_nobody_out_and_is_cut(
+    cluster: PaperCluster, web1: Identity
+) -> None:
+    """Somebody with the key of the CA that goes passes for a host."""
+
+    async def work() -> None:
+        proxy = Proxy(cluster)
+        await proxy.listen()
+        new = rotated(cluster, proxy)
+        papers = new.host("web1", host_id=web1.host_id)
+        renewed = replace(web1, tls_cert=papers.tls_cert, tls_private=papers.tls_private)
+        await bring(proxy, renewed, Agent("the host"))
+        await until(lambda: proxy.tunnels.count)
+        _, thief = await bring(proxy, web1, Agent("the thief"))
+        held = await until(
+            lambda: proxy.tunnels.counters.replaced and proxy.tunnels.get(web1.host_id)
+        )
+        assert held is not None
+        stream, listener = held.open(CLIENT), Listener()
+        stream.set_protocol(listener)
+        await until(lambda: thief.streams)
+        proxy.tunnels.recheck(knowledge(cluster, *new.host_cas))
+        _, back = await bring(proxy, renewed, Agent("the host"))
+        await until(lambda: proxy.tunnels.get(web1.host_id) is not held)
+        assert (back.why, proxy.tunnels.counters.clones) == ([], 0)
+        await until(lambda: thief.why)
+        assert proxy.tunnels.count == 1
+        await proxy.stop()
+
+    asyncio.run(work())
+
+
+def test_a_ca_that_is_retired_between_handshake_and_hello_is_retired(
+    cluster: PaperCluster, web1: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        proxy = Proxy(cluster)
+        await proxy.listen()
+        new = rotated(cluster, proxy)
+        told = module.Tunnels.told
+
+        def late(self: module.Tunnels, mux: Mux, word: Control) -> None:
+            self.recheck(knowledge(cluster, *new.host_cas))
+            told(self, mux, word)
+
+        monkeypatch.setattr(module.Tunnels, "told", late)
+        _, agent = await bring(proxy, web1)
+        await until(lambda: agent.why)
+        assert (proxy.tunnels.count, proxy.tunnels.counters.refused) == (0, 1)
+        await proxy.stop()
+
+    asyncio.run(work())
+
+
 def test_a_new_tunnel_of_a_retired_ca_is_refused_at_once(
     cluster: PaperCluster, web1: Identity
 ) -> None:
