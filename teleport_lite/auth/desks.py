@@ -210,7 +210,8 @@ def build(
 
     key = names_key(store, chance)
     lockout = Lockout(clock, store.login_sources)
-    passwords = PasswordBook(clock=clock, store=store, decoys=Decoys(key))
+    decoys = Decoys(key)
+    passwords = PasswordBook(clock=clock, store=store, decoys=decoys)
     signup = SignupDesk(
         clock=clock,
         chance=chance,
@@ -244,6 +245,7 @@ def build(
         tokens=tokens,
         issuer=issuer,
         book=book,
+        decoys=decoys.apart("token"),
         version=version,
         door=door,
         came=presence.renewed,

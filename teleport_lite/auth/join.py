@@ -70,19 +70,21 @@ class JoinDesk:
         tokens: TokenDesk,
         issuer: Issuer,
         book: RoleBook,
+        decoys: Decoys,
         version: str,
         door: Callable[[], str],
         came: Callable[[str, dict[str, str]], None] = lambda *_: None,
     ) -> None:
-        """`version` is ours; `door` says where hosts find a proxy, "" if there is none. `came` is
-        told of bots (auth/renew.py)."""
+        """`decoys` are those of every auth server: two that answer differently for a token that
+        there is not would tell so. `version` is ours; `door` says where hosts find a proxy, "" if
+        there is none. `came` is told of bots (auth/renew.py)."""
         self._came = came
         self._clock, self._chance = clock, chance
         self._store, self._trail, self._cas = store, trail, cas
         self._tokens, self._issuer, self._book = tokens, issuer, book
         self._version, self._door = version, door
         self._limit = GuessLimit(clock, "joins")
-        self._decoys = Decoys(chance.bytes(32))
+        self._decoys = decoys
         self._talks = Talks(clock, chance, "join")
 
     def bundle(self) -> Bundle:

@@ -163,6 +163,10 @@ class Decoys:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
+    def apart(self, kind: str) -> "Decoys":
+        """For names of another kind: the same name is not to get the same answer there."""
+        return Decoys(self._digest(kind, "key"))
+
     def verifier(self, name: str) -> Verifier:
         return Verifier(
             salt=self.salt(name, "scram"),

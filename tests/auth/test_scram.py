@@ -146,6 +146,9 @@ def test_a_name_nobody_has_gets_the_same_answer_every_time_and_its_own() -> None
             decoys.verifier("eve").stored_key,
         }
     assert decoys.salt("eve", "one use") != decoys.salt("eve", "another")
+    apart = decoys.apart("token").verifier("eve")
+    assert apart == Decoys(b"key").apart("token").verifier("eve")
+    assert apart.salt != decoys.verifier("eve").salt
 
 
 def test_what_the_store_keeps_is_not_the_token() -> None:

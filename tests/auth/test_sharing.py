@@ -15,7 +15,7 @@ from teleport_lite.proto.stream import (
 )
 from teleport_lite.store.memory import MemoryStore
 from teleport_lite.testing.fakes import T0, FakeClock
-from tests.auth.bench import PROXY_ID, Bench, the_host
+from tests.auth.bench import PROXY_ID, Applicant, Bench, stranger, the_host
 from tests.store.makers import a_token
 from tests.support import eventually
 
@@ -214,6 +214,14 @@ def test_who_came_or_went_is_told_by_the_store_and_a_mere_beat_is_not() -> None:
     heard.clear()
     stream.say(goodbye={})
     eventually(lambda: heard == [frozenset({"hosts"})], what=str(heard))
+
+
+def test_both_ask_alike_for_the_proof_of_a_token_that_there_is_not() -> None:
+    pair = Pair()
+    asked = Applicant("no-such-token-0123456789").first(pair.clock.now().timestamp())
+    said = [each.desks.joins.start(stranger(), asked).server_first for each in (pair.a, pair.b)]
+    one, other = (each.partition(",s=")[2] for each in said)
+    assert one == other != ""
 
 
 def test_a_process_that_has_ended_may_begin_again_with_the_other_at_once() -> None:
