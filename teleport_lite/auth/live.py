@@ -30,8 +30,7 @@ class Live:
     cut: Callable[[str], None]
     last_beat: datetime
     arrived: datetime | None = None  # set by `Presence.arrive`
-    ca: str = ""  # id of the host CA that has issued its certificate
-    mark: str = ""  # of the host CA at the last renewal on this stream
+    ca: str = ""  # id of the host CA that has issued its certificate, or renewed it on this stream
     refuse: Callable[[Error], None] | None = None  # `cut` with more to say
 
 

@@ -25,7 +25,7 @@ class RenewDesk:
         store: Store,
         trail: Trail,
         issuer: Issuer,
-        check: Callable[[Caller, str], None],
+        check: Callable[[Caller], None],
         came: Callable[[str, dict[str, str]], None] = lambda *_: None,
     ) -> None:
         """`check` raises Denied for a certificate whose CA was retired (auth/rotation.py). `came`
@@ -33,13 +33,12 @@ class RenewDesk:
         self._clock, self._store, self._trail, self._issuer = clock, store, trail, issuer
         self._came, self._check = came, check
 
-    def renew(self, caller: Caller, asked: Renew, mark: str = "") -> Welcome:
+    def renew(self, caller: Caller, asked: Renew) -> Welcome:
         """New certificates for the host or bot behind `caller`, over new keys.
 
         Who it is comes from its certificate; roles and principals stay what the store says, so
-        a renewal can only keep or lose. `mark` is of the last renewal on the same connection.
-        Raises Denied for one that is locked or removed, or whose CA is retired meanwhile: else a
-        stolen key of it would be worth a certificate of the next one.
+        a renewal can only keep or lose. Raises Denied for one that is locked or removed, or whose
+        CA is retired meanwhile: else a stolen key of it would be worth a certificate of the next.
         """
         host_id = caller.bot_instance if caller.kind is Kind.BOT else caller.name
         with self._trail.attempt(
@@ -48,13 +47,13 @@ class RenewDesk:
             refused="TJ003E",
             **{"host_id": host_id, "addr.remote": caller.address},
         ) as entry:
-            self._check(caller, mark)
+            self._check(caller)
             host = self._known(host_id)
             renewed = _with_new_keys(host, asked.hello)
             plan = self._issuer.plan(renewed, _bot_name(caller, host))
             write_recorded(self._store, entry, lambda tx: tx.put_host(renewed))
             welcome = self._issuer.welcome(renewed, plan)
-            self._check(caller, mark)  # of now: a signature looks for news of the CAs
+            self._check(caller)  # of now: a signature looks for news of the CAs
         if caller.kind is Kind.BOT:
             self._came(host_id, self._issuer.marks())
         return welcome

@@ -29,7 +29,6 @@ from teleport_lite.auth.phases import (
     due_at,
     ends_at,
     runs,
-    safe_marks,
 )
 from teleport_lite.errors import Conflict, Denied, Error, Malformed
 from teleport_lite.model.authority import CaType
@@ -38,6 +37,7 @@ from teleport_lite.model.event import Event
 from teleport_lite.model.host import Host, Report
 from teleport_lite.model.rotation import Phase, Rotation
 from teleport_lite.pki.authority import new_ca
+from teleport_lite.pki.pin import issuer_pin, pin_of
 from teleport_lite.proto.admin import RotateCa
 from teleport_lite.proto.resource import moment
 from teleport_lite.store.protocols import Store, Tx
@@ -153,25 +153,26 @@ class RotationDesk:
             self._told = dict(view.rotations)
         return True
 
-    def check(self, caller: Caller, mark: str = "") -> None:
-        """For a connection older than a step. Raises Denied for a certificate of a retired CA.
-
-        `mark` is of the last renewal on a stream: who has that needs the older one no more.
-        """
+    def check(self, caller: Caller) -> None:
+        """For a connection older than a step. Raises Denied for a certificate of a retired CA."""
         type = caller.ca_type
         self._cas.refresh((type,))  # another auth server may have been quicker than its news
         view = self._cas.view
-        rotation = view.rotations[type]
         if not caller.ca or caller.ca in {keys.id for keys in view.of(type)}:
             return
-        if not runs(rotation) and mark in safe_marks(rotation):
-            return
+        rotation = view.rotations[type]
         raise missed(rotation) if type is CaType.HOST else retired(rotation)
 
-    def has_shown(self, live: Live, mark: str) -> bool:
-        """May a host say that it has caught up with `mark` of the host CA? Then auth has signed for
-        it on this stream, or the stream came with a certificate of the CA that signs now."""
-        return live.mark == mark or live.ca == self._cas.view.of(CaType.HOST)[0].id
+    def signer_of(self, tls_cert: str) -> str:
+        """Id of the host CA that has signed what a host was just given. "" if it is retired."""
+        cas = self._cas.view.of(CaType.HOST)
+        pin = issuer_pin(tls_cert, [keys.public.tls_cert for keys in cas])
+        return next((keys.id for keys in cas if pin_of(keys.public.tls_cert) == pin), "")
+
+    def signs_now(self, live: Live) -> bool:
+        """Has a host certificates of the CA that signs now? Only then has it caught up, whatever
+        it says."""
+        return live.ca == self._cas.view.of(CaType.HOST)[0].id
 
     def progress(self, type: CaType, *, restarts: bool = False) -> Progress:
         """`restarts`: wait for who said goodbye a moment ago, too; it may be an upgrade."""
@@ -223,17 +224,16 @@ class RotationDesk:
         )
 
     def _send_away(self) -> None:
-        """Those whose connection is by a host CA that is trusted no more, and who have nothing
-        newer. Who has renewed on it since keeps it until it ends by itself: we have signed that
-        ourselves. What a host says of itself counts for nothing here."""
+        """Those whose certificate, or what they have renewed to on their stream, is of a host CA
+        that is trusted no more. What a host says of itself counts for nothing here."""
         view = self._cas.view
         rotation = view.rotations[CaType.HOST]
         if runs(rotation) or not rotation.retired:
             return
         trusted = {keys.id for keys in view.of(CaType.HOST)}
-        safe, why = safe_marks(rotation), missed(rotation)
+        why = missed(rotation)
         for live in self._hosts.streams():
-            if live.ca not in trusted and live.mark not in safe:
+            if live.ca not in trusted:
                 log.warning("host %s was left behind: %s", live.host_id, why.message)
                 self._hosts.cut(live.host_id, why.message, why.hint)
 

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -164,9 +165,11 @@ class AgentStream:
             self._say(ToAgent(later=LATER))
 
     def _renew(self, said: Renew) -> None:
+        """From then on this stream is as good as one that was opened with what it was given."""
         assert self._live is not None
-        welcome = self._desk.renewals.renew(self._caller, said, self._live.mark)
-        self._live.mark = welcome.rotation
+        caller = replace(self._caller, ca=self._live.ca)
+        welcome = self._desk.renewals.renew(caller, said)
+        self._live.ca = self._desk.rotation.signer_of(welcome.tls_cert)
         self._say(ToAgent(welcome=welcome))
 
     def refuse(self, why: Error) -> None:
@@ -225,9 +228,8 @@ class AgentStream:
         kinds, is_proxy = self._desk.kinds(self._caller), PROXY in self._caller.roles
         if beat.auth and AUTH not in self._caller.roles:
             raise Malformed("a host without role Auth can not be reached as an auth server")
-        said = beat.rotated.get(CaType.HOST)
-        if said is not None and not self._desk.rotation.has_shown(live, said):
-            del beat.rotated[CaType.HOST]
+        if not self._desk.rotation.signs_now(live):
+            beat.rotated.pop(CaType.HOST, None)
         self._desk.presence.beat(live, beat, kinds, is_proxy=is_proxy)
         if is_proxy and beat.leaves:
             self._desk.seen(beat.leaves[:MAX_LEAVES])

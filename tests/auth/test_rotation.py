@@ -232,6 +232,21 @@ def test_who_has_renewed_and_not_told_yet_is_not_cut() -> None:
     assert not member.gone()
 
 
+@pytest.mark.parametrize("ends_with", ["update_servers", "rollback"])
+def test_one_stream_lives_through_rotation_after_rotation(ends_with: str) -> None:
+    bench = Bench()
+    member = Member(bench).come()
+    for _ in range(3):
+        up_to(bench, "update_servers", member)
+        if ends_with == "rollback":
+            rotate(bench, "rollback")
+            member.follow()
+        rotate(bench, "standby")
+        assert not member.gone()
+    member.follow()
+    assert member.refusal() is None
+
+
 def test_a_connection_from_before_standby_says_nothing_after_it() -> None:
     bench = Bench()
     member = Member(bench)
