@@ -50,10 +50,10 @@ def _is_journal(stream: TextIO) -> bool:
 
 def _handler(output: str) -> logging.Handler:
     if output == "stdout":
-        return logging.StreamHandler(sys.stdout)
+        return _Stream(sys.stdout)
     if output.startswith("/"):
         return _file(Path(output))
-    return logging.StreamHandler(sys.stderr)
+    return _Stream(sys.stderr)
 
 
 def _file(path: Path) -> logging.Handler:
@@ -63,6 +63,15 @@ def _file(path: Path) -> logging.Handler:
     except OSError as why:
         raise Unavailable(f"log.output: can not write {path}: {why.strerror}") from why
     return _File(descriptor)
+
+
+class _Stream(logging.StreamHandler[TextIO]):
+    """Stdout or stderr. What cannot be written there is lost, and nothing stops."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        # Instead of a traceback, to the same place: it may be a file on a full disk.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class _File(logging.Handler):

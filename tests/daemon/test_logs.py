@@ -210,3 +210,23 @@ def test_a_full_disk_stops_nothing_and_is_told_of(
         "3 lines are missing here, the disk was full",
     ]
     assert capfd.readouterr().err == "", "no traceback instead"
+
+
+class FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_stderr_does_not_take_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", FullDisk())
+        logs.set_up(LogConfig(), debug=False)
+    try:
+        logging.getLogger("teleport_lite.auth").info("a line")
+    finally:
+        root.handlers[:], root.level = before
+    assert capsys.readouterr().err == ""

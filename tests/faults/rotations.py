@@ -157,7 +157,7 @@ class _Following:
         self._pins: list[str] = []
 
     def go(self, ahead: tuple[str, ...], *, rolled_back: bool) -> None:
-        before, old = self._auth.pins, self._hosts.identity("app-0")
+        before, old, new = self._auth.pins, self._hosts.identity("app-0"), None
         for phase in ahead:
             self._step(phase)
             if phase == "update_clients":
@@ -166,6 +166,8 @@ class _Following:
         if (pins == before) is not rolled_back:
             self._pins.append(f"{before} before, {pins} after {ahead}")
         gone = new if rolled_back else old  # of the generation that is not trusted any more
+        if gone is None:
+            return  # rolled back before the new one has signed anything
         now = self._hosts.identity("app-1")
         self._refused.append(_until_refused(gone, now, self._auth.address))
 
