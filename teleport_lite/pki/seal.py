@@ -69,9 +69,16 @@ class Keyring:
     def load(cls, path: Path, custody: Custody = NO_CUSTODY) -> "Keyring":
         """As `load_or_make`, but raises NotFound if there is none."""
 
+        last: tuple[bytes | None, list[bytes]] = None, []
+
         def read() -> list[bytes]:
+            """To open it costs a third of a second, or a question to a service elsewhere: a row
+            that no key opens may not cost that each time somebody looks at it."""
+            nonlocal last
             raw = read_secret(path, limit=_MAX_FILE)
-            return _keys(custody.open(raw, f"keyring {path}"), str(path))
+            if raw != last[0]:
+                last = raw, _keys(custody.open(raw, f"keyring {path}"), str(path))
+            return last[1]
 
         return cls(read(), read)
 

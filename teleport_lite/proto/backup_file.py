@@ -34,6 +34,8 @@ MAX_LINE = 64 * 1024
 PART = 1024 * 1024
 # A heartbeat of 1 MiB, as text of escapes in a text of escapes.
 MAX_PART = 32 * 1024 * 1024
+# Of more than one row. A hundred times as much memory is what a stranger's empty rows take.
+MAX_ROWS = 4 * PART
 SEAL_PURPOSE = "backup"
 _LEVEL = 6
 _HINT = "tctl backup verify FILE"
@@ -226,6 +228,8 @@ class Reader:
             text = unpack.decompress(self._take(self._size(said)), MAX_PART)
             if not unpack.eof or unpack.unused_data:
                 raise ValueError("cut, or too large")
+            if len(text) > MAX_ROWS and text.find(b"\n") != len(text) - 1:
+                raise ValueError("too many rows")
             rows = [_row(line) for line in text.splitlines()]
         except (zlib.error, ValueError, RecursionError) as why:
             raise self._wrong(f"rows of {table} are damaged") from why

@@ -194,3 +194,22 @@ def test_a_keyring_that_is_too_long_to_be_read_is_not_written(path):
     with pytest.raises(Unavailable, match="it would not open again"):
         made.added(many).save(path)
     assert path.read_bytes() == before
+
+
+def test_a_file_that_is_as_it_was_is_not_opened_again(path):
+    asked: list[bytes] = []
+
+    def unwrap(wrapped: bytes) -> bytes:
+        asked.append(wrapped)
+        return xor(wrapped)
+
+    made = Keyring.load_or_make(path, by_plugin())
+    ring = Keyring.load(path, by_plugin(unwrap=unwrap))
+    stranger = Keyring.new()
+    for _ in range(3):
+        with pytest.raises(ValueError, match="not in the keyring"):
+            ring.unseal(stranger.seal(b"x", "p"), "p")
+    assert len(asked) == 1
+    made.added(stranger).save(path, by_plugin())
+    assert ring.unseal(stranger.seal(b"x", "p"), "p") == b"x"
+    assert len(asked) == 2

@@ -188,6 +188,24 @@ def test_a_part_that_unpacks_to_more_than_anybody_wrote_is_refused(monkeypatch):
     assert "an impossible size" in refused(raw)
 
 
+def test_a_part_of_more_rows_than_anybody_wrote_is_refused_before_they_are_made(monkeypatch):
+    many = [[] for _ in range(backup_file.MAX_ROWS // 3 + 1)]
+    tables = {"t": Table(columns=(), rows=len(many))}
+    small = {"t": Table(columns=(), rows=2)}
+    for found, rows in ((tables, many), (small, [[], []])):
+        draft = Draft()
+        with monkeypatch.context() as patched:
+            patched.setattr(backup_file, "PART", backup_file.MAX_PART)
+            raw = draft.header(header(tables=found)) + b"".join(draft.rows("t", rows))
+        raw += draft.end(b"") + draft.last_line()
+        if rows is many:
+            with monkeypatch.context() as patched:
+                patched.setattr(backup_file, "_row", lambda _: pytest.fail("a row was made"))
+                assert "rows of t are damaged" in refused(raw)
+        else:
+            assert len(read(raw)) == 2
+
+
 def test_another_file_is_told_apart_from_a_damaged_one():
     assert refused(b"SQLite format 3\0" + bytes(100)).startswith("b1 is not a backup of")
     assert refused(b"teleport-lite backup v2\n{}\n").endswith("or of a newer version")
