@@ -39,6 +39,8 @@ SOON, SOON_AGAIN = 0.2, 1.0
 BACKOFF = (0.5, 25.0)  # so that all are back within 30 s
 PROBE_TIMEOUT = 5.0
 SKEW_WARNING = 30.0
+# What is behind failures is looked into each time after so many: once a minute or so.
+ASK_WHY = 5
 # How long auth may ask us to keep what it can not write now.
 LATER = (1.0, 60.0)
 # Looks for an answer, of 0.1 s each, when a process stops that still has some.
@@ -128,7 +130,8 @@ class Link:
             return
         failures, was_behind = rounds, self._behind
         # The second, too: auth may have said why it ends a stream, and keeps us out from then on.
-        if failures % 20 in (1, 2) or was_behind:
+        # And again: it may have been away itself when we asked.
+        if failures == 2 or failures % ASK_WHY == 1 or was_behind:
             why = self._cause(address, why)
             self._behind = why.log == BEHIND
         if failures % 20 == 1 or (self._behind and not was_behind):

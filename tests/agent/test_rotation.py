@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from teleport_lite.agent import identity as identities
+from teleport_lite.agent import link as links
 from teleport_lite.agent.enlist import enlist
 from teleport_lite.agent.identity import Identity, trusting
 from teleport_lite.agent.join import Keys, join
@@ -362,6 +363,21 @@ def test_who_is_left_behind_says_so_and_hammers_nobody(auth: Auth) -> None:
         eventually(lambda: len(behind.stop.waits) >= 3)
     assert all("the host CA was rotated on" in each for each in behind.states), behind.states
     assert all(wait >= LEFT_BEHIND[0] for wait in behind.stop.waits), behind.stop.waits
+
+
+def test_who_is_left_behind_hears_of_it_when_auth_comes_later(
+    auth: Auth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth.bench.token()
+    me = join(auth.wish())
+    rotate(auth, grace_period="0s")
+    asked, ask = iter(range(100)), links.left_behind
+    monkeypatch.setattr(  # nobody answers, the first two times
+        links, "left_behind", lambda *a, **kw: None if next(asked) < 2 else ask(*a, **kw)
+    )
+    with Agent(auth, me) as behind:
+        eventually(lambda: any(wait >= LEFT_BEHIND[0] for wait in behind.stop.waits))
+    assert len([wait for wait in behind.stop.waits if wait < LEFT_BEHIND[0]]) <= 6
 
 
 def test_who_is_cut_off_while_it_is_there_says_so_from_then_on(auth: Auth, agent: Agent) -> None:
