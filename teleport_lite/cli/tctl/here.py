@@ -7,13 +7,15 @@ from pathlib import Path
 
 from teleport_lite.auth.shelf import Shelf
 from teleport_lite.cli.tctl.desk import Desk
+from teleport_lite.client.doors import UnixDoor
+from teleport_lite.client.find import SOCKET
 from teleport_lite.config.flags import Flags
 from teleport_lite.config.load import for_start
 from teleport_lite.config.load import invited as invited_by
 from teleport_lite.config.model import Config
 from teleport_lite.config.passphrase import PassphraseSource
 from teleport_lite.daemon.custody import custody_of
-from teleport_lite.errors import Malformed, NotFound
+from teleport_lite.errors import Conflict, Error, Malformed, NotFound
 from teleport_lite.model.system_role import AUTH
 from teleport_lite.pki.custody import Custody, checked_passphrase
 from teleport_lite.pki.keyfile import make_private_dir
@@ -59,8 +61,18 @@ class Here:
             yield found
 
     def must_be_free(self) -> None:
-        """Raises Conflict if the store that the config names is there."""
+        """Raises Conflict if the store that the config names is there, or auth runs on another one
+        that was moved away under it: what it does until it ends would be lost."""
+        if self._auth_runs():
+            raise Conflict("auth runs on this host", hint="systemctl stop teleport-lite")
         check_free(self.config.storage)
+
+    def _auth_runs(self) -> bool:
+        try:
+            UnixDoor(self.config.data_dir / SOCKET).open().close()
+        except Error:
+            return False
+        return True
 
     def fill(self, sealer: Sealer, schema: int, fill: Fill) -> None:
         """Make the store that the config names. Raises Conflict if there is one."""

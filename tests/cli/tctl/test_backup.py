@@ -280,6 +280,15 @@ def test_nothing_is_restored_over_a_cluster_or_under_a_running_one(site, tmp_pat
     assert (done.code, f"set auth_service.cluster_name to {CLUSTER}" in done.err) == (1, True)
 
 
+def test_a_store_that_was_moved_away_under_auth_is_not_restored(site, running, tmp_path):
+    site.tctl("backup", "create", str(tmp_path / "b1"))
+    backend = site.data / "backend"
+    backend.rename(site.data / "backend.old")
+    done = site.tctl("backup", "restore", str(tmp_path / "b1"))
+    assert (done.code, "systemctl stop teleport-lite" in done.err) == (1, True)
+    assert not backend.exists()
+
+
 def test_a_damaged_backup_is_refused_before_anything_is_made(site, other, tmp_path):
     file = tmp_path / "b1"
     site.tctl("backup", "create", str(file))
