@@ -181,6 +181,10 @@ ROUTES: dict[str, Route] = {
     "/v1/auth/keyring": Route(
         MACHINES, admin.Nothing, lambda d, c, m: d.keyrings.hand_over(c), host_role=AUTH
     ),
+    # Does another one reach the database? One that does not is asked before it gets here.
+    "/v1/auth/store": Route(
+        MACHINES, admin.Nothing, lambda d, c, m: {"trouble": d.store.health.trouble}, host_role=AUTH
+    ),
     # Files of one auth server, for another one that was asked for them.
     recordings.PIECE: Route(
         MACHINES, recording.RecordingRead, lambda d, c, m: d.recordings.piece(m), host_role=AUTH

@@ -111,11 +111,17 @@ class Presence:
     def leave(self, live: Live, *, said_goodbye: bool) -> None:
         """With other auth servers, they know when this returns: a host that has just ended may
         begin again with one of them."""
-        kept = self._store.host(live.host_id) if self.me else None
+        kept, known = None, True
+        try:
+            kept = self._store.host(live.host_id) if self.me else None
+        except Error:  # the database is away, and the stream has ended all the same
+            known = False
         with self._guard:
             if self._live.get(live.host_id) is not live:
                 return
             del self._live[live.host_id]
+            if not (known or said_goodbye):
+                return  # it may be with another auth server by now
             before = self._reports.get(live.host_id)
             if kept is not None and kept[1].via not in ("", self.me):
                 return  # it is with another auth server by now
@@ -165,6 +171,12 @@ class Presence:
             live.refuse(Denied(why, hint=hint))
         elif live:
             live.cut(why)
+
+    def send_away(self, why: Error) -> None:
+        """End all streams: these hosts are better off elsewhere."""
+        for live in self.streams():
+            if live.refuse:
+                live.refuse(why)
 
     def renewed(self, host_id: str, rotated: dict[str, str]) -> None:
         """A bot has been here. It has no stream, so this is what is known of it."""

@@ -20,8 +20,10 @@ from teleport_lite.auth.keyring import MAX_KEYRING
 from teleport_lite.auth.start import found_cluster
 from teleport_lite.auth.tokens import weakness
 from teleport_lite.config.model import AUTH_PORT, Config
+from teleport_lite.daemon import send_on
 from teleport_lite.daemon.custody import keyring_of
 from teleport_lite.daemon.doorman import Doorman as Doorman
+from teleport_lite.daemon.from_roots import trust_people
 from teleport_lite.daemon.further import OTHER_KEYRING, SQLITE, no_keyring
 from teleport_lite.daemon.other_auths import OtherAuths
 from teleport_lite.daemon.store_watch import LOOK_EVERY, StoreWatch
@@ -39,6 +41,7 @@ from teleport_lite.pki.keyfile import make_private_dir, read_secret
 from teleport_lite.pki.keys import csr
 from teleport_lite.pki.pin import issuer_pin
 from teleport_lite.pki.seal import Keyring
+from teleport_lite.proto.admin import Nothing
 from teleport_lite.proto.stream import PATH
 from teleport_lite.store.opening import open_store
 from teleport_lite.store.protocols import Store, Tx
@@ -103,7 +106,7 @@ class AuthRole:
 
     def _desks(self, book: RoleBook, ring: Keyring) -> Desks:
         config, clock, chance = self._config, self._clock, self._chance
-        others = OtherAuths(
+        others = self._others = OtherAuths(
             identity=lambda: self._shown,
             host_cas=lambda: self.desks.cas.tls(CaType.HOST),
             place=lambda host_id: self.desks.sharing.place(host_id),
@@ -180,6 +183,8 @@ class AuthRole:
             ("backups", BACKUPS_EVERY, self.desks.backups.tidy),
             ("records", RECORDS_EVERY, self._sweep_records),
         ]
+        if self._shared:
+            chores.append(("send on", send_on.LOOK_EVERY, self._send_on().tick))
         if identity.roles == (AUTH,):
             chores.append(("renew", RENEW_EVERY, self.renew))
         self._chores = [
@@ -188,6 +193,25 @@ class AuthRole:
         ]
         self._watch()
         log.info("auth service listens on %s", self._config.auth.listen_addr)
+
+    def _send_on(self) -> send_on.SendOn:
+        presence = self.desks.presence
+
+        def others() -> dict[str, str]:
+            return {k: v for k, v in presence.auths().items() if k != presence.me}
+
+        def ask(address: str) -> str:
+            away = f"auth server {address} can not be reached"
+            found = self._others.ask_at(address, send_on.PATH, Nothing(), away)
+            return str(found.get("trouble", "unknown"))
+
+        return send_on.SendOn(
+            clock=self._clock,
+            trouble=lambda: self.store.health.trouble,
+            others=others,
+            ask=ask,
+            send=presence.send_away,
+        )
 
     def _watch(self) -> None:
         """What the store tells of is looked at in turn, and not by its own thread."""
@@ -227,8 +251,8 @@ class AuthRole:
         shown = self.desks.local.shown_to_all(identity.host_id, request) or identity.serve_tls
         cas = self.desks.cas.view
         trusted = [*cas.tls(CaType.HOST), *cas.tls(CaType.USER)]
-        trusted += [ca for root in self.desks.trust.words() for ca in root.user_cas]
         context = server_context(shown, identity.tls_private, trusted)
+        trust_people(context, self.desks.trust.words())
         der = ssl.PEM_cert_to_DER_cert(shown[: shown.index(_END) + len(_END)])
         assert self._server is not None
         self._server.show = Shown(context, der)

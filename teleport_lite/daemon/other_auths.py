@@ -30,8 +30,13 @@ class OtherAuths:
 
     def ask(self, host_id: str, path: str, message: Message) -> Any:
         """Raises what it answers, NotFound if there is no such auth server, or Unavailable."""
-        me, (name, address) = self._identity(), self._place(host_id)
+        name, address = self._place(host_id)
         away = f"this is kept by auth server {name} ({address}), which can not be reached now"
+        return self.ask_at(address, path, message, away)
+
+    def ask_at(self, address: str, path: str, message: Message, away: str) -> Any:
+        """The same where the address is known; `away` is said when it can not be reached."""
+        me = self._identity()
         if me is None:
             raise Unavailable(away)
         try:
