@@ -64,11 +64,12 @@ def rotate(
         ctx.fail(f"option --type is needed, one of {_THERE_ARE}; --watch alone looks on")
     if types:
         found = _rotated(desk, types, phase, grace_period, manual=manual, force=force)
-        emit([each.plain for each in found], format, lambda: told(found, begins(phase)))
+        if not watch or format is Format.TEXT:
+            emit([each.plain for each in found], format, lambda: told(found, begins(phase)))
     if watch:
         from teleport_lite.cli.tctl.rotation_watch import watch as look_on
 
-        look_on(desk, [] if ALL in types else types)
+        look_on(desk, [] if ALL in types else types, format)
     return None
 
 

@@ -5,7 +5,7 @@ import sys
 from datetime import timedelta
 
 from teleport_lite.cli.exit import warn
-from teleport_lite.cli.show import put
+from teleport_lite.cli.show import Format, emit, put
 from teleport_lite.cli.tctl.desk import Desk
 from teleport_lite.cli.tctl.rotation_words import following, progress, running
 from teleport_lite.client.facts import Facts
@@ -19,8 +19,9 @@ PATIENCE = timedelta(minutes=2)
 class Watch:
     """Shows a line for each CA that is rotated, and shows it anew when it changes."""
 
-    def __init__(self, desk: Desk, types: list[str]) -> None:
+    def __init__(self, desk: Desk, types: list[str], *, quiet: bool = False) -> None:
         """`types` to look at; all if there are none."""
+        self._quiet = quiet
         self._desk, self._types = desk, types
         self._shown: list[str] = []
         self._silent_since = desk.clock.now()
@@ -61,7 +62,7 @@ class Watch:
 
     def _show(self, found: list[Facts]) -> None:
         lines = [progress(each, self._desk.clock.now()) for each in found]
-        if lines == self._shown:
+        if lines == self._shown or self._quiet:
             return
         if sys.stdout.isatty():
             back = f"\033[{len(self._shown)}F\033[J" if self._shown else ""
@@ -71,9 +72,12 @@ class Watch:
         self._shown = lines
 
 
-def watch(desk: Desk, types: list[str]) -> None:
-    found = Watch(desk, types).run()
-    if not found:
+def watch(desk: Desk, types: list[str], format: Format = Format.TEXT) -> None:
+    """In a form for programs it is one answer, at the end."""
+    found = Watch(desk, types, quiet=format is not Format.TEXT).run()
+    if format is not Format.TEXT:
+        emit([each.plain for each in found], format, lambda: "")
+    elif not found:
         put("No CA is being rotated.\n")
     elif by_hand := following(found):
         put(f"All hosts have caught up. To go on, run:\n\n{by_hand}")

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from teleport_lite import __version__
 from teleport_lite.cli.show import line, stamp
 from teleport_lite.client.facts import Facts
 
@@ -31,9 +32,16 @@ def updated(found: Facts) -> str:
     present, done = hosts.number("present"), hosts.number("updated")
     if not present:
         return ""
-    waiting = [line(each.text("name")) for each in hosts.each("waiting")]
+    waiting = [_waited_for(each) for each in hosts.each("waiting")]
     said = f"{done} of {present} {'host' if present == 1 else 'hosts'} updated"
     return f"{said}, waiting for {names(waiting, present - done)}" if waiting else said
+
+
+def _waited_for(host: Facts) -> str:
+    """Another version may be why: it may know nothing of rotations."""
+    version = line(host.text("version"))
+    other = f" (version {version})" if version not in ("", __version__) else ""
+    return line(host.text("name")) + other
 
 
 def names(found: list[str], count: int) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+import yaml
 
+from teleport_lite import __version__
 from teleport_lite.auth.desks import Desks
 from teleport_lite.cli.tctl import auth_rotate, rotation_watch
 from teleport_lite.model.authority import CaType
@@ -26,7 +28,7 @@ def desks(auth: FakeAuth, monkeypatch: pytest.MonkeyPatch) -> Desks:
     return made
 
 
-def host(desks: Desks, name: str, *, online: bool = True) -> None:
+def host(desks: Desks, name: str, *, online: bool = True, version: str = "") -> None:
     now = desks.clock.now()
     joined = Host(
         id=str(uuid.uuid5(uuid.NAMESPACE_DNS, name)),
@@ -38,7 +40,8 @@ def host(desks: Desks, name: str, *, online: bool = True) -> None:
         tls_key="PEM",
     )
     desks.store.write(lambda tx: tx.put_host(joined))
-    desks.store.write(lambda tx: tx.put_report(joined.id, Report(last_seen=now, gone=not online)))
+    report = Report(last_seen=now, gone=not online, version=version)
+    desks.store.write(lambda tx: tx.put_report(joined.id, report))
 
 
 def catch_up(desks: Desks) -> None:
@@ -176,6 +179,32 @@ def test_watching_follows_an_automatic_rotation_to_its_end(
     done = tctl("auth", "rotate", "--type=host", "--grace-period=3ms", "--watch")
     assert "host CA: standby, rotated " in done.out
     assert phase(desks) is Phase.STANDBY
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_a_program_that_watches_gets_one_answer_at_the_end(
+    desks: Desks, tctl: Tool, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    host(desks, "web-1")
+    monkeypatch.setattr(
+        rotation_watch.select, "select", lambda *_: (catch_up(desks), desks.rotation.tick())
+    )
+    words = ("--type=host,jwt", "--grace-period=3ms", "--watch", f"--format={form}")
+    done = tctl("auth", "rotate", *words)
+    assert [(each["type"], each["phase"]) for each in yaml.safe_load(done.out)] == [
+        ("host", "standby"),
+        ("jwt", "standby"),
+    ]
+    assert yaml.safe_load(tctl("auth", "rotate", "--watch", f"--format={form}").out) == []
+
+
+def test_a_host_of_another_version_that_is_waited_for_is_told_with_it(
+    desks: Desks, tctl: Tool
+) -> None:
+    host(desks, "old", version="0.0.9")
+    host(desks, "same", version=__version__)
+    said = tctl("auth", "rotate", "--type=host", "--manual").out
+    assert "waiting for old (version 0.0.9) and same)" in said
 
 
 @pytest.mark.usefixtures("desks")
