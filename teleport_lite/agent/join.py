@@ -7,6 +7,7 @@ of a SCRAM proof bound to the TLS connection (RFC 5802, RFC 5929).
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 from scramp import ScramClient, ScramException
@@ -106,25 +107,26 @@ def join(request: JoinRequest) -> Identity:
     spent once, whoever has spent it.
     """
     keys = _known_keys(request) or (request.keeper or _NobodyKeeps()).take()
+    name = cache(lambda: token_name(request.token))  # slow on purpose, and the same for the next
     if not request.pins:
         request.say(NO_PIN)
     auth, left = _first_answer(request, request.servers)
     try:
-        return _join_at(auth, request, keys)
+        return _join_at(auth, request, keys, name)
     except Unavailable as why:
         try:
             auth, _ = _first_answer(request, left)
         except Error:
             raise why from None
-        return _join_at(auth, request, keys)
+        return _join_at(auth, request, keys, name)
 
 
-def _join_at(auth: Auth, request: JoinRequest, keys: Keys) -> Identity:
+def _join_at(auth: Auth, request: JoinRequest, keys: Keys, name: Callable[[], str]) -> Identity:
     cas = trusted_cas(auth, request.pins)
     if not auth.clock_fits:
         _let_auth_know(auth, request)
         check_clock(auth)
-    welcome = _talk(auth, cas, request, keys)
+    welcome = _talk(auth, cas, request, keys, name)
     if request.pins:
         _pins_cover(welcome, request.pins)
     return identity_of(welcome, keys)
@@ -194,8 +196,10 @@ def _first_answer(request: JoinRequest, servers: tuple[str, ...]) -> tuple[Auth,
     raise Unavailable(f"no auth server can be reached, tried {tried}", hint=failures[0].hint)
 
 
-def _talk(auth: Auth, cas: list[str], request: JoinRequest, keys: Keys) -> Welcome:
-    """The proof, on a connection that trusts `cas` alone."""
+def _talk(
+    auth: Auth, cas: list[str], request: JoinRequest, keys: Keys, name: Callable[[], str]
+) -> Welcome:
+    """The proof, on a connection that trusts `cas` alone. `name` is that of the token."""
     current = request.current
     context = client_context(
         current.tls_cert if current else None, current.tls_private if current else None, cas
@@ -203,7 +207,7 @@ def _talk(auth: Auth, cas: list[str], request: JoinRequest, keys: Keys) -> Welco
     patience = WITH_OTHERS if len(request.servers) > 1 else TIMEOUT
     try:
         with Connection.tls(auth.way, context, timeout=patience) as wire:
-            return _prove(wire, request, keys)
+            return _prove(wire, request, keys, name)
     except ssl.SSLError as why:
         if not isinstance(why, ssl.SSLCertVerificationError):
             raise untrusted(auth.way.name, why) from why
@@ -215,10 +219,10 @@ def _talk(auth: Auth, cas: list[str], request: JoinRequest, keys: Keys) -> Welco
         ) from why
 
 
-def _prove(wire: Connection, request: JoinRequest, keys: Keys) -> Welcome:
+def _prove(wire: Connection, request: JoinRequest, keys: Keys, name: Callable[[], str]) -> Welcome:
     scram = ScramClient(
         [MECHANISM],
-        token_name(request.token),
+        name(),
         request.token.reveal(),
         channel_binding=(BINDING, server_end_point(wire.peer_certificate)),
     )

@@ -17,6 +17,7 @@ from teleport_lite.net.tls import client_context, server_context
 from teleport_lite.pki.authority import new_ca
 from teleport_lite.pki.pin import pin_of
 from teleport_lite.pki.verify import check_leaf
+from teleport_lite.proto.join import token_name
 from teleport_lite.secret import Secret
 from teleport_lite.testing.certs import PaperCluster
 from teleport_lite.testing.makers import TOKEN
@@ -290,6 +291,24 @@ def test_after_a_lost_answer_the_same_keys_get_the_same_host(auth: Auth) -> None
     assert auth.joined() == ["web-1"]
     with pytest.raises(Denied, match="token expired or not found"):
         join(auth.wish(roles=("Bot",)))
+
+
+def test_of_two_servers_the_second_finishes_what_the_first_left_unanswered(
+    auth: Auth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth.bench.token("bot")
+    named: list[str] = []
+
+    def name_of(token: Secret) -> str:
+        named.append("once")
+        return token_name(token)
+
+    monkeypatch.setattr(module, "token_name", name_of)
+    with losing(auth) as cut:
+        me = join(auth.wish(servers=(cut.address, auth.address), roles=("Bot",)))
+    assert [host.id for host, _ in auth.bench.store.hosts() if host.name == "web-1"] == [me.host_id]
+    assert auth.joined() == ["web-1"]
+    assert named == ["once"], "the hash is slow on purpose"
 
 
 def test_keys_are_kept_before_the_token_is_spent_and_dropped_by_whom_they_are_for(
