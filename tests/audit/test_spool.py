@@ -1,5 +1,6 @@
 """Events on disk: in order, none twice, none lost without a word."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.ambient import SystemClock
+from teleport_lite.audit import spool as spool_module
 from teleport_lite.audit.spool import LOST_CODE, SEGMENT, Spool
-from teleport_lite.errors import Denied
+from teleport_lite.errors import Denied, Unavailable
 from teleport_lite.proto.stream import AgentEvent
 
 
@@ -109,6 +111,34 @@ def test_a_directory_that_others_can_enter_is_not_used(spool: Spool) -> None:
     assert not spool.put(event(2))
     with pytest.raises(Denied):
         spool.take()
+
+
+def test_a_lock_that_somebody_keeps_is_not_waited_for_for_ever(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_TRIES", 2)
+    spool.put(event(1))
+    with (spool.place / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not spool.offer(event(2))
+        with pytest.raises(Unavailable, match="locked by somebody else"):
+            spool.take()
+    assert [each.at for each in drain(spool)] == [1.0]
+
+
+def test_a_disk_that_takes_half_an_event_keeps_none_of_it(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.put(event(1))
+    real = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda file, data: real(file, data[: len(data) // 2]))
+        assert not spool.offer(event(2))
+        assert not spool.put_first([event(0)], instead=None)
+    assert spool.offer(event(3))
+    assert spool.offer(event(4, 70_000)), "it would never fit: it is counted"
+    *found, lost = drain(spool)
+    assert ([each.at for each in found], lost.facts["events"]) == ([1.0, 3.0], "1")
 
 
 def test_a_link_is_not_followed(spool: Spool, tmp_path: Path) -> None:

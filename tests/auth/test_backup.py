@@ -182,6 +182,18 @@ def test_who_goes_away_holds_nothing_up(archive):
     archive.ask("/v1/backup/begin")
 
 
+def test_a_backup_that_can_not_be_read_further_is_over(archive, monkeypatch):
+    def away(*_):
+        raise Unavailable("the database is away")
+
+    id = archive.ask("/v1/backup/begin")["id"]
+    monkeypatch.setattr("teleport_lite.auth.backup.Draft.rows", away)
+    with pytest.raises(Unavailable, match="the database is away"):
+        archive.ask("/v1/backup/read", id=id)
+    with pytest.raises(NotFound):
+        archive.ask("/v1/backup/read", id=id)
+
+
 def test_two_who_begin_at_once_are_not_one_too_many(archive, monkeypatch):
     real = archive.store.snapshot
 

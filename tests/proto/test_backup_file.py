@@ -1,6 +1,8 @@
 """The file of a backup: what was written is read, and nothing else passes for it."""
 
 import io
+import json
+import zlib
 from typing import Any
 
 import pytest
@@ -204,6 +206,33 @@ def test_a_part_of_more_rows_than_anybody_wrote_is_refused_before_they_are_made(
                 assert "rows of t are damaged" in refused(raw)
         else:
             assert len(read(raw)) == 2
+
+
+@pytest.mark.parametrize(
+    "row", [b"{}", b'"abc"', b"[[],1,2]", b'[{"c":""},1,2]', b'[{"b":1},1,2]', b'[{"b":"!"},1,2]',
+            b"[1,2]", b"[" * 100_000]
+)  # fmt: skip
+def test_a_row_that_is_none_is_refused(row):
+    draft, data = Draft(), zlib.compress(row + b"\n")
+    head = {"part": "rows", "table": "users", "rows": 1, "size": len(data)}
+    raw = draft.header(header(1)) + draft.passed(json.dumps(head).encode() + b"\n" + data)
+    assert "rows of users are damaged" in refused(raw + draft.end(b"") + draft.last_line())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cluster": 1}, {"schema": True}, {"schema": -1}, {"keys": 7}, {"tables": []},
+        {"tables": {"t": 1}}, {"tables": {"t": {"columns": "ab", "rows": 1}}},
+        {"tables": {"t": {"columns": [1], "rows": 1}}},
+        {"tables": {"t": {"columns": [], "rows": "1"}}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_header_of_other_things_is_refused(change):
+    title, said, _ = a_file().split(b"\n", 2)
+    raw = title + b"\n" + json.dumps(json.loads(said) | change).encode() + b"\n"
+    assert "its header is damaged" in refused(raw)
 
 
 def test_another_file_is_told_apart_from_a_damaged_one():

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from teleport_lite.daemon import custody
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.plugin.builtin import builtin_book
 from teleport_lite.store.sqlite import SqliteStore, open_sqlite
+from tests.auth.tapes import sid
 from tests.cli.conftest import Run, Tool
 from tests.cli.fake_auth import FakeAuth, Refusal
 from tests.cli.real_auth import ADDRESS, CLUSTER, put_behind
 from tests.postgres import Postgres
+from tests.store.makers import a_recording
 
 WORDS = "correct horse battery staple"
 
@@ -150,6 +153,56 @@ def test_a_file_that_is_there_is_not_written_over(site, running, tmp_path):
     assert "a backup is never put over another file" in done.err
     done = site.tctl("backup", "create", str(tmp_path / "no" / "b1"))
     assert (done.code, f"{tmp_path / 'no'} does not exist" in done.err) == (3, True)
+
+
+def test_recordings_come_along_and_those_that_are_gone_are_told_of(site, other, tmp_path):
+    store = site.open()
+    for each in (replace(a_recording(), sid=sid(number)) for number in (1, 2)):
+        store.write(lambda tx, each=each: tx.add_recording(each))
+    store.close()
+    records = site.data / "records"
+    records.mkdir(mode=0o700)
+    (records / f"{sid(1)}.cast.gz").write_bytes(b"said")
+    file = tmp_path / "b1"
+    done = site.tctl("backup", "create", str(file), "--with-recordings")
+    assert "1 recordings are not on this host, and not in the backup" in done.err
+    assert " 1 recordings, " in done.out
+    other.keyring.write_bytes(site.keyring.read_bytes())
+    other.keyring.chmod(0o600)
+    done = other.tctl("backup", "restore", str(file))
+    assert "\n1 recordings are back.\n" in done.out, done
+    assert (other.data / "records" / f"{sid(1)}.cast.gz").read_bytes() == b"said"
+
+
+def test_a_disk_that_is_full_is_told_as_such_and_keeps_no_half(site, tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as now:
+        now.setattr("teleport_lite.client.backup.os.fsync", full)
+        done = site.tctl("backup", "create", str(tmp_path / "b1"))
+    assert (done.code, f"can not write {tmp_path / 'b1'}: no space left" in done.err) == (5, True)
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
+def test_a_file_that_turns_up_meanwhile_is_not_written_over(site, tmp_path, monkeypatch):
+    file = tmp_path / "b1"
+    monkeypatch.setattr(
+        "teleport_lite.client.backup.os.fsync", lambda _: file.write_text("precious")
+    )
+    done = site.tctl("backup", "create", str(file))
+    assert (done.code, "has turned up meanwhile" in done.err) == (1, True)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["b1"]
+    assert file.read_text() == "precious"
+
+
+def test_where_nobody_can_type_a_passphrase_has_to_be_named(site, tmp_path):
+    done = site.tctl("backup", "create", str(tmp_path / "b1"), "--with-keyring")
+    assert (done.code, "--passphrase=env:NAME" in done.err) == (1, True)
+    done = site.tctl("backup", "create", str(tmp_path / "b1"), "--with-keyring",
+                     f"--passphrase={WORDS}")  # fmt: skip
+    assert (done.code, "never by itself" in done.err, WORDS in done.err) == (1, True, False)
+    assert not (tmp_path / "b1").exists()
 
 
 def test_a_disk_that_knows_no_second_name_takes_a_backup_too(site, tmp_path, monkeypatch):
