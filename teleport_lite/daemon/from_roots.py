@@ -1,14 +1,30 @@
 """People of clusters that we trust, at the door of the auth service."""
 
-from collections.abc import Sequence
+import logging
+import ssl
+from collections.abc import Iterable, Sequence
 
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.desks import Desks
 from teleport_lite.errors import Denied
 from teleport_lite.model.trust import MAX_QUALIFIED, qualified
 from teleport_lite.net.accept import Peer
+from teleport_lite.net.tls import Context
 from teleport_lite.pki.foreign import foreign_peer
 from teleport_lite.proto.stream import RootWord
+
+log = logging.getLogger("teleport_lite.auth")
+
+
+def trust_people(context: Context, roots: Iterable[RootWord]) -> None:
+    """Have a listener take certificates of their users, too. A CA that OpenSSL can not read, be it
+    well-formed or not, is left out: no root can stop us from serving our own."""
+    for root in roots:
+        for ca in root.user_cas:
+            try:
+                context.load_verify_locations(cadata=ca)
+            except (ssl.SSLError, ValueError) as why:
+                log.error("a CA of cluster %s can not be used: %s", root.cluster, why)
 
 
 def caller_from_root(desks: Desks, peer: Peer) -> Caller | None:
