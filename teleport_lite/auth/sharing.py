@@ -32,6 +32,8 @@ LOOK_EVERY = 5.0
 SHARE = 20.0
 REMOVED = "this host was removed from the cluster"
 DUPLICATE = "instance.duplicate"
+# Seconds. Tokens die by the clock that is ahead, and hosts look offline by it.
+SKEW = 5.0
 
 
 class Sharing:
@@ -55,6 +57,7 @@ class Sharing:
         self._me = self._address = ""
         self._rotated: dict[str, str] | None = None
         self._stale = True
+        self._ahead: set[str] = set()  # auth servers whose clocks are
         self._look_at = self._free_at = self._tell_at = 0.0
 
     @property
@@ -168,6 +171,8 @@ class Sharing:
         for host, report in kept:
             if report.via == self._presence.me:
                 continue  # our own words
+            if report.auth:
+                self._compare_clocks(host, report)
             live = streams.get(host.id)
             if live is not None and self._presence.is_clone(live, report):
                 self._cut_clone(live, report)
@@ -176,6 +181,21 @@ class Sharing:
                 ago = (self._clock.now() - seen).total_seconds() if seen else 0.0
                 self._sessions.hear(host.id, [session_of(each) for each in report.sessions], ago)
         self._forget_removed({host.id for host, _ in kept})
+
+    def _compare_clocks(self, host: Host, report: Report) -> None:
+        """What another one has written is not from the future. Who is behind says so, once."""
+        if report.via != host.id or report.last_seen is None:
+            return  # somebody else's word, by somebody else's clock
+        ahead = (report.last_seen - self._clock.now()).total_seconds()
+        if ahead < SKEW:
+            self._ahead.discard(host.id)
+        elif host.id not in self._ahead:
+            self._ahead.add(host.id)
+            log.warning(
+                "the clock of auth server %s is %.0f s ahead of ours; have both follow NTP",
+                host.name,
+                ahead,
+            )
 
     def _forget_removed(self, kept: set[str]) -> None:
         for host_id in self._presence.reports().keys() - kept:
