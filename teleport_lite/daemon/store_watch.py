@@ -32,8 +32,9 @@ class StoreWatch:
         """`tell` hears "read-only: the disk is full", and "" when all is well again."""
         self._store, self._clock, self.tell = store, clock, tell
         self._words = ""
-        self._since = self._said_at = 0.0
-        self._refused = 0
+        self._since, self._refused = 0.0, 0
+        self._said_at: float | None = None
+        self._said = False  # of the trouble that there is now
 
     def tick(self) -> None:
         """News are said before it looks: where somebody holds a lock that takes seconds."""
@@ -48,10 +49,12 @@ class StoreWatch:
             self._since, self._refused = now, self._store.health.refused
         if words != self._words:
             self.tell(words)
-        if words and (not self._words or now - self._said_at >= SAY_EVERY):
-            self._said_at = now
+        # One that comes and goes every second is said every ten, too.
+        if words and (self._said_at is None or now - self._said_at >= SAY_EVERY):
+            self._said_at, self._said = now, True
             log.error("auth is %s; %d changes were refused", words, self._count())
-        elif self._words and not words:
+        elif self._said and not words:
+            self._said = False
             seconds = now - self._since
             log.warning(
                 "auth writes again, after %.0f s; %d changes were refused meanwhile",

@@ -57,6 +57,24 @@ def test_it_says_so_once_then_every_ten_seconds_and_when_it_is_over(
     store.write()
 
 
+def test_what_comes_and_goes_every_second_is_said_every_ten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    store, clock, told = Store(), FakeClock(), list[str]()
+    watch = StoreWatch(store, clock, told.append)
+    for _ in range(20):
+        store.cause = "the disk is full"
+        with pytest.raises(Unavailable):
+            store.write()
+        watch.tick()
+        store.cause = ""
+        clock.tick(seconds=1)
+        watch.tick()
+    assert len(told) == 40, "who asks hears how it is now"
+    assert len(caplog.records) == 4, "twice that it is so, and that it is over"
+
+
 def test_another_cause_is_told(caplog: pytest.LogCaptureFixture) -> None:
     store, clock, told = Store(), FakeClock(), list[str]()
     watch = StoreWatch(store, clock, told.append)
