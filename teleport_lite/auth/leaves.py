@@ -29,7 +29,7 @@ from teleport_lite.model.lock import Target
 from teleport_lite.model.names import CLUSTER_NAME, checked
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.trust import LEAF_ROLE, RemoteCluster, related
-from teleport_lite.pki.foreign import CaSet, check_cas
+from teleport_lite.pki.foreign import CaSet, check_cas, tidied
 from teleport_lite.pki.keys import new_ssh_key, public_of_csr
 from teleport_lite.pki.plan import HostCertPlan
 from teleport_lite.proto.resource import lock_doc
@@ -98,7 +98,7 @@ class LeafDesk:
             leaf, hello = self.known(caller), asked.hello
             if hello.cluster != leaf.name:
                 raise Denied(f"this certificate is of cluster {leaf.name}")
-            shown = _cas_of(hello)
+            shown = tidied(_cas_of(hello), leaf.name)
             if shown != CaSet(host_cas=leaf.host_cas, ssh_host_cas=leaf.ssh_host_cas):
                 leaf = self._change_cas(caller, leaf, shown)
         if not hello.tls_csr:
@@ -212,7 +212,7 @@ class LeafDesk:
         shown = _cas_of(hello)
         if not (shown.host_cas and shown.ssh_host_cas):
             raise Malformed(f"{cannot}, it shows no CAs")
-        self._check_cas(name, shown, others)
+        shown = self._check_cas(name, shown, others)
         leaf = RemoteCluster(
             name=name,
             id=leaf_id,
@@ -242,13 +242,13 @@ class LeafDesk:
                     f"{cannot}, names of its nodes could be taken for those of {each.name}"
                 )
 
-    def _check_cas(self, name: str, shown: CaSet, others: Sequence[RemoteCluster]) -> None:
+    def _check_cas(self, name: str, shown: CaSet, others: Sequence[RemoteCluster]) -> CaSet:
         ours = (self._cas.cluster, own_cas(self._cas))
         leaves = (
             (each.name, CaSet(host_cas=each.host_cas, ssh_host_cas=each.ssh_host_cas))
             for each in others
         )
-        check_cas(shown, name, known=(ours, *leaves, *self._roots()))
+        return check_cas(shown, name, known=(ours, *leaves, *self._roots()))
 
     def _record(
         self, tx: Tx, token: JoinToken, leaf: RemoteCluster, key: str, entry: Entry, cannot: str

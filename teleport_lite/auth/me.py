@@ -77,7 +77,7 @@ class MeDesk:
         logins that are told are those that roles of ours name. Where a node is reached, and by
         which of our proxies, is our own business."""
         found = []
-        for node in self._nodes():
+        for node in (each | {"address": "", "tunnels": []} for each in self._nodes()):
             if not (asked.labels.items() <= node["labels"].items() and _has(node, words)):
                 continue
             if isinstance(may_reach(roles, None, node["labels"]), Allowed):
@@ -88,7 +88,7 @@ class MeDesk:
                     if LOGIN.fullmatch(each)
                     and isinstance(may_open_shell(roles, {}, each, node["labels"]), Allowed)
                 ]
-                found.append(node | {"logins": logins, "address": "", "tunnels": []})
+                found.append(node | {"logins": logins})
         return found
 
     def _person(self, caller: Caller) -> tuple[User, list[Role]]:

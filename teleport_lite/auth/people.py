@@ -56,7 +56,6 @@ class PeopleDesk:
         user = self._user(asked.name, asked.roles, asked.logins)
         if user.name.startswith(bot_user("")):
             raise Malformed("user names beginning with bot- are for bots", hint="tctl bots add")
-        check_ours(self._store, user.name)
         invite = self._signup.draft(user.name, InviteKind.INVITE, asked.ttl, caller)
         self._create(caller, user, lambda tx: tx.put_invite(invite))
         return {"user": user_doc(user), "invite": self._signup.shown(invite)}
@@ -165,6 +164,7 @@ class PeopleDesk:
         def create(tx: Tx) -> bool:
             return tx.add_user(user) and (also is None or also(tx))
 
+        check_ours(self._store, user.name)
         facts = _facts(caller, user)
         with self._trail.attempt(event, ok=code, refused=f"{code[:-1]}E", **facts) as entry:
             if not write_recorded(self._store, entry, create):

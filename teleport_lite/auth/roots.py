@@ -1,13 +1,22 @@
 """What a root has said last, kept beside the administrator's decision to trust it."""
 
 import hashlib
+from dataclasses import replace
+from typing import Any
 
+from teleport_lite.model.lock import Lock, Target
+from teleport_lite.model.names import RESOURCE_NAME, UUID, checked
 from teleport_lite.model.trust import TrustedCluster
 from teleport_lite.pki.foreign import CaSet, host_of
 from teleport_lite.proto.codec import MAX_ADMIN, Statement, read, write
+from teleport_lite.proto.resource import lock_doc, lock_from_doc
 from teleport_lite.proto.stream import ProxyPlace, RootWord
 from teleport_lite.proto.trust import TrustWord, role_map_doc
 from teleport_lite.store.protocols import Store
+
+# Locks that a root tells of; those on its hosts are not our business.
+_HEARD = (Target.USER, Target.ROLE, Target.BOT)
+_EXAMPLE = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
 
 
 class _Kept(Statement, frozen=True):
@@ -54,6 +63,31 @@ def cas_of(said: TrustWord) -> CaSet:
         user_cas=tuple(said.user_cas),
         ssh_user_cas=tuple(said.ssh_user_cas),
     )
+
+
+def bare_word(said: TrustWord, cas: CaSet, tls_cert: str) -> TrustWord:
+    """Of what a root says nothing but what is needed; `cas` and `tls_cert` have been looked at.
+    Raises Malformed."""
+    for what, id in (("leaf", said.id), *(("proxy", place.id) for place in said.proxies)):
+        checked(UUID, id, f"{what} id", example=_EXAMPLE)
+    return TrustWord(
+        cluster=said.cluster,
+        id=said.id,
+        host_cas=list(cas.host_cas),
+        ssh_host_cas=list(cas.ssh_host_cas),
+        user_cas=list(cas.user_cas),
+        ssh_user_cas=list(cas.ssh_user_cas),
+        tls_cert=tls_cert,
+        proxies=[ProxyPlace(id=place.id) for place in said.proxies],
+        locks=[lock_doc(lock) for lock in map(_bare, said.locks) if lock.target in _HEARD],
+    )
+
+
+def _bare(doc: dict[str, Any]) -> Lock:
+    """Its words could be anything, and would be shown to people of ours. Raises Malformed."""
+    lock = lock_from_doc(doc)
+    checked(RESOURCE_NAME, lock.value, "lock value", example="alice")
+    return replace(lock, message="", created_by="")
 
 
 def root_word(kept: TrustedCluster, said: TrustWord) -> RootWord:

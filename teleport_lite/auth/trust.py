@@ -21,14 +21,22 @@ from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.names import own_cas
-from teleport_lite.auth.roots import cas_of, last_said, mark_of, meta_key, meta_text, root_word
+from teleport_lite.auth.roots import (
+    bare_word,
+    cas_of,
+    last_said,
+    mark_of,
+    meta_key,
+    meta_text,
+    root_word,
+)
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound
 from teleport_lite.model.authority import CaType
-from teleport_lite.model.names import UUID, checked
 from teleport_lite.model.trust import TrustedCluster, is_foreign, related
-from teleport_lite.pki.foreign import CaSet, check_cas
+from teleport_lite.pki.foreign import CaSet, check_cas, own_certificate
 from teleport_lite.pki.keys import csr, new_tls_key
-from teleport_lite.pki.verify import check_leaf, ends_at
+from teleport_lite.pki.verify import ends_at
+from teleport_lite.proto.codec import write
 from teleport_lite.proto.resource import lock_from_doc
 from teleport_lite.proto.stream import RootWord
 from teleport_lite.proto.trust import (
@@ -53,6 +61,9 @@ LOOK_EVERY = 2.0
 MIN_REST, MAX_REST = 1, 8
 # What we take from a root: it stands in everybody's Knowledge.
 MAX_PROXIES, MAX_LOCKS = 64, 1000
+# Bytes, of one root and of all: an agent reads no more than a megabyte of Knowledge, and roles and
+# locks of ours have to fit in as well.
+MAX_SAID, MAX_ALL_SAID = 256 * 1024, 512 * 1024
 _NEW_TOKEN = f"at the root: tctl tokens add --type={TRUSTED_CLUSTER}"
 
 Join = Callable[[TrustedWish, TrustHello, Clock], TrustWord]
@@ -84,7 +95,7 @@ class TrustDesk:
         self._clock, self._store, self._trail, self._cas = clock, store, trail, cas
         self._version, self._tell = version, changed
         self._join, self._news = join or join_root, news or news_of
-        self._guard = Lock()  # one join or round of news at a time
+        self._guard = Lock()  # one join at a time
         self._keys: dict[str, Secret] = {}  # of joins whose answer may have been lost
         self._rests: dict[str, _Rest] = {}
         self._roots: list[RootWord] = []
@@ -282,8 +293,7 @@ class TrustDesk:
         were away for too long or an answer was lost."""
         before = known.tls_private if known is not None else None
         key = self._keys.setdefault(wish.name, before or new_tls_key())
-        said = self._join(wish, self._hello(key), self._clock).kept("")
-        self._believe(said)
+        said = self._believe(self._join(wish, self._hello(key), self._clock).kept(""), key)
         made = TrustedCluster(
             name=wish.name,
             enabled=wish.enabled,
@@ -308,24 +318,34 @@ class TrustDesk:
             version=self._version,
         )
 
-    def _believe(self, said: TrustWord) -> None:
-        """Raises Malformed or Conflict, and Denied for a certificate that its CAs have not made."""
+    def _believe(self, said: TrustWord, key: Secret) -> TrustWord:
+        """What of it is kept, written anew: it gets to every host of ours, and no word of a root
+        may stop one of them. Raises Malformed or Conflict, and Denied for a certificate that its
+        CAs have not made for our key."""
         if not (said.host_cas and said.user_cas and said.ssh_user_cas):
             raise Malformed(f"cluster {said.cluster} shows no CAs")
         if len(said.proxies) > MAX_PROXIES or len(said.locks) > MAX_LOCKS:
             raise Malformed(f"cluster {said.cluster} tells of more proxies or locks than we take")
-        for place in said.proxies:
-            checked(UUID, place.id, "proxy id", example="d52527f9-b260-41d0-bb5a-e23b0cfe0f8f")
-        for doc in said.locks:
-            lock_from_doc(doc)
         others = [each for each in self.cas() if each[0] != said.cluster]
         leaves = [
             (each.name, CaSet(host_cas=each.host_cas, ssh_host_cas=each.ssh_host_cas))
             for each in self._store.remote_clusters()
         ]
         ours = (self._cas.cluster, own_cas(self._cas))
-        check_cas(cas_of(said), said.cluster, known=[ours, *others, *leaves])
-        check_leaf(said.tls_cert, said.host_cas, self._clock.now())
+        cas = check_cas(cas_of(said), said.cluster, known=[ours, *others, *leaves])
+        certificate = own_certificate(said.tls_cert, key, cas.host_cas, self._clock.now())
+        kept = bare_word(said, cas, certificate)
+        self._check_size(kept)
+        return kept
+
+    def _check_size(self, said: TrustWord) -> None:
+        size = len(write(said))
+        if size > MAX_SAID:
+            raise Malformed(f"cluster {said.cluster} tells {size} bytes, we take {MAX_SAID}")
+        others = (each for each in self._store.trusted_clusters() if each.name != said.cluster)
+        total = size + sum(len(write(self._said(each))) for each in others)
+        if total > MAX_ALL_SAID:
+            raise Malformed(f"all roots together tell {total} bytes, we take {MAX_ALL_SAID}")
 
     # --- news
 
@@ -356,9 +376,9 @@ class TrustDesk:
         said = self._news(asked, self._hello(kept.tls_private if renew else None))
         if said.cluster != kept.name or said.id != before.id:
             raise Malformed(f"the cluster at {kept.proxy} answers as {said.cluster[:128]!a}")
-        said = said.kept(before.tls_cert)
-        self._believe(said)
-        return said
+        if kept.tls_private is None:
+            raise Malformed(f"the key for cluster {kept.name} is lost", hint=_NEW_TOKEN)
+        return self._believe(said.kept(before.tls_cert), kept.tls_private)
 
     def _said(self, kept: TrustedCluster) -> TrustWord:
         return last_said(self._store, kept)

@@ -17,8 +17,8 @@ from teleport_lite.model.authority import CaType
 from teleport_lite.model.trust import TrustedCluster
 from teleport_lite.net.accept import Peer
 from teleport_lite.pki.authority import new_ca
-from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
-from teleport_lite.proto.codec import MAX_ADMIN, read, write
+from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key, public_of_csr
+from teleport_lite.proto.codec import MAX_ADMIN, MAX_FRAME, read, write
 from teleport_lite.proto.join import BINDING, MECHANISM, JoinStart, server_end_point
 from teleport_lite.proto.stream import ProxyPlace
 from teleport_lite.proto.trust import TrustedWish, TrustHello, TrustWord
@@ -297,6 +297,8 @@ def test_nobody_of_ours_is_called_like_somebody_of_a_root(pair: Pair) -> None:
     name = f"alice@{ROOT_NAME.upper()}"
     words: dict[str, Any] = {"name": name, "roles": ["access"]}
     refused(Conflict, lambda: pair.leaf.ask("/v1/users/add", **words), "is called here")
+    words["name"] = f"ci@{ROOT_NAME}"
+    refused(Conflict, lambda: pair.leaf.ask("/v1/bots/add", **words), "is called here")
     user = {"kind": "user", "metadata": {"name": name}, "spec": {"roles": ["access"]}}
     create = lambda: pair.leaf.ask("/v1/resources/create", resource=user)  # noqa: E731
     refused(Conflict, create, "is called here")
@@ -485,6 +487,62 @@ def test_of_the_root_s_proxies_only_who_they_are_is_passed_on(pair: Pair) -> Non
     assert word.proxies == [ProxyPlace(id=PROXY)]
 
 
+def a_lock(value: str = "alice", *, target: str = "user", **spec: Any) -> dict[str, Any]:
+    return {
+        "kind": "lock",
+        "metadata": {"name": "x"},
+        "spec": {"target": {target: value}, **spec},
+    }
+
+
+def test_of_the_locks_of_a_root_only_whom_they_name_is_passed_on(pair: Pair) -> None:
+    """Its words would be shown to people of ours, and hosts of its are not our business."""
+    pair.trust()
+    locks = [a_lock(message="\x1b[2J" * 99, created_by="x"), a_lock(target="login")]
+    pair.after = lambda word: TrustWord(**{**_fields(word), "locks": locks})
+    pair.news()
+    [lock] = pair.leaf.desks.trust.words()[0].locks
+    assert lock["spec"]["target"] == {"user": "alice"}
+    assert (lock["spec"]["message"], lock["spec"]["created_by"]) == ("", "")
+
+
+def test_what_a_root_says_leaves_room_in_what_agents_are_told(pair: Pair) -> None:
+    """They read a megabyte and no more; a root that could fill it would end the cluster."""
+    pair.trust()
+    for locks in ([a_lock("a" * 129)], [a_lock(f"{n:0>128}") for n in range(1000)]):
+        pair.after = lambda word, locks=locks: TrustWord(**{**_fields(word), "locks": locks})
+        pair.news()
+        assert pair.leaf.desks.trust.words()[0].locks == []
+    # A thousand as they are in fact are fine.
+    locks = [a_lock(f"alice-{number}") for number in range(1000)]
+    pair.after = lambda word: TrustWord(**{**_fields(word), "locks": locks})
+    for _ in range(9):  # it was not believed, and rests
+        pair.news()
+    assert len(pair.leaf.desks.trust.words()[0].locks) == 1000
+    assert len(write(pair.leaf.desks.teacher.lesson())) < MAX_FRAME / 2
+
+
+def test_all_roots_together_leave_room_as_well(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.trust()
+    monkeypatch.setattr("teleport_lite.auth.trust.MAX_ALL_SAID", 8 * 1024)
+    locks = [a_lock(f"alice-{number}") for number in range(100)]
+    pair.after = lambda word: TrustWord(**{**_fields(word), "locks": locks})
+    pair.news()
+    assert pair.leaf.desks.trust.words()[0].locks == []
+
+
+def test_a_certificate_for_another_key_is_not_taken(pair: Pair) -> None:
+    """With it no proxy of ours could make a TLS context."""
+    pair.trust()
+    before = pair.leaf.desks.trust.passes()
+    issuer = pair.root.desks.leaves
+    [remote] = pair.root.store.remote_clusters()
+    other = issuer._certificate(remote, public_of_csr(csr(new_tls_key(), "x")))
+    pair.after = lambda word: TrustWord(**{**_fields(word), "tls_cert": other})
+    pair.news()
+    assert pair.leaf.desks.trust.passes() == before
+
+
 def test_a_removed_leaf_hears_nothing_any_more(pair: Pair) -> None:
     pair.trust()
     pair.root.ask("/v1/resources/remove", kind="rc", name=LEAF_NAME)
@@ -644,6 +702,8 @@ def test_a_visitor_sees_the_nodes_and_not_how_they_are_reached(pair: Pair) -> No
     [node] = pair.leaf.ask("/v1/me/nodes", caller)["nodes"]
     assert node["hostname"] == "web-1"
     assert (node["address"], node["tunnels"]) == ("", [])
+    pair.leaf.desks.me._nodes = lambda: [node | {"address": "10.0.0.7:3022"}]
+    assert pair.leaf.ask("/v1/me/nodes", caller, search="10.0.0")["nodes"] == []
     pair.trust(doc(token=None, role_map=[{"remote": "dev", "local": ["auditor"]}]), force=True)
     pair.leaf.clock.tick(seconds=3)
     assert pair.leaf.ask("/v1/me/nodes", caller)["nodes"] == []

@@ -1,13 +1,26 @@
 """Whose certificate is it, when several clusters are trusted; and the signed wish."""
 
+import ssl
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from teleport_lite.errors import Conflict, Denied, Malformed
-from teleport_lite.pki.foreign import CaSet, check_cas, foreign_peer, host_of, root_of
-from teleport_lite.pki.keys import new_ssh_key, ssh_blob
+from teleport_lite.pki.foreign import (
+    CaSet,
+    check_cas,
+    foreign_peer,
+    host_of,
+    own_certificate,
+    root_of,
+)
+from teleport_lite.pki.keys import new_ssh_key, new_tls_key, ssh_blob
 from teleport_lite.pki.proof import LIFE, MAX_PROOF, prove, proved
 from teleport_lite.testing.certs import PaperCluster, Papers
 
@@ -105,6 +118,67 @@ def test_a_ca_of_another_cluster_is_not_shown_as_one_s_own(
 def test_what_are_no_cas_is_refused(one: PaperCluster, change: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(Malformed):
         check_cas(replace(cas(one), **change), "one.example", known=())
+
+
+def a_ca(
+    one: PaperCluster, name: str, key: "ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey"
+) -> str:
+    """As anybody can make it."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(one.now - timedelta(days=1))
+        .not_valid_after(one.now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}  ", "upper"])
+def test_a_ca_that_is_called_like_one_of_another_cluster_is_refused(
+    one: PaperCluster, two: PaperCluster, spelling: str
+) -> None:
+    """OpenSSL finds issuers by their name, and would refuse hosts of that cluster."""
+    [owned] = x509.load_pem_x509_certificate(two.host_cas[0].encode()).subject
+    name = str(owned.value)
+    name = name.upper() if spelling == "upper" else spelling.format(name).replace(" host", "  host")
+    shown = replace(cas(one), user_cas=(a_ca(one, name, ec.generate_private_key(ec.SECP256R1())),))
+    check_cas(shown, "one.example", known=[("three.example", CaSet())])
+    with pytest.raises(Conflict, match=r"is called like one of two\.example"):
+        check_cas(shown, "one.example", known=[("two.example", cas(two))])
+
+
+def test_cas_are_kept_without_what_came_along(one: PaperCluster) -> None:
+    """OpenSSL reads no such certificate, and a listener that loads it would not start."""
+    pem, line = one.user_cas[0], one.user_ca.public.ssh_key
+    odd = pem.replace("-----\n", "-----\nFoo: bar\n\n", 1)
+    with pytest.raises(ssl.SSLError):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=odd)
+    shown = replace(cas(one), user_cas=(odd,), ssh_user_cas=(f"{line} \x1b[2J",))
+    assert check_cas(shown, "one.example", known=()) == cas(one)
+
+
+def test_weak_and_huge_cas_are_refused(one: PaperCluster) -> None:
+    weak = a_ca(one, "weak", rsa.generate_private_key(65537, 1024))
+    with pytest.raises(Malformed, match="RSA key of 1024 bits"):
+        check_cas(replace(cas(one), user_cas=(weak,)), "one.example", known=())
+    huge = tuple(f"{one.host_ca.public.ssh_key} {'x' * 9000}" for _ in range(4))
+    with pytest.raises(Malformed, match="have more than 32768 characters"):
+        check_cas(replace(cas(one), ssh_host_cas=huge), "one.example", known=())
+
+
+def test_a_certificate_for_another_key_is_refused(one: PaperCluster) -> None:
+    host = one.host()
+    odd = host.tls_cert.replace("-----\n", "-----\nFoo: bar\n\n", 1)
+    kept = own_certificate(odd, host.tls_private, one.host_cas, one.now)
+    assert kept.strip() == host.tls_cert.strip()
+    with pytest.raises(Denied, match="not for the key"):
+        own_certificate(host.tls_cert, new_tls_key(), one.host_cas, one.now)
 
 
 def test_a_leaf_s_certificate_is_no_ca(one: PaperCluster) -> None:
