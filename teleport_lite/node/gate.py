@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from teleport_lite.access.decide import forced_command, locked, may_open_shell, merged_options
+from teleport_lite.access.decide import forced_command, locked, merged_options
 from teleport_lite.access.host_user import HostUser, host_user
 from teleport_lite.access.join import may_join
 from teleport_lite.access.verdict import Refused, Verdict
@@ -157,7 +157,9 @@ class Gate:
     def _host_user(self, visitor: Visitor, roles: list[Role]) -> HostUser | None:
         if not self._makes_accounts:
             return None
-        return host_user(roles, visitor.traits, knowledge.load_labels(self._data_dir))
+        # Groups and lines of sudoers are not for another cluster to fill in.
+        traits = {} if visitor.cluster else visitor.traits
+        return host_user(roles, traits, knowledge.load_labels(self._data_dir))
 
     def _account(self, login: str, plan: HostUser | None) -> Account | None:
         if plan is None or exists(login):
@@ -187,8 +189,9 @@ class Gate:
         """Roles of ours. Of somebody from elsewhere as the role map says now; Denied if none."""
         if not visitor.cluster:
             return visitor.roles
+        root = next((each for each in known.roots if each.cluster == visitor.cluster), None)
         return roots.roles_here(
-            known.roots,
+            None if root is None else roots.rules_of(root),
             cluster=visitor.cluster,
             user=visitor.claimed_user,
             roles=visitor.claimed_roles,
@@ -225,7 +228,7 @@ class Gate:
         except Error as why:
             raise refusal(why.message) from why
         labels = knowledge.load_labels(self._data_dir)
-        return may_open_shell(roles, visitor.traits, visitor.login, labels)
+        return roots.open_shell(visitor, roles, labels)
 
     def _unlocked(self, visitor: Visitor, known: Knowledge, **more: str) -> Verdict:
         try:

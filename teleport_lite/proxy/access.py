@@ -6,10 +6,11 @@ The certificate was verified by whoever made the Caller. Everything else is what
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from teleport_lite.access.decide import locked, may_reach
 from teleport_lite.access.verdict import Refused, Verdict
-from teleport_lite.agent.roots import roles_here
+from teleport_lite.agent.roots import Rules, roles_here, rules_of
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error
 from teleport_lite.model.lock import Lock
@@ -17,7 +18,7 @@ from teleport_lite.model.trust import MAX_QUALIFIED, qualified
 from teleport_lite.model.user import Role
 from teleport_lite.pki.verify import Peer
 from teleport_lite.proto.resource import lock_from_doc, role_from_doc
-from teleport_lite.proto.stream import Knowledge, RootWord, Route
+from teleport_lite.proto.stream import Knowledge, Route
 
 _HEARD_NOTHING = "this proxy has heard nothing from auth yet"
 
@@ -55,7 +56,10 @@ class Judge:
         self._clock = clock
         self._roles: dict[str, Role | Error] = {}
         self._locks: list[Lock] = []
-        self._roots: list[RootWord] = []
+        self._roots: dict[str, Rules] = {}
+        # The last answer, good for a second: the same is asked about every node there is.
+        self._asked: tuple[Caller, int] | None = None
+        self._here: tuple[str, ...] | str = ()  # text is why there are none
         self._blind = _HEARD_NOTHING
         if known is not None:
             self.learn(known)
@@ -64,7 +68,8 @@ class Judge:
         """A lock that cannot be read refuses everybody, a role everybody who has it: better no
         session than one that a rule we do not understand forbids."""
         self._blind = ""
-        self._locks, self._roles, self._roots = [], {}, known.roots
+        self._locks, self._roles, self._asked = [], {}, None
+        self._roots = {root.cluster: rules_of(root) for root in known.roots}
         for doc in known.locks:
             try:
                 self._locks.append(lock_from_doc(doc))
@@ -126,14 +131,26 @@ class Judge:
         """Roles of ours. Raises Denied for somebody from elsewhere who has none here."""
         if not caller.cluster:
             return caller.roles
-        return roles_here(
-            self._roots,
-            cluster=caller.cluster,
-            user=caller.user.removesuffix(f"@{caller.cluster}"),
-            roles=caller.roles,
-            bot_id=caller.bot_id,
-            now=self._clock.now(),
-        )
+        now = self._clock.now()
+        asked = (caller, int(now.timestamp()))
+        if asked != self._asked:
+            self._asked, self._here = asked, self._look(caller, now)
+        if isinstance(self._here, str):
+            raise Denied(self._here)
+        return self._here
+
+    def _look(self, caller: Caller, now: datetime) -> tuple[str, ...] | str:
+        try:
+            return roles_here(
+                self._roots.get(caller.cluster),
+                cluster=caller.cluster,
+                user=caller.user.removesuffix(f"@{caller.cluster}"),
+                roles=caller.roles,
+                bot_id=caller.bot_id,
+                now=now,
+            )
+        except Denied as why:
+            return why.message
 
 
 def _name(doc: Mapping[str, object]) -> str:

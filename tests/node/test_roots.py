@@ -12,7 +12,7 @@ from teleport_lite.access.verdict import Allowed, Refused
 from teleport_lite.agent import knowledge
 from teleport_lite.errors import Denied
 from teleport_lite.model.lock import Lock, Target
-from teleport_lite.model.user import Condition, Role
+from teleport_lite.model.user import Condition, HostUserMode, Options, Role
 from teleport_lite.node.gate import Gate, Welcome
 from teleport_lite.node.jump import JumpGate
 from teleport_lite.node.wire import Login
@@ -136,10 +136,56 @@ def test_a_root_can_not_make_its_users_root_by_a_trait(leaf: Leaf) -> None:
     traits = {"logins": ("root", "web"), "team": ("root",)}
     papers = leaf.root.user("alice", roles=("guest",), logins=("root", "web"), traits=traits)
     visitor = leaf.enter(papers, kind=JumpGate).visitor
-    assert visitor.traits == {"logins": ("web",), "team": ("root",)}
+    assert visitor.traits == {"logins": ("web",), "team": ()}
     gate = leaf.gate()
     assert isinstance(gate.decide_again(replace(visitor, login="web")), Allowed)
     assert isinstance(gate.decide_again(replace(visitor, login="root")), Refused)
+
+
+@pytest.mark.parametrize(
+    ("template", "traits"),
+    [
+        ("{{internal.logins}}", {"logins": ("*",)}),
+        ("{{external.team}}", {"team": ("root",)}),
+        ("{{external.team}}", {"team": ("*",)}),
+        ("ro{{external.team}}", {"team": ("ot",)}),
+    ],
+)
+def test_no_template_makes_somebody_of_a_root_root(
+    leaf: Leaf, template: str, traits: dict[str, tuple[str, ...]]
+) -> None:
+    """Neither by the word for "any login", nor letter by letter; a role that names it does."""
+    role = Role(name="guest", allow=Condition(logins=(template,), node_labels={"*": ("*",)}))
+    admin = replace(ADMIN, name="visitor")
+    leaf.know(roles=[role_doc(role), role_doc(admin)])
+    papers = leaf.root.user("alice", roles=("guest",), logins=("root",), traits=traits)
+    assert "no role allows login root here" in leaf.refuses(papers, "root")
+    papers = leaf.root.user("alice", roles=("guest", "access"), logins=("root",), traits=traits)
+    visitor = leaf.enter(papers, kind=JumpGate).visitor
+    assert isinstance(leaf.gate().decide_again(replace(visitor, login="root")), Allowed)
+
+
+def test_a_root_chooses_no_groups_and_no_lines_of_sudoers(leaf: Leaf) -> None:
+    templates = ("staff", "{{external.team}}")
+    role = replace(
+        NAMED,
+        options=Options(create_host_user_mode=HostUserMode.KEEP),
+        allow=replace(NAMED.allow, host_groups=templates, host_sudoers=("{{external.sudo}}",)),
+    )
+    leaf.know(roles=[role_doc(role)])
+    traits = {"team": ("docker",), "sudo": ("ALL=(ALL) NOPASSWD: ALL",)}
+    gate = leaf.gate()
+    gate._makes_accounts = True
+    wanted = []
+    for cluster, roles in ((leaf.root, ("access",)), (leaf.own, ("visitor",))):
+        papers = cluster.user("alice", roles=roles, logins=(ME,), traits=traits)
+        asked = Login(
+            login=ME, algorithm=ALGORITHM, certificate=ssh_blob_of(papers), signature=None
+        )
+        plan = gate.admit(asked, None).host_user  # type: ignore[attr-defined]
+        wanted.append((plan.groups, plan.sudoers))
+    assert wanted[0] == (("staff",), ())
+    assert wanted[1] == (("staff", "docker"), ("ALL=(ALL) NOPASSWD: ALL",))
 
 
 def test_a_namesake_of_ours_is_somebody_else(leaf: Leaf) -> None:
