@@ -4,6 +4,9 @@ proto/trust.py draws the conversation. The token never leaves this process, as i
 """
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
 
 from scramp import ScramClient, ScramException
 
@@ -29,6 +32,8 @@ from teleport_lite.proto.trust import TrustedWish, TrustFinish, TrustHello, Trus
 
 # For one round of news. Somebody who answers at all does it in a tenth of a second.
 NEWS_TIMEOUT = 10.0
+# Seconds for all of it: a root that says a byte now and then must not keep us from the others.
+PATIENCE = 30.0
 
 
 def join_root(wish: TrustedWish, hello: TrustHello, clock: Clock) -> TrustWord:
@@ -46,7 +51,7 @@ def join_root(wish: TrustedWish, hello: TrustHello, clock: Clock) -> TrustWord:
     cas = trusted_cas(auth, pins)
     check_clock(auth)
     try:
-        with Connection.tls(auth.way, client_context(None, None, cas)) as wire:
+        with Connection.tls(auth.way, client_context(None, None, cas)) as wire, _patience(wire):
             word = _prove(wire, wish, hello, clock)
     except ssl.SSLError as why:
         raise untrusted(auth.way.name, why) from why
@@ -59,14 +64,25 @@ def join_root(wish: TrustedWish, hello: TrustHello, clock: Clock) -> TrustWord:
 
 def news_of(root: TrustedCluster, hello: TrustHello) -> TrustWord:
     """What the root says now. Raises Denied or NotFound when it knows us no more, Unavailable."""
-    me = client_context(root.tls_cert, root.tls_private, root.host_cas)
     way = Way(root.proxy, root.name)
     try:
-        with Connection.tls(way, me, timeout=NEWS_TIMEOUT) as wire:
+        me = client_context(root.tls_cert, root.tls_private, root.host_cas)
+        with Connection.tls(way, me, timeout=NEWS_TIMEOUT) as wire, _patience(wire):
             answer = wire.ask("/v1/trust/refresh", TrustRefresh(hello=hello))
     except ssl.SSLError as why:
         raise untrusted(way.name, why) from why
     return _read(answer)
+
+
+@contextmanager
+def _patience(wire: Connection) -> Iterator[None]:
+    timer = Timer(PATIENCE, wire.cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _prove(wire: Connection, wish: TrustedWish, hello: TrustHello, clock: Clock) -> TrustWord:
