@@ -8,6 +8,7 @@ wish. Everything else is refused.
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 from teleport_lite.agent.identity import Identity
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.daemon.tunnel_role import TunnelRole
-from teleport_lite.errors import Denied, Error, Malformed, NotFound
+from teleport_lite.errors import Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.trust import LEAF_ROLE
 from teleport_lite.net.mux_stream import MuxStream
 from teleport_lite.net.peek import Kind, Opening
@@ -42,6 +43,8 @@ log = logging.getLogger("teleport_lite.tunnel")
 FILE = "passes.json"
 # Streams of one root that have not yet said who wishes what.
 MAX_WAITING = 256
+# Its connections to our auth server. Each takes three descriptors; people ask a question and go.
+MAX_TO_AUTH = 256
 LINE = 10.0
 # Seconds until auth is asked again for what we show at a root.
 AGAIN = 5.0
@@ -122,11 +125,18 @@ class LeafRole:
             shown = self._pass(word)
             if shown is None or self._closing:
                 continue
-            if name in self._roots and self._roots[name].proxy != word.proxy:
-                self._end(self._roots.pop(name))
-            if name not in self._roots:
-                self._roots[name] = _Root(self, word, shown)
-            self._roots[name].learn_root(word, shown)
+            try:
+                self._lead_to(word, shown)
+            except (Error, ssl.SSLError) as why:  # what a root says must not stop the others
+                log.error("no tunnels to cluster %s: %s", name, why)
+
+    def _lead_to(self, word: RootWord, shown: Pass) -> None:
+        name = word.cluster
+        if name in self._roots and self._roots[name].proxy != word.proxy:
+            self._end(self._roots.pop(name))
+        if name not in self._roots:
+            self._roots[name] = _Root(self, word, shown)
+        self._roots[name].learn_root(word, shown)
 
     def _end(self, root: "_Root") -> None:
         task = asyncio.get_running_loop().create_task(root.close(), name="end of a root")
@@ -166,7 +176,8 @@ class _Root(TunnelRole):
     def __init__(self, role: LeafRole, word: RootWord, shown: Pass) -> None:
         self._role, self._cluster = role, word.cluster
         self._word, self._shown = word, shown
-        self._waiting = 0
+        # By service: what has not yet said who wishes what, and what leads to auth.
+        self._open = {AUTH: 0, REACH: 0}
         super().__init__(
             identity=_identity(word, shown),
             clock=role.clock,
@@ -201,17 +212,26 @@ class _Root(TunnelRole):
     def incoming(self, line: Any, stream: MuxStream, hello: Open) -> None:  # noqa: ARG002  # one root
         """Somebody of the root: to our auth server, to a node, or not at all."""
         serve = {AUTH: self._to_auth, REACH: self._to_node}.get(hello.service)
-        if serve is None or self._waiting >= MAX_WAITING:
-            self.counters.violations += serve is None
+        if serve is None:
+            self.counters.violations += 1
             log.warning("%s asked for service %a, refused", self._cluster, hello.service)
             stream.abort("not from here")
             return
+        if self._open[hello.service] >= (MAX_TO_AUTH if hello.service == AUTH else MAX_WAITING):
+            stream.abort("too many at once")
+            return
         self.counters.streams += 1
-        task = self._spawn(serve(stream, hello), f"{hello.service} for {self._cluster}")
+        self._open[hello.service] += 1
+        done = _Once(lambda: self._leave(hello.service))
+        task = self._spawn(serve(stream, hello, done), f"{hello.service} for {self._cluster}")
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
+        task.add_done_callback(lambda _: done())
 
-    async def _to_auth(self, stream: MuxStream, hello: Open) -> None:
+    def _leave(self, service: str) -> None:
+        self._open[service] -= 1
+
+    async def _to_auth(self, stream: MuxStream, hello: Open, _: "_Once") -> None:
         try:
             ours, theirs = socket.socketpair()
         except OSError:
@@ -231,11 +251,10 @@ class _Root(TunnelRole):
             theirs.close()
             ours.close()
 
-    async def _to_node(self, stream: MuxStream, hello: Open) -> None:
+    async def _to_node(self, stream: MuxStream, hello: Open, known: "_Once") -> None:
         said = Line()
         said.connection_made(stream)
         client = (hello.client_ip, hello.client_port)
-        self._waiting += 1
         try:
             stream.set_protocol(said)
             async with asyncio.timeout(LINE):
@@ -245,15 +264,14 @@ class _Root(TunnelRole):
             session = await self._role.sessions.open(asked, caller, client)
         except Error as why:
             log.debug("refused somebody of %s: %s", self._cluster, why.log or why.message)
-            refused = ReachAnswer(ok=False, code=why.code, message=why.message, hint=why.hint)
-            stream.write(write(refused) + b"\n")
+            stream.write(write(_refusal(why)) + b"\n")
             stream.close()
             return
         except (TimeoutError, EOFError, OSError):
             stream.abort("no wish")
             return
         finally:
-            self._waiting -= 1
+            known()
         if said.gone:
             session.abandon()
             return
@@ -278,6 +296,28 @@ class _Root(TunnelRole):
             now=self._role.clock.now(),
         )
         return Caller.from_root(peer)
+
+
+class _Once:
+    """Calls it the first time."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+
+def _refusal(why: Error) -> ReachAnswer:
+    """What is told of it. Where nodes of ours are dialled, and which proxies hold their tunnels,
+    is our own business."""
+    if isinstance(why, Unavailable):
+        return ReachAnswer(ok=False, code=why.code, message="the node can not be reached right now")
+    return ReachAnswer(ok=False, code=why.code, message=why.message, hint=why.hint)
 
 
 def _identity(word: RootWord, shown: Pass) -> Identity:

@@ -170,14 +170,15 @@ class ProxySsh:
     async def take_leaf_auth(self, arrival: Arrival, cluster: str) -> Moved:
         """Somebody on the way to the auth server of a leaf; not opened. Raises NotFound or
         Unavailable before the socket is ours."""
-        stream = self.leaves.open(cluster, AUTH, arrival.peer)
-        try:
-            loop = asyncio.get_running_loop()
-            near, _ = await loop.connect_accepted_socket(Held, arrival.socket)
-        except BaseException:
-            stream.abort()
-            raise
-        return await relay(near, stream, idle=IDLE)
+        with self.leaves.stranger(cluster, arrival.peer[0]):
+            stream = self.leaves.open(cluster, AUTH, arrival.peer)
+            try:
+                loop = asyncio.get_running_loop()
+                near, _ = await loop.connect_accepted_socket(Held, arrival.socket)
+            except BaseException:
+                stream.abort()
+                raise
+            return await relay(near, stream, idle=IDLE)
 
     async def take_gate(self, arrival: Arrival) -> None:
         await self.gate.serve(arrival.socket, arrival.peer)

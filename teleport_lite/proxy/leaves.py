@@ -7,13 +7,17 @@ then SSH with a node.
 """
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.errors import KINDS, Denied, NotFound, Unavailable
 from teleport_lite.model.names import HOST_NAME, UUID
+from teleport_lite.model.source import source_of
 from teleport_lite.model.trust import LEAF_ROLE
 from teleport_lite.net.mux import Mux
 from teleport_lite.net.mux_heart import Heart
@@ -30,6 +34,9 @@ log = logging.getLogger("teleport_lite.tunnel")
 
 # Proxies of one leaf. More would only be tunnels that somebody keeps us busy with.
 MAX_TUNNELS = 64
+# Connections to the auth server of one leaf, and those of them from one source. Nobody knows yet
+# whose they are, and a tunnel has places for a thousand streams, sessions among them.
+MAX_STRANGERS, MAX_OF_SOURCE = 256, 64
 # The leaf's proxy waits a moment for a node that has just joined, and dials for ten seconds.
 PATIENCE = 20.0
 
@@ -51,6 +58,7 @@ class Leaves(Tunnels):
         """`refuse` says why the leaf with a UUID may have no tunnel (locked), "" if it may.
         `on_change`: `here` says something else."""
         self._why = refuse
+        self._strangers: Counter[tuple[str, str]] = Counter()  # by leaf, and by leaf and source
         self._ids: dict[str, str] = {}  # by name of the cluster, in lower case
         super().__init__(
             cluster=cluster,
@@ -97,6 +105,23 @@ class Leaves(Tunnels):
             )
         return min(there, key=lambda tunnel: tunnel.streams).open(client, service)
 
+    @contextmanager
+    def stranger(self, cluster: str, address: str) -> Iterator[None]:
+        """A place for somebody on the way to the auth server of a leaf. Raises Unavailable when
+        there is none."""
+        leaf, source = cluster.lower(), source_of(address)
+        here, taken = ((leaf, ""), (leaf, source)), self._strangers
+        if taken[leaf, ""] >= MAX_STRANGERS or taken[leaf, source] >= MAX_OF_SOURCE:
+            raise Unavailable(f"too many connections to cluster {cluster[:64]}")
+        taken.update(here)
+        try:
+            yield
+        finally:
+            for each in here:
+                taken[each] -= 1
+                if not taken[each]:
+                    del taken[each]
+
     async def reach(
         self, request: ReachRequest, client: tuple[str, int]
     ) -> tuple[MuxStream, ReachAnswer, bytes]:
@@ -140,7 +165,8 @@ class Leaves(Tunnels):
         same = [each for each in self.all() if _leaf_of(each.host_id) == peer.name]
         if len(same) >= MAX_TUNNELS:
             raise Unavailable("this cluster has as many tunnels as it may have")
-        super()._admit(arriving, replace(peer, name=f"{peer.name}/{hello.boot_id}"), hello)
+        process = hashlib.sha256(hello.boot_id.encode()).hexdigest()[:16]  # its words, in our log
+        super()._admit(arriving, replace(peer, name=f"{peer.name}/{process}"), hello)
 
     def _refusal(self, peer: Peer) -> str:
         leaf_id = _leaf_of(peer.name)

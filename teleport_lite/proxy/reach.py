@@ -157,6 +157,8 @@ class Reach:
             raise Denied(f"users of {caller.cluster} can not go on to {request.cluster} from here")
         if not request.proof:
             raise _by_tsh(request.cluster, request.host)
+        if request.login and not LOGIN.fullmatch(request.login):
+            raise Malformed(f"login {request.login[:64]!a} is not one")
         stream, answer, first = await leaves.reach(request, client)
         return Reached(
             transport=stream,

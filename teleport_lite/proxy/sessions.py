@@ -41,6 +41,8 @@ class Limits:
 
     total: int = 10_000
     per_user: int = 1_000
+    # Of people of one cluster that we trust: it may call as many of its people in as it likes.
+    per_root: int = 2_000
 
 
 class Reaches(Protocol):
@@ -134,7 +136,9 @@ class Sessions:
         self._reach, self._judge, self._clock, self._on_event = reach, judge, clock, on_event
         self._limits = limits or Limits()
         self._open: set[Session] = set()
-        self._taken: Counter[str] = Counter()  # by user; also while the node is being dialled
+        # By user; also while the node is being dialled.
+        self._taken: Counter[str] = Counter()
+        self._from: Counter[str] = Counter()  # by the cluster they come from, if it is not ours
         self._checking: asyncio.Task[None] | None = None
         self._asked_again = self._retired = False
         self._refusals = _Refusals(clock)
@@ -148,11 +152,11 @@ class Sessions:
         try:
             if self._retired:
                 raise Unavailable("this proxy starts anew", hint="try again in a few seconds")
-            self._take(caller.user)
+            self._take(caller)
             try:
                 reached = await self._reach.connect(request, caller, client)
             except BaseException:
-                self._release(caller.user)
+                self._release(caller)
                 raise
         except Error as why:
             self.refused += 1
@@ -170,7 +174,7 @@ class Sessions:
             return
         session.over = True
         self._open.discard(session)
-        self._release(session.caller.user)
+        self._release(session.caller)
         self.bytes_up, self.bytes_down = self.bytes_up + up, self.bytes_down + down
         facts = {"bytes_up": str(up), "bytes_down": str(down)}
         if session.cut_reason:
@@ -216,17 +220,22 @@ class Sessions:
             return self._judge.welcome(session.caller)
         return self._judge.may_reach(session.caller, session.reached.route, session.login)
 
-    def _take(self, user: str) -> None:
+    def _take(self, caller: Caller) -> None:
+        user, root = caller.user, caller.cluster
         if self._taken.total() >= self._limits.total:
             raise Unavailable("this proxy has as many sessions as it may have")
         if self._taken[user] >= self._limits.per_user:
             raise Unavailable(f"{user} has {self._taken[user]} sessions, no more are possible")
-        self._taken[user] += 1
+        if root and self._from[root] >= self._limits.per_root:
+            raise Unavailable(f"cluster {root} has as many sessions as it may have")
+        for counter, name in ((self._taken, user), (self._from, root)):
+            counter[name] += 1
 
-    def _release(self, user: str) -> None:
-        self._taken[user] -= 1
-        if self._taken[user] <= 0:
-            del self._taken[user]
+    def _release(self, caller: Caller) -> None:
+        for counter, name in ((self._taken, caller.user), (self._from, caller.cluster)):
+            counter[name] -= 1
+            if counter[name] <= 0:
+                del counter[name]
 
     # --- the trail
 

@@ -5,7 +5,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from teleport_lite.proto.codec import Message
 from teleport_lite.proto.reach import ReachRequest
 from teleport_lite.proto.stream import Knowledge, LeafWord, ProxyPlace, RootWord, Route
 from teleport_lite.proto.trust import Pass, Passes
-from teleport_lite.proto.tunnel import AUTH, SSH, Open
+from teleport_lite.proto.tunnel import AUTH, REACH, SSH, Open
 from teleport_lite.proxy.access import Caller
 from teleport_lite.proxy.leaves import Leaves
 from teleport_lite.testing.certs import PaperCluster, Papers
@@ -415,6 +415,105 @@ def test_while_auth_is_away_a_proxy_starts_with_what_it_had(tmp_path: Path) -> N
         await again.role.close()
 
     run(tmp_path, body)
+
+
+def test_where_nodes_of_the_leaf_are_is_not_told(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        await it.up()
+        it.leaf.sessions.refusal = Unavailable("10.0.0.7:3022 refuses", hint="tctl nodes ls")
+        with pytest.raises(Unavailable) as why:
+            await it.proxy.leaves.reach(it.wish(), CLIENT)
+        assert (why.value.message, why.value.hint) == ("the node can not be reached right now", "")
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("service", [AUTH, REACH])
+def test_a_root_has_only_so_many_at_the_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    """Opened in one go, as somebody would who means it; those that end make room."""
+    monkeypatch.setattr("teleport_lite.daemon.leaf_role.MAX_TO_AUTH", 2)
+    monkeypatch.setattr("teleport_lite.daemon.leaf_role.MAX_WAITING", 2)
+
+    async def body(it: Rig) -> None:
+        await it.up()
+        listeners = [Listener() for _ in range(5)]
+        streams = [it.proxy.leaves.open(LEAF, service, CLIENT) for _ in listeners]
+        for stream, listener in zip(streams, listeners, strict=True):
+            stream.set_protocol(listener)
+        await until(lambda: sum(bool(each.lost) for each in listeners) == 3, what="three resets")
+        for stream in streams:
+            stream.abort()
+        role = it.leaf.role._roots[ROOT]
+        await until(lambda: role._open[service] == 0, what="room")
+        if service == AUTH:
+            assert await said(it.proxy.leaves.open(LEAF, AUTH, CLIENT), b"x") == b"X"
+        else:
+            await it.proxy.leaves.reach(it.wish(), CLIENT)
+            await it.proxy.leaves.reach(it.wish(), CLIENT)
+            await it.proxy.leaves.reach(it.wish(), CLIENT)  # those inside wait at no door
+
+    run(tmp_path, body)
+
+
+def test_strangers_leave_room_in_a_tunnel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("teleport_lite.proxy.leaves.MAX_STRANGERS", 3)
+    monkeypatch.setattr("teleport_lite.proxy.leaves.MAX_OF_SOURCE", 2)
+
+    async def body(it: Rig) -> None:
+        await it.up()
+        leaves = it.proxy.leaves
+        with leaves.stranger(LEAF, "192.0.2.1"), leaves.stranger(LEAF.upper(), "192.0.2.1"):
+            with pytest.raises(Unavailable), leaves.stranger(LEAF, "192.0.2.1"):
+                pass
+            with (
+                leaves.stranger(LEAF, "192.0.2.2"),
+                leaves.stranger("b.test", "192.0.2.1"),
+                pytest.raises(Unavailable),
+                leaves.stranger(LEAF, "192.0.2.3"),
+            ):
+                pass
+        assert not leaves._strangers
+
+    run(tmp_path, body)
+
+
+def test_a_root_with_a_certificate_that_fits_no_key_stops_no_other(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        it.proxy.know(leaf_test=it.leaf.id)
+        good, it.leaf.papers = (
+            it.leaf.papers,
+            replace(it.leaf.papers, tls_cert=it.root.host("x", roles=(LEAF_ROLE,)).tls_cert),
+        )
+        it.leaf.know()
+        await until(lambda: it.leaf.asked, what="a question")
+        it.leaf.know()
+        assert not it.leaf.role._roots
+        it.leaf.papers = good
+        it.leaf.know()
+        await until(lambda: it.proxy.leaves.here() == [it.leaf.id], what="a tunnel")
+
+    run(tmp_path, body)
+
+
+def test_words_of_a_leaf_do_not_get_into_our_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+
+    async def body(it: Rig) -> None:
+        it.proxy.know(leaf_test=it.leaf.id)
+        it.leaf.know()
+        role = it.leaf.role
+        await until(lambda: it.leaf.asked, what="a question")
+        it.leaf.know()
+        role._roots[ROOT]._boot_id = "x/y\nhost root\x1b[2J"
+        await until(lambda: it.proxy.leaves.here() == [it.leaf.id], what="a tunnel")
+
+    run(tmp_path, body)
+    assert "has a tunnel from" in caplog.text
+    assert "\x1b" not in caplog.text
 
 
 def test_a_leaf_has_only_so_many_tunnels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
