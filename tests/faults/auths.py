@@ -69,9 +69,9 @@ def pair(run: Run) -> Iterator[tuple[Warm, Pair]]:
 
 def two_auths(run: Run) -> None:
     """One of them is killed every 20 s, under 20 joins a second and races for tokens of one use."""
-    every, seconds = run.size(2.0, 20.0), run.seconds(5.0, 300.0)
+    every, seconds = run.size(2.0, 20.0), run.seconds(3.0, 300.0)
     rate, hosts = run.size(10.0, 20.0), run.size(2, 10)
-    races, served, reconnected = run.size(10, 600), list[float](), list[float]()
+    races, served, reconnected = run.size(6, int(2 * seconds)), list[float](), list[float]()
     with pair(run) as (warm, both):
         first, second = both.auths
         fleet = Hosts(warm, first, run.root / "hosts", hosts, both.addresses)

@@ -12,7 +12,7 @@ from tests.support import eventually
 
 def joins_under_kill(run: Run) -> None:
     """Auth is killed at any moment; every join that was answered is there afterwards."""
-    kills, chance = run.size(8, 1000), run.chance
+    kills, chance = run.size(5, 1000), run.chance
     back: list[float] = []
     with warm_for(run) as warm:
         auth = Auth(warm, run.directory("kill"))
@@ -36,7 +36,7 @@ def joins_under_kill(run: Run) -> None:
 
 def once_under_kill(run: Run) -> None:
     """Tokens for one use, raced for while auth is killed: none is used twice."""
-    kills, tokens = run.size(4, 200), run.size(24, 1500)
+    kills, tokens = run.size(2, 200), run.size(9, 1500)
     with warm_for(run) as warm:
         auth = Auth(warm, run.directory("once"))
         auth.start()
@@ -102,7 +102,7 @@ def compare_once(report: Report, auth: Auth, crowd: Crowd, tokens: int) -> None:
 
 def stopped(run: Run) -> None:
     """SIGSTOP of auth for some seconds: who waits is served when it goes on; nothing is lost."""
-    turns, seconds = run.size(1, 20), run.size(1.5, 5.0)
+    turns, seconds = run.size(1, 20), run.size(1.0, 5.0)
     with warm_for(run) as warm:
         auth = Auth(warm, run.directory("stop"))
         auth.start()

@@ -19,7 +19,7 @@ from tests.support import eventually, free_port
 def bit_flips(run: Run) -> None:
     """A relay flips a bit in every other connection of hosts that join: they get an error, or what
     was meant for them, and try again."""
-    joins = run.size(15, 2000)
+    joins = run.size(8, 2000)
     with warm_for(run) as warm:
         auth = Auth(warm, run.directory("auth"))
         auth.start()
@@ -67,7 +67,7 @@ class Space:
 
 def slow_link(run: Run) -> None:
     """200 ms there and back, 5 % of packets lost, 50 kB/s: hosts join, and stay."""
-    count, seconds = run.size(2, 10), run.seconds(5.0, 600.0)
+    count, seconds = run.size(1, 10), run.seconds(2.0, 600.0)
     took: list[float] = []
     with Space() as space, warm_for(run) as warm:
         space.rules("numgen random mod 100 < 5 drop")

@@ -35,7 +35,7 @@ def mounted(image: Path, where: Path) -> Iterator[Path]:
 
 def power_cuts(run: Run) -> None:
     """At any moment under a load of joins, tokens and rotations."""
-    cuts, chance = run.size(3, 200), run.chance
+    cuts, chance = run.size(2, 200), run.chance
     image, lost, wrong, back = run.root / "image", list[str](), list[str](), list[float]()
     with image.open("wb") as file:
         file.truncate(SIZE)
