@@ -134,9 +134,11 @@ class SshGate:
         door: "_Door",
     ) -> None:
         try:
-            caller = self._identify(transport)
+            user_cas, caller = self._user_cas, self._identify(transport)
             async with asyncio.timeout(self._limits.line):
                 line = await conversation.line
+            if self._user_cas is not user_cas:  # a CA may have been retired meanwhile
+                caller = self._identify(transport)
             request = read(ReachRequest, line, limit=MAX_REQUEST)
             door.leave()
             session = await self._sessions.open(request, caller, client)

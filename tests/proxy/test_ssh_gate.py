@@ -379,6 +379,30 @@ def test_a_user_ca_that_is_taken_away_ends_new_sessions(tmp_path: Path) -> None:
     run("uvloop", body)
 
 
+def test_who_waits_at_the_door_while_a_user_ca_is_taken_away_stays_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    identify = SshGate._identify
+
+    def noted(self: SshGate, transport: asyncio.Transport) -> Caller:
+        caller = identify(self, transport)
+        seen.append(caller.user)
+        return caller
+
+    monkeypatch.setattr(SshGate, "_identify", noted)
+
+    async def body() -> None:
+        async with a_node() as node, open_gate(tmp_path, route(1, address=node.address)) as gate:
+            client = await gate.connect()
+            await until(lambda: seen, "they are known")
+            gate.gate.learn(knowledge(user_cas=PaperCluster("test.example").user_cas))
+            assert not (await client.ask(host="web-1"))["ok"]
+            await client.close()
+
+    run("uvloop", body)
+
+
 @pytest.mark.parametrize(
     "line",
     [
