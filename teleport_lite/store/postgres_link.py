@@ -83,6 +83,14 @@ def _unverified(given: Mapping[str, Any]) -> bool:
     return not near and given.get("sslmode") not in ("verify-full", "verify-ca")
 
 
+def _holds_password(given: Mapping[str, Any]) -> bool:
+    """Does what we show of it begin in the middle of a password that was not escaped?"""
+    hosts = str(given.get("host") or "").split(",")
+    ports = str(given.get("port") or "0").replace(",", "0")
+    in_host = any("@" in each[1:] and each[0] != "/" for each in hosts)
+    return in_host or "@" in str(given.get("dbname") or "") or not ports.isdecimal()
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -154,6 +162,11 @@ class Link:
                 "teleport.storage.conn_string is not a connection string of PostgreSQL",
                 hint="postgresql://teleport@db.example.com/teleport?sslmode=verify-full",
             ) from why
+        if _holds_password(given):
+            raise Malformed(
+                "teleport.storage.conn_string: a part of the password would be taken for another",
+                hint="in a password write %40 for @, %2F for /, %3A for :",
+            )
         self._words: dict[str, Any] = _USUAL | given
         hosts = str(given.get("host") or given.get("hostaddr") or "")
         if "," in hosts:  # of several servers the one that takes writes

@@ -341,21 +341,6 @@ def test_a_server_that_anybody_could_pose_as_is_warned_of(
 # What a change can and can not do to the others
 
 
-def test_a_change_that_the_database_refuses_fails_alone(shared_store: PostgresStore) -> None:
-    endings: list[object] = [None] * 6
-
-    def run(number: int) -> None:
-        name = "nul\0" if number % 2 else f"fine{number}"
-        try:
-            endings[number] = shared_store.write(lambda tx: tx.add_meta(name, "x"))
-        except psycopg.DataError:
-            endings[number] = "refused"
-
-    race(6, run)
-    assert endings == [True, "refused"] * 3
-    assert shared_store.health.trouble == ""
-
-
 def test_a_row_too_large_for_an_index_fails_alone(shared_store: PostgresStore) -> None:
     with pytest.raises(psycopg.OperationalError, match="index"):
         shared_store.write(lambda tx: tx.put_host(a_host(ssh_key="".join(map(str, range(9999))))))
@@ -407,29 +392,3 @@ def test_tables_are_the_same_in_words_of_postgresql() -> None:
         'CREATE TABLE t ("user" TEXT COLLATE "C", n BIGINT, b BYTEA)'
     )
     assert in_postgres('CREATE INDEX i ON t ("user")') == 'CREATE INDEX i ON t ("user")'
-
-
-# Text that PostgreSQL does not take
-
-
-@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
-def test_a_name_that_cannot_be_stored_is_refused_and_concerns_nobody_else(
-    shared_store: PostgresStore, text: str
-) -> None:
-    for read in (shared_store.user, shared_store.token, shared_store.host, shared_store.meta):
-        with pytest.raises(Malformed, match="can not be kept"):
-            read(text)
-
-    def change(tx) -> None:
-        tx.add_user(User(name="half", roles=()))
-        with suppress(Malformed):
-            tx.remove_user(text)
-        tx.put_user(User(name=text, roles=()))
-
-    with pytest.raises(Malformed, match="can not be kept"):
-        shared_store.write(change)
-    assert shared_store.health.trouble == ""
-    assert shared_store.users() == []
-    shared_store.write(lambda tx: tx.record(an_event(text=text)))  # in a document, it is escaped
-    assert shared_store.events()[0][1].facts["text"] == text
-    assert shared_store.verify_trail() == (1, None)
