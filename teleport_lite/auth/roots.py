@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
+from teleport_lite.errors import Malformed
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.names import RESOURCE_NAME, UUID, checked
 from teleport_lite.model.trust import TrustedCluster
@@ -14,6 +15,8 @@ from teleport_lite.proto.stream import ProxyPlace, RootWord
 from teleport_lite.proto.trust import TrustWord, role_map_doc
 from teleport_lite.store.protocols import Store
 
+# Bytes, of one root.
+MAX_SAID = 256 * 1024
 # Locks that a root tells of; those on its hosts are not our business.
 _HEARD = (Target.USER, Target.ROLE, Target.BOT)
 _EXAMPLE = "d52527f9-b260-41d0-bb5a-e23b0cfe0f8f"
@@ -70,7 +73,7 @@ def bare_word(said: TrustWord, cas: CaSet, tls_cert: str) -> TrustWord:
     Raises Malformed."""
     for what, id in (("leaf", said.id), *(("proxy", place.id) for place in said.proxies)):
         checked(UUID, id, f"{what} id", example=_EXAMPLE)
-    return TrustWord(
+    bare = TrustWord(
         cluster=said.cluster,
         id=said.id,
         host_cas=list(cas.host_cas),
@@ -81,6 +84,9 @@ def bare_word(said: TrustWord, cas: CaSet, tls_cert: str) -> TrustWord:
         proxies=[ProxyPlace(id=place.id) for place in said.proxies],
         locks=[lock_doc(lock) for lock in map(_bare, said.locks) if lock.target in _HEARD],
     )
+    if (size := len(write(bare))) > MAX_SAID:
+        raise Malformed(f"cluster {said.cluster} tells {size} bytes, we take {MAX_SAID}")
+    return bare
 
 
 def _bare(doc: dict[str, Any]) -> Lock:

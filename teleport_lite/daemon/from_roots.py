@@ -23,7 +23,7 @@ def trust_people(context: Context, roots: Iterable[RootWord]) -> None:
         for ca in root.user_cas:
             try:
                 context.load_verify_locations(cadata=ca)
-            except (ssl.SSLError, ValueError) as why:
+            except (ssl.SSLError, TypeError, ValueError) as why:
                 log.error("a CA of cluster %s can not be used: %s", root.cluster, why)
 
 

@@ -231,7 +231,8 @@ class _Root(TunnelRole):
     def _leave(self, service: str) -> None:
         self._open[service] -= 1
 
-    async def _to_auth(self, stream: MuxStream, hello: Open, _: "_Once") -> None:
+    async def _to_auth(self, stream: MuxStream, hello: Open, known: "_Once") -> None:  # noqa: ARG002
+        """Until it ends it is nobody that we know."""
         try:
             ours, theirs = socket.socketpair()
         except OSError:

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from teleport_lite.proto.stream import ProxyPlace
 from teleport_lite.proto.trust import TrustedWish, TrustHello, TrustWord
 from teleport_lite.testing.certs import PaperCluster
 from tests.auth.bench import OURS, ROOT, Bench, name_of, stranger
+from tests.support import eventually
 
 ROOT_NAME, LEAF_NAME = "root.example", "leaf.test"
 TOKEN = "a-trusted-cluster-token"
@@ -453,6 +455,28 @@ def test_a_root_that_does_not_answer_is_asked_less_often_and_stays_trusted(pair:
     for _ in range(10):
         pair.news()
     assert pair.leaf.desks.trust.words()[0].user_cas == pair.root.desks.cas.tls(CaType.USER)
+
+
+def test_a_root_that_takes_its_time_keeps_nobody_waiting(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not asked again meanwhile."""
+    monkeypatch.setattr("teleport_lite.auth.trust.ROUND", 0.05)
+    pair.trust()
+    asked, goes_on = [], Event()
+
+    def slowly(step: str) -> None:
+        asked.append(step)
+        assert goes_on.wait(30)
+
+    pair.between = slowly
+    for _ in range(3):
+        pair.news()
+    assert asked == ["news"]
+    goes_on.set()
+    rest = pair.leaf.desks.trust._rests[ROOT_NAME]
+    eventually(lambda: not rest.asking, what="the end of it")
+    assert not rest.failures
 
 
 @pytest.mark.parametrize(

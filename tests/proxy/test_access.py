@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from teleport_lite.access.verdict import Allowed, Refused
+from teleport_lite.agent.roots import roles_here
 from teleport_lite.errors import Denied
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.user import Condition, Role
@@ -134,6 +135,30 @@ def judge_with_root(*locks: Lock, **root: Any) -> Judge:
         "role_map": [{"remote": "dev", "local": ["prod"]}],
     } | root
     return Judge(FakeClock(), knowledge(*locks, roots=[RootWord(**words)]))
+
+
+def test_what_a_root_tells_of_costs_little_for_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand locks are read once, and looked through once a second for the same person."""
+    looked = []
+    monkeypatch.setattr(
+        "teleport_lite.proxy.access.roles_here",
+        lambda *words, **more: looked.append(words) or roles_here(*words, **more),
+    )
+    locks = [lock_doc(a_lock(Target.USER, f"mallory-{number}")) for number in range(1000)]
+    judge = judge_with_root(locks=locks)
+    caller = from_root("dev")
+    assert all(judge.may_see(caller, PROD) for _ in range(1000))
+    assert len(looked) == 1
+    assert not judge.may_see(from_root("nothing"), PROD)
+    assert not judge.may_see(from_root("dev", user="mallory-7"), PROD)
+    assert judge.may_see(caller, PROD)
+    clock = judge._clock
+    assert isinstance(clock, FakeClock)
+    clock.tick(seconds=1)
+    assert judge.may_see(caller, PROD)
+    assert len(looked) == 5
+    judge.learn(knowledge(roots=[]))
+    assert not judge.may_see(caller, PROD)
 
 
 def test_a_visitor_has_the_roles_of_the_map() -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from teleport_lite.agent.identity import Identity
-from teleport_lite.errors import NotFound
+from teleport_lite.errors import NotFound, Unavailable
 from teleport_lite.model.lock import Target
 from teleport_lite.net.tls import client_context
 from teleport_lite.proto.reach import MAX_REQUEST, ReachRequest
-from teleport_lite.proto.stream import AgentEvent, Route
+from teleport_lite.proto.stream import AgentEvent, RootWord, Route
 from teleport_lite.proxy.access import Caller, Judge
 from teleport_lite.proxy.reach import Reach
 from teleport_lite.proxy.routes import RouteTable
@@ -485,6 +485,40 @@ def test_people_and_the_proxy_have_a_limit(tmp_path: Path) -> None:
                 assert not (await gate.ask(bob, host="nobody"))["ok"]
                 await second.close()
                 await third.close()
+
+    run("uvloop", body)
+
+
+def test_people_of_a_root_leave_room_for_our_own(tmp_path: Path) -> None:
+    """It can call in as many of them as it likes."""
+
+    async def body() -> None:
+        async with a_node() as node:
+            here = route(1, address=node.address)
+            root = RootWord(
+                cluster="root.test",
+                user_cas=[],
+                ssh_user_cas=[],
+                role_map=[{"remote": "dev", "local": ["access"]}],
+            )
+            async with open_gate(tmp_path, here, per_root=2) as gate:
+                gate.judge.learn(knowledge(roots=[root]))
+                asked, client = ReachRequest(host="web-1"), ("192.0.2.7", 7)
+                callers = [
+                    Caller(user=f"{name}@root.test", roles=("dev",), cluster="root.test")
+                    for name in ("a", "b", "c")
+                ]
+                opened = [await gate.sessions.open(asked, each, client) for each in callers[:2]]
+                with pytest.raises(Unavailable, match=r"root\.test has as many sessions"):
+                    await gate.sessions.open(asked, callers[2], client)
+                own = await gate.connect()
+                assert (await own.ask(host="web-1"))["ok"]
+                opened.pop().abandon()
+                opened.append(await gate.sessions.open(asked, callers[2], client))
+                for each in opened:
+                    each.abandon()
+                assert not gate.sessions._from["root.test"]
+                await own.close()
 
     run("uvloop", body)
 
