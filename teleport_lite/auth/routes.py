@@ -17,7 +17,7 @@ from teleport_lite.proto.stream import Route, Routes
 
 # Hosts in one frame: at most this many, and no more bytes than leave room in a frame of 1 MiB.
 CHUNK, CHUNK_BYTES = 500, 512 * 1024
-# Hosts fall silent without a word; this often we look who has. Stale is 45 s, offline 2 min.
+# Hosts fall silent without a word; this often we look who has. Stale is 33 s, offline 2 min.
 LOOK_EVERY = 5.0
 
 Tell = Callable[[Routes], None]

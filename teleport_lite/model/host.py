@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-# Agents beat every 5 to 15 s; three missed beats make a host stale.
+# Agents beat every 5 to 15 s; silence for longer than two of the longest pauses is no accident.
 BEAT_EVERY = timedelta(seconds=10)
-STALE_AFTER = timedelta(seconds=45)
+STALE_AFTER = timedelta(seconds=33)
 # A stream that says nothing for this long is gone for certain.
 OFFLINE_AFTER = timedelta(minutes=2)
 
