@@ -106,7 +106,10 @@ def roles_here(
         raise Denied(f"{verdict.reason} in cluster {cluster}")
     found = map_roles(rules.lines, roles)
     if not found:
-        raise Denied(f"no role of {user} in cluster {cluster} is worth one here")
+        raise Denied(
+            f"no role of {user} in cluster {cluster} is worth one here",
+            hint="an administrator here: tctl get trusted_clusters shows the role map",
+        )
     return found
 
 

@@ -12,9 +12,8 @@ from datetime import timedelta
 from threading import Lock, Thread
 from typing import Any
 
-from teleport_lite.access.decide import locked
-from teleport_lite.access.mapping import check_map, map_roles, named
-from teleport_lite.access.verdict import Refused
+from teleport_lite.access.mapping import check_map, named
+from teleport_lite.agent.roots import roles_here, rules_of
 from teleport_lite.agent.trust import join_root, news_of
 from teleport_lite.ambient import Clock
 from teleport_lite.audit.trail import Trail
@@ -30,14 +29,13 @@ from teleport_lite.auth.roots import (
     meta_text,
     root_word,
 )
-from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound
+from teleport_lite.errors import Conflict, Error, Malformed, NotFound
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.trust import TrustedCluster, is_foreign, related
 from teleport_lite.pki.foreign import CaSet, check_cas, own_certificate
 from teleport_lite.pki.keys import csr, new_tls_key
 from teleport_lite.pki.verify import ends_at
 from teleport_lite.proto.codec import write
-from teleport_lite.proto.resource import lock_from_doc
 from teleport_lite.proto.stream import RootWord
 from teleport_lite.proto.trust import (
     TRUSTED_CLUSTER,
@@ -46,7 +44,6 @@ from teleport_lite.proto.trust import (
     TrustedWish,
     TrustHello,
     TrustWord,
-    role_map_of,
     trusted_doc,
 )
 from teleport_lite.secret import Secret
@@ -190,24 +187,14 @@ class TrustDesk:
         Raises Denied if they have none, or if their own cluster has locked them.
         """
         root = next((each for each in self.roots() if each.cluster == caller.cluster), None)
-        if root is None:
-            raise Denied(f"cluster {caller.cluster} is not trusted here any more")
-        roles = map_roles(role_map_of(root.role_map, "role_map"), caller.roles)
-        verdict = locked(
-            map(lock_from_doc, root.locks),
-            self._clock.now(),
-            user=caller.name.removesuffix(f"@{root.cluster}"),
-            role=caller.roles,
-            bot_instance_id=caller.bot_instance or (),
+        return roles_here(
+            rules_of(root) if root else None,
+            cluster=caller.cluster,
+            user=caller.name.removesuffix(f"@{caller.cluster}"),
+            roles=caller.roles,
+            bot_id=caller.bot_instance,
+            now=self._clock.now(),
         )
-        if isinstance(verdict, Refused):
-            raise Denied(f"{verdict.reason} in cluster {root.cluster}")
-        if not roles:
-            raise Denied(
-                f"none of the roles that {caller.name} has there is worth one here",
-                hint="an administrator here: tctl get trusted_clusters shows the role map",
-            )
-        return roles
 
     def roots(self) -> list[RootWord]:
         """`words`, at most two seconds old: for questions that come with every request."""
