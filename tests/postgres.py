@@ -71,9 +71,11 @@ class Postgres:
 
     @property
     def pid(self) -> int:
-        """Of the postmaster; 0 when there is none."""
+        """Of the postmaster; 0 when there is none. One that was killed leaves its file behind, and
+        the number may be somebody else's by now."""
         try:
-            return int((self.data / "postmaster.pid").read_text().split()[0])
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            return pid if os.readlink(f"/proc/{pid}/cwd") == str(self.data) else 0
         except (OSError, IndexError, ValueError):
             return 0
 
@@ -117,7 +119,8 @@ class Postgres:
             command = [*as_user(), str(binaries() / "postgres"), "-D", str(self.data)]
             process = _go([*command, "-k", str(self.socket), *words], log)
         eventually(lambda: self.answers() or process.poll() is not None, seconds=60)
-        assert self.answers(), f"PostgreSQL has not started: {self.log[-2000:]}"
+        ended = process.poll()
+        assert ended is None, f"PostgreSQL has not started ({ended}): {self.log[-2000:]}"
 
     def answers(self) -> bool:
         try:
@@ -140,7 +143,8 @@ class Postgres:
         for each in children:  # of a killed postmaster they notice by themselves, but later
             eventually(lambda each=each: not _runs(each), seconds=60, what="its backends, too")
         if how == signal.SIGKILL:
-            (self.data / "postmaster.pid").unlink(missing_ok=True)
+            for left in (self.data / "postmaster.pid", self.socket / ".s.PGSQL.5432.lock"):
+                left.unlink(missing_ok=True)
 
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:
         self.stop(how)
@@ -296,14 +300,16 @@ def _children(pid: int) -> list[int]:
 
 
 def _runs(pid: int) -> bool:
-    """Zombies do not: whose child it is, and when it is waited for, is not our business."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    """Our own child is waited for: as a zombie it would pass for a server that is still there."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return state not in ("Z", "X")
+    if state not in ("Z", "X"):
+        return True
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+    return False
 
 
 def _signal(pid: int, what: signal.Signals) -> None:
