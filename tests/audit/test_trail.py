@@ -49,7 +49,7 @@ class Bench:
         return [(event.code, event.outcome, event.facts) for _, event in self.store.events()]
 
 
-@pytest.fixture(params=OPENERS)
+@pytest.fixture(params=["memory", "sqlite"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     store = OPENERS[request.param](tmp_path)
     yield Bench(store)

@@ -71,8 +71,8 @@ _WORDS = (
     ),
     (
         "store/migrations.py",
-        "_RECORDINGS)\n",
-        "_RECORDINGS, (\n"
+        "_CLUSTERS)\n",
+        "_CLUSTERS, (\n"
         "    \"ALTER TABLE hosts ADD COLUMN rack TEXT NOT NULL DEFAULT 'r0'\",\n"
         '    "CREATE TABLE racks (name TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID",\n'
         "))\n",

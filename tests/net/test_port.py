@@ -452,6 +452,13 @@ def room_for(count: int) -> int:
     return min(count, (free - 50) // 2)
 
 
+def rests() -> bool:
+    """For half a second. Who spins never does, whatever else the machine is doing."""
+    spent = time.process_time()
+    time.sleep(0.5)
+    return time.process_time() - spent < 0.2
+
+
 @both
 @pytest.mark.parametrize("first", [b"", HELLO[:20]], ids=["silent", "half a hello"])
 def test_a_thousand_that_wait_delay_nobody(loop: str, first: bytes) -> None:
@@ -459,9 +466,7 @@ def test_a_thousand_that_wait_delay_nobody(loop: str, first: bytes) -> None:
     limits = PortLimits(deadline=3 * LONG, per_source=2000)
     with Ported(loop=loop, limits=limits) as port, crowd(port, count, first):
         eventually(lambda: port.port.pending == count, seconds=LONG)
-        spent = time.process_time()
-        time.sleep(0.5)
-        assert time.process_time() - spent < 0.4, "it spins"
+        assert any(rests() for _ in range(4)), "it spins"
         waits = []
         for each in (SSH, HELLO, HTTP) * 5:
             began = time.monotonic()

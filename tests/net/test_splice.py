@@ -539,6 +539,7 @@ def test_a_connect_that_is_cancelled_leaves_nothing_open(loop: str) -> None:
             await asyncio.sleep(0.1)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            assert len(descriptors()) <= len(before)
+            while len(descriptors()) > len(before):  # `run` has a deadline
+                await asyncio.sleep(0.05)
 
     run(loop, work)

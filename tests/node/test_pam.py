@@ -177,8 +177,9 @@ def test_a_module_that_hangs_ends_that_login_only(house: House, system: System) 
     system.path("/etc/tl-test-3.sh").write_text("#!/bin/sh\nexec sleep 98765.4\n")
     system.path("/etc/tl-test-3.sh").chmod(0o755)
     # Read by the keeper when it starts; whoever comes later finds another file.
-    other = house.visitor(house.cluster.user(logins=(LOGIN,))).start("cat", login=LOGIN)
-    eventually(lambda: house.named("tl-ssh-broker"), what="the other session")
+    other = house.visitor(house.cluster.user(logins=(LOGIN,))).start("echo in; cat", login=LOGIN)
+    assert other.stdout
+    assert other.stdout.readline() == b"in\n"
     system.pam(SERVICE, OPEN + "session required pam_exec.so /etc/tl-test-3.sh\n")
     code, _, told = shown(house, "true")
     assert code == 255

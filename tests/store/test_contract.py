@@ -181,8 +181,8 @@ def test_a_use_that_is_undone_was_no_use(store: Store) -> None:
     assert spend(store, key="two")
 
 
-def test_of_200_racers_for_a_once_token_exactly_one_wins_in_20_rounds(store: Store) -> None:
-    for number in range(20):
+def test_of_200_racers_for_a_once_token_exactly_one_wins_in_5_rounds(store: Store) -> None:
+    for number in range(5):
         name = f"t{number}"
         store.write(lambda tx, name=name: tx.add_token(a_token(name, once=True)))
         start, won = threading.Barrier(200), []

@@ -103,42 +103,6 @@ def test_a_start_that_was_killed_while_making_the_file_starts_again(
     assert not path.with_name(".auth.db.new").exists()
 
 
-def test_a_first_start_killed_at_any_call_that_writes_can_be_repeated(tmp_path: Path) -> None:
-    """SIGKILL at the nth call of each kind, until there is no nth; then open in peace."""
-    killed = 0
-    strides = {"pwrite64": 5, "fsync": 1, "fdatasync": 2, "link": 1, "unlink": 3, "ftruncate": 1}
-    for call, stride in strides.items():
-        for nth in range(1, 100, stride):
-            path = tmp_path / f"{call}-{nth}" / "data" / "auth.db"
-            path.parent.parent.mkdir()
-            if not _killed_at(call, nth, path):
-                break
-            killed += 1
-            store = open_sqlite(path, a_keyring())
-            store.write(lambda tx: tx.add_token(a_token()))
-            assert store.verify_trail() == (0, None)
-            store.close()
-    assert killed > 15
-
-
-def _killed_at(call: str, nth: int, path: Path) -> bool:
-    """Whether a first start made `nth` calls of this kind, and was killed at the last of them."""
-    inject = f"inject={call}:signal=SIGKILL:when={nth}"
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
-    try:
-        done = subprocess.run(
-            [*command, sys.executable, "-c", HOLDER + "store.close()", str(path)],
-            check=False,
-            capture_output=True,
-        )
-    except FileNotFoundError:
-        pytest.skip("strace is not installed")
-    if b"PTRACE" in done.stderr:
-        pytest.skip("strace may not trace here")
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
-
-
 # One process at a time
 
 
