@@ -7,10 +7,10 @@ from pathlib import Path
 _KIND = re.compile(r"^class (\w+)\((Message|Statement|Confidential|Frame), frozen=True\):\n", re.M)
 _SAID = "of a later version"
 _FIELDS = {
-    "Message": "later: str = ''",
-    "Confidential": "later: str = ''",
-    "Statement": f"later: str = {_SAID!r}",
-    "Frame": "later: dict[str, str] | None = None",
+    "Message": "invented: str = ''",
+    "Confidential": "invented: str = ''",
+    "Statement": f"invented: str = {_SAID!r}",
+    "Frame": "invented: dict[str, str] | None = None",
 }
 _ROOMS = (
     "proto/admin.py",
@@ -34,20 +34,20 @@ _WORDS = (
     (
         "agent/link.py",
         "        self._heard_at, self._beat_at, self._pending = ",
-        "        self._say(FromAgent(later={'sky': 'blue'}))\n"
+        "        self._say(FromAgent(invented={'sky': 'blue'}))\n"
         "        self._heard_at, self._beat_at, self._pending = ",
     ),
     (
         "auth/stream.py",
         "        self._say(ToAgent(knowledge=self._desk.teacher.lesson()))\n",
         "        self._say(ToAgent(knowledge=self._desk.teacher.lesson()))\n"
-        "        self._say(ToAgent(later={'sky': 'blue'}))\n",
+        "        self._say(ToAgent(invented={'sky': 'blue'}))\n",
     ),
     (
         "net/mux.py",
         "            self.greeted, self.heard = True, self._loop.time()\n",
         "            self.greeted, self.heard = True, self._loop.time()\n"
-        "            self.say(Control(later={'sky': 'blue'}))\n",
+        "            self.say(Control(invented={'sky': 'blue'}))\n",
     ),
     # An event and a word of a monitor that nobody knew before.
     (
@@ -55,13 +55,13 @@ _WORDS = (
         '        self._event("auth", LOGIN_OK, "ok", by=welcome.by)\n',
         '        self._event("auth", LOGIN_OK, "ok", by=welcome.by)\n'
         '        self._event("weather.change", "TWX00I", "ok", sky="blue")\n'
-        "        self._tell(FromMonitor(later={'sky': 'blue'}))\n",
+        "        self._tell(FromMonitor(invented={'sky': 'blue'}))\n",
     ),
     (
         "net/ssh_line.py",
         "    note: str | None = None  # for the log of the daemon\n",
         "    note: str | None = None  # for the log of the daemon\n"
-        "    later: dict[str, str] | None = None\n",
+        "    invented: dict[str, str] | None = None\n",
     ),
     # What is kept in documents, and a step of the schema.
     (

@@ -143,7 +143,7 @@ def test_one_version_apart_everybody_speaks_with_everybody(world: World) -> None
     # It did not please. A node goes back too, with the files that its new program has written.
     world.node_new.stop()
     kept = json.loads((world.root / "node-new" / "identity.json").read_text())
-    assert kept["later"] == "of a later version"
+    assert kept["invented"] == "of a later version"
     world.runs = world.files[OLD]
     world.start("--roles=node", world.by(OLD), name="node-new")
     world.restart_auth(OLD, old=4, new=1)

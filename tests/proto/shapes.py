@@ -11,13 +11,38 @@ import msgspec
 
 from teleport_lite.agent import identity, knowledge, pending, ways
 from teleport_lite.net import acme, ssh_line
-from teleport_lite.proto import admin, join, login, reach, recording, script, stream, tunnel
+from teleport_lite.proto import (
+    admin,
+    backup,
+    join,
+    keyring,
+    login,
+    reach,
+    recording,
+    script,
+    stream,
+    trust,
+    tunnel,
+)
 from teleport_lite.proto.codec import Message, Statement
 from teleport_lite.proxy import routes
 
 RELEASED = Path(__file__).with_name("released.json")
 # Of messages that travel, then of those that lie on disk.
-TRAVEL = (admin, join, login, reach, recording, script, stream, tunnel, ssh_line)
+TRAVEL = (
+    admin,
+    backup,
+    join,
+    keyring,
+    login,
+    reach,
+    recording,
+    script,
+    stream,
+    trust,
+    tunnel,
+    ssh_line,
+)
 LIE = (identity, knowledge, pending, ways, acme, routes)
 _BASES = (Message, Statement, stream.Frame, login.Confidential)
 Shapes = dict[str, dict[str, list[str | bool]]]
