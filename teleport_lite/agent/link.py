@@ -108,8 +108,10 @@ class Link:
                 self._stay(stopping)
                 failures = 0
             except Error as why:
-                # Connected and refused at once is no success: a clone must not hammer auth.
-                failures = 1 if self._taught else failures + 1
+                # Connected and refused at once is no success: a clone must not hammer auth. Nor
+                # must who can not read it, which is the same again each time.
+                served = self._taught and not isinstance(why, Malformed)
+                failures = 1 if served else failures + 1
                 self._servers.failed(address)
                 self._failed(address, why, failures)
             except Exception:

@@ -359,6 +359,17 @@ def test_words_that_auth_would_not_say_end_the_stream(raw: bytes) -> None:
     assert "not connected: message is not a ToAgent" in running.states[1]
 
 
+def test_who_can_not_read_auth_does_not_hurry_back() -> None:
+    def script(speaker: Speaker) -> None:
+        say(speaker, write(ToAgent(knowledge=LESSON)))
+        say(speaker, b'{"taken": "x"}')
+        listen(speaker)
+
+    with playing(script) as running:
+        eventually(lambda: len(running.stop.waits) >= 4)
+    assert running.stop.waits[:4] == [1.0, 2.0, 4.0, 8.0]
+
+
 def test_a_welcome_that_nobody_asked_for_changes_nothing(auth: Auth, me: Identity) -> None:
     done = threading.Event()
     auth.bench.token(text="another-token-of-ours")
