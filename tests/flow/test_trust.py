@@ -192,7 +192,7 @@ def test_who_has_no_role_that_is_mapped_sees_and_enters_nothing(pair: Pair) -> N
     log_in(pair, "bob", **home)
     listed = pair.tsh("ls", f"--cluster={LEAF}", **home)
     assert listed.returncode == DENIED
-    assert "none of the roles that bob@root.example.com has there is worth one" in listed.stderr
+    assert "no role of bob in cluster root.example.com is worth one" in listed.stderr
     done = shell(pair, "true", **home)
     assert done.returncode == 255
     assert "no role of bob in cluster root.example.com is worth one here" in done.stderr

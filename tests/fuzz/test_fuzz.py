@@ -13,7 +13,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "fuzzing.md"
 
 # The same inputs in every run: new ones are for tests.fuzz.run to find.
 SHORT = settings(
-    max_examples=60,
+    max_examples=30,
     derandomize=True,
     database=None,
     deadline=None,

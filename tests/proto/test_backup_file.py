@@ -191,6 +191,7 @@ def test_a_part_that_unpacks_to_more_than_anybody_wrote_is_refused(monkeypatch):
 
 
 def test_a_part_of_more_rows_than_anybody_wrote_is_refused_before_they_are_made(monkeypatch):
+    monkeypatch.setattr(backup_file, "MAX_ROWS", 300_000)
     many = [[] for _ in range(backup_file.MAX_ROWS // 3 + 1)]
     tables = {"t": Table(columns=(), rows=len(many))}
     small = {"t": Table(columns=(), rows=2)}

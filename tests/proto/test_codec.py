@@ -39,7 +39,7 @@ def almost(kind: type[Message]) -> st.SearchStrategy[bytes]:
 
 
 @by_name
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_a_stranger_can_only_make_us_say_malformed(kind: type[Message], data) -> None:
     raw = data.draw(st.binary() | almost(kind))

@@ -192,7 +192,7 @@ def slate_for_machine(slate: Slate) -> None:
 TestTwoStores = TwoStores.TestCase
 TestInPostgres = pytest.mark.usefixtures("slate_for_machine")(InPostgres.TestCase)
 TestInPostgres.settings = settings(
-    max_examples=5, stateful_step_count=25, deadline=timedelta(seconds=20)
+    max_examples=3, stateful_step_count=25, deadline=timedelta(seconds=20)
 )
 TestTwoStores.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=timedelta(seconds=20)
