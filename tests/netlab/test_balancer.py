@@ -96,6 +96,8 @@ def test_a_proxy_added_later_is_found(world: World) -> None:
     world.wait_for_tunnels("proxy1", "proxy2")
 
 
+# The same whoever balances.
+@pytest.mark.parametrize("world", [BEHIND_HASH], indirect=True, scope="module")
 def test_a_mapping_the_nat_forgot_is_found_and_rebuilt(world: World) -> None:
     assert sum(world.lab.forget_mappings("n1", each, 3080) for each in SERVERS.values()) >= 3
     eventually(lambda: world.ssh(f"root@n1.{CLUSTER}", "true").returncode == 0, seconds=60)
