@@ -4,47 +4,29 @@
 """
 
 import json
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import get_type_hints
 
 import msgspec
 
+from teleport_lite import proto
 from teleport_lite.agent import identity, knowledge, pending, ways
 from teleport_lite.net import acme, ssh_line
-from teleport_lite.proto import (
-    admin,
-    backup,
-    join,
-    keyring,
-    login,
-    reach,
-    recording,
-    script,
-    stream,
-    trust,
-    tunnel,
-)
 from teleport_lite.proto.codec import Message, Statement
+from teleport_lite.proto.login import Confidential
+from teleport_lite.proto.stream import Frame
 from teleport_lite.proxy import routes
 
 RELEASED = Path(__file__).with_name("released.json")
 # Of messages that travel, then of those that lie on disk.
 TRAVEL = (
-    admin,
-    backup,
-    join,
-    keyring,
-    login,
-    reach,
-    recording,
-    script,
-    stream,
-    trust,
-    tunnel,
+    *(import_module(f"{proto.__name__}.{each.name}") for each in iter_modules(proto.__path__)),
     ssh_line,
 )
 LIE = (identity, knowledge, pending, ways, acme, routes)
-_BASES = (Message, Statement, stream.Frame, login.Confidential)
+_BASES = (Message, Statement, Frame, Confidential)
 Shapes = dict[str, dict[str, list[str | bool]]]
 
 
