@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
-from scramp import ScramClient, ScramException
-
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.probe import (
@@ -23,6 +21,7 @@ from teleport_lite.agent.probe import (
     untrusted,
 )
 from teleport_lite.agent.servers import ONE_OF_MANY
+from teleport_lite.agent.token_proof import TokenProof, prove_token
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.net.http import TIMEOUT, Connection
@@ -31,14 +30,10 @@ from teleport_lite.pki.keys import csr, new_portable_ssh_key, new_ssh_key, new_t
 from teleport_lite.pki.pin import pin_of
 from teleport_lite.proto.codec import MAX_JOIN, read, write
 from teleport_lite.proto.join import (
-    BINDING,
-    MECHANISM,
     Hello,
-    JoinChallenge,
     JoinFinish,
     JoinStart,
     Welcome,
-    server_end_point,
     token_name,
 )
 from teleport_lite.secret import Secret
@@ -220,23 +215,8 @@ def _talk(
 
 
 def _prove(wire: Connection, request: JoinRequest, keys: Keys, name: Callable[[], str]) -> Welcome:
-    scram = ScramClient(
-        [MECHANISM],
-        name(),
-        request.token.reveal(),
-        channel_binding=(BINDING, server_end_point(wire.peer_certificate)),
-    )
-    asked = JoinStart(
-        client_first=scram.get_client_first(),
-        node_name=request.node_name,
-        time=request.clock.now().timestamp(),
-    )
-    challenge = read(JoinChallenge, write(wire.ask("/v1/join/start", asked)), limit=MAX_JOIN)
-    try:
-        scram.set_server_first(challenge.server_first)
-        final = scram.get_client_final()
-    except (ScramException, ValueError) as why:
-        raise Denied("the auth server's challenge is not SCRAM", log=repr(why)) from why
+    now = request.clock.now().timestamp()
+    proof = prove_token(wire, request.token, name(), asked_by=request.node_name, now=now)
     hello = hello_of(
         keys,
         node_name=request.node_name,
@@ -244,8 +224,8 @@ def _prove(wire: Connection, request: JoinRequest, keys: Keys, name: Callable[[]
         host_id=known.host_id if (known := request.current or request.again) else "",
         principals=request.principals,
     )
-    finish = JoinFinish(session=challenge.session, client_final=final, hello=hello)
-    return _ask_last(wire, finish, scram, keys, request.keeper or _NobodyKeeps())
+    finish = JoinFinish(session=proof.session, client_final=proof.client_final, hello=hello)
+    return _ask_last(wire, finish, proof, keys, request.keeper or _NobodyKeeps())
 
 
 class _NobodyKeeps:
@@ -262,33 +242,20 @@ class _NobodyKeeps:
 
 
 def _ask_last(
-    wire: Connection, finish: JoinFinish, scram: ScramClient, keys: Keys, keeper: Keeper
+    wire: Connection, finish: JoinFinish, proof: TokenProof, keys: Keys, keeper: Keeper
 ) -> Welcome:
     """The question that spends the token. Its keys are kept until an answer is here."""
     keeper.keep(keys)
     try:
         answer = wire.ask("/v1/join/finish", finish)
         welcome = read(Welcome, write(answer), limit=MAX_JOIN)
-        believe(scram, welcome.server_final)
+        proof.believe(welcome.server_final)
         return welcome
     except Unavailable:
         raise  # nobody knows whether it was spent: the keys stay for the next try
     except Error:
         keeper.drop()
         raise
-
-
-def believe(scram: ScramClient, server_final: str) -> None:
-    """Only a server that knows the token can make this proof (RFC 5802 §3, ServerSignature)."""
-    try:
-        scram.set_server_final(server_final)
-    except (ScramException, ValueError) as why:
-        raise Denied(
-            "the auth server could not prove that it knows the token; "
-            "something may be intercepting the connection",
-            hint="give the CA pin: --ca-pin (see: tctl status)",
-            log=repr(why),
-        ) from why
 
 
 def _pins_cover(welcome: Welcome, pins: tuple[str, ...]) -> None:

@@ -8,24 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Timer
 
-from scramp import ScramClient, ScramException
-
-from teleport_lite.agent.join import believe
 from teleport_lite.agent.probe import check_clock, find_auth, trusted_cas, untrusted
+from teleport_lite.agent.token_proof import prove_token
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.errors import Error, Malformed, Unavailable
 from teleport_lite.model.trust import TrustedCluster
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
 from teleport_lite.net.way import Way
 from teleport_lite.pki.pin import parse_pins, pin_of
-from teleport_lite.proto.codec import MAX_ADMIN, MAX_JOIN, read, write
+from teleport_lite.proto.codec import MAX_ADMIN, read, write
 from teleport_lite.proto.join import (
-    BINDING,
-    MECHANISM,
-    JoinChallenge,
-    JoinStart,
-    server_end_point,
     token_name,
 )
 from teleport_lite.proto.trust import TrustedWish, TrustFinish, TrustHello, TrustRefresh, TrustWord
@@ -86,26 +79,11 @@ def _patience(wire: Connection) -> Iterator[None]:
 
 
 def _prove(wire: Connection, wish: TrustedWish, hello: TrustHello, clock: Clock) -> TrustWord:
-    scram = ScramClient(
-        [MECHANISM],
-        token_name(wish.token),
-        wish.token.reveal(),
-        channel_binding=(BINDING, server_end_point(wire.peer_certificate)),
-    )
-    asked = JoinStart(
-        client_first=scram.get_client_first(),
-        node_name=hello.cluster,
-        time=clock.now().timestamp(),
-    )
-    challenge = read(JoinChallenge, write(wire.ask("/v1/join/start", asked)), limit=MAX_JOIN)
-    try:
-        scram.set_server_first(challenge.server_first)
-        final = scram.get_client_final()
-    except (ScramException, ValueError) as why:
-        raise Denied("the auth server's challenge is not SCRAM", log=repr(why)) from why
-    finish = TrustFinish(session=challenge.session, client_final=final, hello=hello)
+    name, now = token_name(wish.token), clock.now().timestamp()
+    proof = prove_token(wire, wish.token, name, asked_by=hello.cluster, now=now)
+    finish = TrustFinish(session=proof.session, client_final=proof.client_final, hello=hello)
     word = _read(wire.ask("/v1/trust/finish", finish))
-    believe(scram, word.server_final)
+    proof.believe(word.server_final)
     return word
 
 
