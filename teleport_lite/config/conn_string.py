@@ -4,14 +4,11 @@ reader gets to, because there may be a password in it.
 A string itself never stands in a message.
 """
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from teleport_lite.config.passphrase import CREDENTIALS
-from teleport_lite.errors import Malformed, NotFound
-from teleport_lite.pki.keyfile import read_secret
+from teleport_lite.config.secret_place import read_place
+from teleport_lite.errors import Malformed
 from teleport_lite.secret import Secret
 
 MAX_LENGTH = 4096
@@ -45,23 +42,8 @@ class ConnString:
         """Raises NotFound, Denied or Malformed, naming the place."""
         if self.value is not None:
             return self.value
-        if self.kind == "env":
-            if self.where not in os.environ:
-                raise NotFound(f"environment variable {self.where} is not set")
-            return _checked(os.environ[self.where], str(self))
-        raw = read_secret(self._path(), limit=MAX_LENGTH)
-        return _checked(raw.decode("utf-8", "replace"), str(self))
-
-    def _path(self) -> Path:
-        if self.kind == "path":
-            return Path(self.where)
-        directory = os.environ.get(CREDENTIALS)
-        if not directory:
-            raise NotFound(
-                f"credential {self.where}: systemd has given none to this process",
-                hint=f"LoadCredential={self.where}:/etc/teleport-lite/database in the unit",
-            )
-        return Path(directory) / self.where
+        file = "/etc/teleport-lite/database"
+        return _checked(read_place(self.kind, self.where, limit=MAX_LENGTH, file=file), str(self))
 
     def __str__(self) -> str:
         return self.where if self.kind in ("path", "value") else f"{self.kind}:{self.where}"

@@ -3,19 +3,15 @@
 Never the config itself: it lies beside what the passphrase is to protect, and is copied around.
 """
 
-import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-from teleport_lite.errors import Malformed, NotFound
-from teleport_lite.pki.keyfile import read_secret
+from teleport_lite.config.secret_place import read_place
+from teleport_lite.errors import Malformed
 from teleport_lite.secret import Secret
 
 MAX_LENGTH = 1024
 _EXAMPLES = "an absolute path, env:NAME, credential:NAME or - for standard input"
-# Where systemd puts what LoadCredential= and LoadCredentialEncrypted= name (systemd.exec(5)).
-CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +39,8 @@ class PassphraseSource:
         """Raises NotFound, Denied or Malformed, naming the place."""
         if self.kind == "stdin":
             return self._clean(sys.stdin.readline(MAX_LENGTH + 2))
-        if self.kind == "env":
-            if self.where not in os.environ:
-                raise NotFound(f"environment variable {self.where} is not set")
-            return self._clean(os.environ[self.where])
-        raw = read_secret(self._path(), limit=MAX_LENGTH + 2)
-        return self._clean(raw.decode("utf-8", "replace"))
-
-    def _path(self) -> Path:
-        if self.kind == "path":
-            return Path(self.where)
-        directory = os.environ.get(CREDENTIALS)
-        if not directory:
-            raise NotFound(
-                f"credential {self.where}: systemd has given none to this process",
-                hint=f"LoadCredential={self.where}:/etc/teleport-lite/passphrase in the unit",
-            )
-        return Path(directory) / self.where
+        file, limit = "/etc/teleport-lite/passphrase", MAX_LENGTH + 2
+        return self._clean(read_place(self.kind, self.where, limit=limit, file=file))
 
     def _clean(self, text: str) -> Secret:
         """One line; blanks within it count, the newline at its end does not."""
