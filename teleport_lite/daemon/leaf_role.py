@@ -87,9 +87,8 @@ class LeafRole:
         """Roots have come, gone, or changed."""
         self._known = {root.cluster: root for root in known.roots}
         self._follow()
-        if self._passes and not self._known:  # a key that opens nothing we want
-            self._passes = {}
-            self._path.unlink(missing_ok=True)
+        if self._passes and not self._known:
+            self._forget()
         if any(self._pass(root) is None for root in known.roots) and not self._fetching:
             task = asyncio.get_running_loop().create_task(self._fetch(), name="passes")
             self._fetching = task
@@ -148,6 +147,11 @@ class LeafRole:
         found = self._passes.get(word.cluster)
         return found if found is not None and found.mark == word.mark else None
 
+    def _forget(self) -> None:
+        """Keys that open nothing we want."""
+        self._passes = {}
+        self._path.unlink(missing_ok=True)
+
     async def _fetch(self) -> None:
         """Until there is one for every root. The old one is used meanwhile."""
         try:
@@ -158,6 +162,8 @@ class LeafRole:
                     self._passes = {each.cluster: each for each in found.passes}
                     self._follow()
                     await asyncio.to_thread(write_secret, self._path, write(found))
+                    if not self._known:  # trust ended meanwhile
+                        self._forget()
                 except Error as why:
                     log.debug("what to show at a root is not known: %s", why.message)
                 if all(self._pass(root) is not None for root in self._known.values()):

@@ -148,58 +148,55 @@ def test_git_clones_and_pushes(house: House, tree: Path, tmp_path: Path) -> None
 
 
 @pytest.fixture
-def master(house: House, short: Path) -> Iterator[Visitor]:
-    """A visitor whose connection is there already; later ones share it."""
-    visitor = house.visitor()
-    control = short / "control"
-    process = visitor.start("-N", options=["-M", "-S", str(control)])
-    eventually(control.exists, what="the control socket")
-    yield visitor
-    process.terminate()
-    process.wait(30)
+def visitor(house: House) -> Visitor:
+    return house.visitor()
 
 
-def sharing(short: Path) -> list[str]:
-    # Without that it would quietly connect by itself when it is refused.
-    return ["-S", str(short / "control"), "-oProxyCommand=false"]
+@pytest.fixture
+def shared(visitor: Visitor, short: Path) -> Iterator[list[str]]:
+    """The visitor's connection is there already; with these options another one shares it."""
+    with visitor.master(short / "control") as options:
+        yield options
 
 
 def test_ten_sessions_share_a_connection_and_the_eleventh_is_refused(
-    house: House, master: Visitor, short: Path
+    visitor: Visitor, shared: list[str]
 ) -> None:
-    sessions = [master.start("cat", options=sharing(short)) for _ in range(SESSIONS)]
+    sessions = [visitor.start("cat", options=shared) for _ in range(SESSIONS)]
     for number, session in enumerate(sessions):
         assert session.stdin
         assert session.stdout
         session.stdin.write(b"%d\n" % number)
         session.stdin.flush()
         assert session.stdout.readline() == b"%d\n" % number
-    refused = master.ssh("true", options=sharing(short))
+    refused = visitor.ssh("true", options=shared)
     assert refused.returncode == 255
     assert b"Session open refused by peer" in refused.stderr
     assert sessions[0].communicate(b"still\n", timeout=30)[0] == b"still\n"
-    eventually(lambda: master.ssh("true", options=sharing(short)).returncode == 0)
+    eventually(lambda: visitor.ssh("true", options=shared).returncode == 0)
     for number, session in enumerate(sessions[1:]):
         assert session.communicate(b"bye %d\n" % number, timeout=30)[0] == b"bye %d\n" % number
         assert session.returncode == 0
 
 
-def test_a_hundred_sessions_one_after_the_other(master: Visitor, short: Path) -> None:
+def test_a_hundred_sessions_one_after_the_other(visitor: Visitor, shared: list[str]) -> None:
     """None of them leaves anything behind that would count."""
     for number in range(100):
-        done = master.ssh(f"exit {number}", options=sharing(short))
+        done = visitor.ssh(f"exit {number}", options=shared)
         assert done.returncode == number, done.stderr
 
 
-def test_a_bulk_transfer_does_not_hold_up_its_neighbours(master: Visitor, short: Path) -> None:
-    bulk = master.start("cat /dev/zero", options=sharing(short))
+def test_a_bulk_transfer_does_not_hold_up_its_neighbours(
+    visitor: Visitor, shared: list[str]
+) -> None:
+    bulk = visitor.start("cat /dev/zero", options=shared)
     assert bulk.stdout
     assert bulk.stdout.read(1 << 20) == bytes(1 << 20)
     # Nobody reads on: its window fills, and stays full.
-    assert master.ssh("echo here", options=sharing(short)).stdout == b"here\n"
+    assert visitor.ssh("echo here", options=shared).stdout == b"here\n"
     bulk.kill()
     bulk.wait()
-    assert master.ssh("echo there", options=sharing(short)).stdout == b"there\n"
+    assert visitor.ssh("echo there", options=shared).stdout == b"there\n"
 
 
 # --- terminals, environment, long lives
@@ -267,31 +264,24 @@ def test_keys_change_under_load_in_both_directions(house: House) -> None:
     assert done.stdout == data
 
 
-def test_keys_change_under_load_beside_other_sessions(
-    house: House, master: Visitor, short: Path
-) -> None:
+def test_keys_change_under_load_beside_other_sessions(visitor: Visitor, short: Path) -> None:
     """Channels are opened and closed while keys are exchanged."""
-    control = short / "often"
-    often = master.start("-N", options=["-M", "-S", str(control), "-oRekeyLimit=300K"])
-    eventually(control.exists, what="the control socket")
-    shared = ["-S", str(control), "-oProxyCommand=false"]
     data = noise(4 << 20)
-    bulk = [master.start("cat", options=shared) for _ in range(2)]
     answers: list[bytes] = [b"", b""]
+    with visitor.master(short / "often", "-oRekeyLimit=300K") as shared:
+        bulk = [visitor.start("cat", options=shared) for _ in range(2)]
 
-    def pump(index: int) -> None:
-        answers[index] = bulk[index].communicate(data, timeout=60)[0]
+        def pump(index: int) -> None:
+            answers[index] = bulk[index].communicate(data, timeout=60)[0]
 
-    threads = [threading.Thread(target=pump, args=(index,)) for index in range(2)]
-    for thread in threads:
-        thread.start()
-    for number in range(10):
-        assert master.ssh(f"echo {number}", options=shared).stdout == b"%d\n" % number
-    for thread in threads:
-        thread.join()
+        threads = [threading.Thread(target=pump, args=(index,)) for index in range(2)]
+        for thread in threads:
+            thread.start()
+        for number in range(10):
+            assert visitor.ssh(f"echo {number}", options=shared).stdout == b"%d\n" % number
+        for thread in threads:
+            thread.join()
     assert answers == [data, data]
-    often.terminate()
-    often.wait(30)
 
 
 def test_exec_without_a_shell_for_input(house: House) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.test_openssh import noise, sharing
+from tests.clients.test_openssh import noise
 from tests.node.house import House
-from tests.support import eventually, free_port
+from tests.support import free_port
 
 SIZE = (8 << 20) + 1
 START = f"""
@@ -54,30 +54,27 @@ def fetch(door: int, port: int, path: str) -> bytes:
 
 
 def test_a_server_behind_the_socks_door(house: House, short: Path, tmp_path: Path) -> None:
-    visitor, door, control = house.visitor(), free_port(), short / "control"
+    visitor, door = house.visitor(), free_port()
     (tmp_path / "large").write_bytes(noise(SIZE))
     (tmp_path / "small").write_text("small")
-    master = visitor.start("-N", options=["-M", "-S", str(control), "-D", str(door)])
-    eventually(control.exists, what="the control socket")
     script = ["bash", "-s", "--", shlex.quote(str(tmp_path))]
-    try:
-        done = visitor.ssh(*script, options=sharing(short), input=START.encode())
-        assert done.returncode == 0, done.stderr
-        port = int(done.stdout.decode().partition("start==")[2].partition("==end")[0])
-        assert fetch(door, port, "large") == noise(SIZE)
-        # A window opens many at once, and goes on asking the host beside them.
-        lines = [through(door, port) for _ in range(8)]
-        check = visitor.ssh("bash", "-s", options=sharing(short), input=b"uname -s\n")
-        assert check.stdout == b"Linux\n"
-        for line in lines:
-            line.sendall(b"GET /small HTTP/1.0\r\n\r\n")
-        for line in lines:
-            with line, line.makefile("rb") as answer:
-                assert answer.read().endswith(b"\r\n\r\nsmall")
-        with pytest.raises(ConnectionRefusedError):
-            through(door, free_port())
-        assert fetch(door, port, "small") == b"small"
-    finally:
-        visitor.ssh(f"kill $(cat {tmp_path}/pid)", options=sharing(short))
-        master.terminate()
-        master.wait(30)
+    with visitor.master(short / "control", f"-D{door}") as shared:
+        try:
+            done = visitor.ssh(*script, options=shared, input=START.encode())
+            assert done.returncode == 0, done.stderr
+            port = int(done.stdout.decode().partition("start==")[2].partition("==end")[0])
+            assert fetch(door, port, "large") == noise(SIZE)
+            # A window opens many at once, and goes on asking the host beside them.
+            lines = [through(door, port) for _ in range(8)]
+            check = visitor.ssh("bash", "-s", options=shared, input=b"uname -s\n")
+            assert check.stdout == b"Linux\n"
+            for line in lines:
+                line.sendall(b"GET /small HTTP/1.0\r\n\r\n")
+            for line in lines:
+                with line, line.makefile("rb") as answer:
+                    assert answer.read().endswith(b"\r\n\r\nsmall")
+            with pytest.raises(ConnectionRefusedError):
+                through(door, free_port())
+            assert fetch(door, port, "small") == b"small"
+        finally:
+            visitor.ssh(f"kill $(cat {tmp_path}/pid)", options=shared)

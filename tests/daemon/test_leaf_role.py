@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,12 +14,14 @@ import msgspec
 import pytest
 
 from teleport_lite.ambient import SystemChance, SystemClock
+from teleport_lite.daemon import leaf_role
 from teleport_lite.daemon.leaf_role import LeafRole
 from teleport_lite.errors import Denied, Error, NotFound, Unavailable
 from teleport_lite.model.trust import LEAF_ROLE
 from teleport_lite.net.mux_stream import MuxStream
 from teleport_lite.net.port import Arrival
 from teleport_lite.net.relay import Held, relay
+from teleport_lite.pki.keyfile import write_secret
 from teleport_lite.pki.proof import prove
 from teleport_lite.proto.codec import Message
 from teleport_lite.proto.reach import ReachRequest
@@ -381,11 +384,39 @@ def test_each_proxy_of_a_leaf_has_a_tunnel_and_one_is_enough(tmp_path: Path) -> 
 def test_trust_that_ends_takes_the_tunnels_down(tmp_path: Path) -> None:
     async def body(it: Rig) -> None:
         await it.up()
+        await until((tmp_path / "passes.json").exists, what="its keys to be saved")
         it.leaf.role.learn(knowledge(LEAF))
         await until(lambda: it.proxy.leaves.here() == [], what="no tunnel")
         assert not (tmp_path / "passes.json").exists()
 
     run(tmp_path, body)
+
+
+def test_trust_that_ends_while_its_keys_are_saved_leaves_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving, goes_on, saved = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(path: Path, content: bytes) -> None:
+        saving.set()
+        goes_on.wait(30)
+        write_secret(path, content)
+        saved.set()
+
+    monkeypatch.setattr(leaf_role, "write_secret", slowly)
+
+    async def body(it: Rig) -> None:
+        await it.up()
+        await until(saving.is_set, what="the keys to be saved")
+        it.leaf.role.learn(knowledge(LEAF))
+        goes_on.set()
+        await until(saved.is_set, what="the end of saving")
+        await until(lambda: not (tmp_path / "passes.json").exists(), what="the keys to be gone")
+
+    try:
+        run(tmp_path, body)
+    finally:
+        goes_on.set()
 
 
 def test_a_new_certificate_is_fetched_when_auth_tells_of_it(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import pwd
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -163,6 +163,12 @@ class House:
     def named(self, name: str) -> list[int]:
         return [pid for pid, each in self.processes().items() if each == name]
 
+    def one(self, name: str, *, besides: Collection[int] = ()) -> int:
+        """The only one of that name. A process takes its name a moment after it was forked."""
+        eventually(lambda: len(set(self.named(name)) - set(besides)) == 1, what=f"one {name}")
+        [pid] = set(self.named(name)) - set(besides)
+        return pid
+
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.events_file.read_text().splitlines()]
 
@@ -231,6 +237,23 @@ class Visitor:
         client = subprocess.Popen(self.command(*words, login=login, options=options), **more)
         self.house.clients.append(client)
         return client
+
+    @contextmanager
+    def master(self, control: Path, *options: str, **more: Any) -> Iterator[list[str]]:
+        """A connection for others to share, and the options with which they do.
+
+        It is told to end in its own protocol: a signal is missed by OpenSSH (9.2, for one) in the
+        moment before it waits.
+        """
+        process = self.start("-N", options=["-M", "-S", str(control), *options], **more)
+        # Without the second, ssh would connect by itself when it is refused.
+        shared = ["-S", str(control), "-oProxyCommand=false"]
+        try:
+            eventually(control.exists, what="the control socket")
+            yield shared
+        finally:
+            self.ssh(options=[*shared, "-O", "exit"])
+            process.communicate(timeout=30)
 
 
 @contextmanager

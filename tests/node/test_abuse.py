@@ -369,7 +369,7 @@ def test_a_client_that_asks_and_never_listens_is_not_kept_in_memory(tmp_path: Pa
     """Requests that want an answer, more than we would keep, and not one answer is read."""
     with running(tmp_path) as house:
         client = Client(house)
-        [worker] = house.named("tl-ssh-worker")
+        worker = house.one("tl-ssh-worker")
         sock = client.transport.sock
         # From here on nobody reads: paramiko's thread goes on with the other end of this pair.
         deaf, silence = socket.socketpair()

@@ -252,7 +252,7 @@ def test_who_never_reads_is_not_kept_in_memory(house: House) -> None:
         for _ in range(4):
             ends.append(socket.create_connection(("127.0.0.1", port), timeout=30))
             ends.append(server.accept()[0])
-        [worker] = set(house.named("tl-ssh-worker")) - before
+        worker = house.one("tl-ssh-worker", besides=before)
         small = resident(worker)
         os.kill(client.pid, signal.SIGSTOP)
         for conn in ends[1::2]:
@@ -276,7 +276,7 @@ def test_a_broker_that_is_killed_takes_its_connection_along(tmp_path: Path, echo
         raw = Raw(house)
         raw.tcp(echo.port)
         eventually(lambda: raw.opened, what="the channel")
-        [broker] = house.named("tl-ssh-broker")
+        broker = house.one("tl-ssh-broker")
         os.kill(broker, 9)
         eventually(lambda: not raw.transport.is_active(), what="the end")
         raw.close()

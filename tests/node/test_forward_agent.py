@@ -65,14 +65,10 @@ def test_the_agent_of_the_client_is_there(house: House, tmp_path: Path) -> None:
 
 
 def test_every_session_of_the_connection_has_it(house: House, tmp_path: Path) -> None:
-    with agent(tmp_path) as env:
-        mux = ["-A", "-S", str(tmp_path / "m")]
-        master = visitor(house).start(options=[*mux, "-M", "-N"], env=env)
-        eventually((tmp_path / "m").exists, what="the master")
+    with agent(tmp_path) as env, visitor(house).master(tmp_path / "m", "-A", env=env) as shared:
         for _ in range(2):
-            done = visitor(house).ssh("ssh-add -l", options=mux, env=env)
+            done = visitor(house).ssh("ssh-add -l", options=["-A", *shared], env=env)
             assert b"the-key" in done.stdout
-        master.kill()
 
 
 def test_it_belongs_to_the_login_user_alone(house: House, other: str, tmp_path: Path) -> None:

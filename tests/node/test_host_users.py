@@ -134,7 +134,7 @@ def test_what_a_killed_monitor_leaves_the_next_login_takes_away(
     login = "tl-test-crash"
     roles(house, role(DROP, host_sudoers=(SUDO,)))
     client = open_session(house, login)
-    [monitor] = house.named("tl-ssh-monitor")
+    monitor = house.one("tl-ssh-monitor")
     os.kill(monitor, 9)
     client.communicate(timeout=30)
     eventually(lambda: not house.named("tl-ssh-broker"), what="its processes to end")
@@ -148,7 +148,7 @@ def test_what_a_crash_leaves_the_next_start_takes_away(house: House, system: Sys
     login = "tl-test-start"
     roles(house, role(DROP))
     client = open_session(house, login)
-    [monitor] = house.named("tl-ssh-monitor")
+    monitor = house.one("tl-ssh-monitor")
     os.kill(monitor, 9)
     client.communicate(timeout=30)
     eventually(lambda: not house.named("tl-ssh-broker"), what="its processes to end")

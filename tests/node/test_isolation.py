@@ -200,7 +200,7 @@ def test_a_broker_that_is_killed_ends_the_connection(house: House) -> None:
 
 def test_a_signer_that_dies_is_replaced(own: House) -> None:
     first = Session(own.visitor())
-    [signer] = own.named("tl-ssh-signer")
+    signer = own.one("tl-ssh-signer")
     os.kill(signer, signal.SIGKILL)
     eventually(lambda: not alive(signer), what="the signer to end")
     assert own.ssh("true").returncode == 0

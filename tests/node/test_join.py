@@ -236,7 +236,7 @@ def test_nobody_else_gets_near_the_doors(own: House) -> None:
     place = own.data_dir / PLACE
     assert place.stat().st_mode & 0o777 == 0o700
     assert (place / f"{talk.sid}.sock").stat().st_mode & 0o777 == 0o600
-    [monitor] = own.named("tl-ssh-monitor")
+    monitor = own.one("tl-ssh-monitor")
     os.kill(monitor, signal.SIGKILL)
     talk.screen.end()
     # It is left behind, until somebody looks.

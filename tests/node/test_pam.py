@@ -103,8 +103,8 @@ def test_a_session_is_closed_after_its_shells(house: House, system: System) -> N
     script.chmod(0o755)
     system.pam(SERVICE, OPEN + "session required pam_exec.so /etc/tl-test-2.sh\n")
     client = house.visitor(house.cluster.user(logins=(LOGIN,))).start("cat", login=LOGIN)
-    eventually(lambda: house.named("tl-ssh-broker"), what="a broker")
-    assert house.named("tl-ssh-pam")
+    house.one("tl-ssh-broker")
+    house.one("tl-ssh-pam")
     client.kill()
     over = Path(f"{script}.over")
     eventually(over.exists, what="the session to be closed")
@@ -196,7 +196,7 @@ def test_a_module_that_hangs_at_the_end_is_not_waited_for(house: House, system: 
     system.pam(SERVICE, OPEN + "session required pam_exec.so /etc/tl-test-5.sh\n")
     assert shown(house, "echo in")[:2] == (0, "in\n")
     eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
-    assert not house.named("tl-ssh-pam")
+    eventually(lambda: not house.named("tl-ssh-pam"), what="the modules to end")
     assert "98766.5" not in _all_words()
 
 

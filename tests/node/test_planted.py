@@ -38,7 +38,7 @@ class Intrusion:
         others.write_text("not yours")
         others.chmod(0o600)
         os.chown(others, pwd.getpwnam("daemon").pw_uid, -1)
-        [signer] = house.named("tl-ssh-signer")
+        signer = house.one("tl-ssh-signer")
         family = {
             "the victim's monitor": victim.monitor,
             "the victim's worker": victim.worker,

@@ -224,8 +224,7 @@ def test_a_flood_is_recorded_whole_in_little_memory(house: House) -> None:
     )
     assert client.stdout
     left, peak = size - len(client.stdout.read(1)), 0
-    pids = [*house.named("tl-ssh-scribe1"), *house.named("tl-ssh-worker")]
-    assert len(pids) == 2
+    pids = [house.one("tl-ssh-scribe1"), house.one("tl-ssh-worker")]
     while left > 0:
         more = client.stdout.read(min(left, 1 << 18))
         assert more
@@ -248,7 +247,7 @@ def resident(pid: int) -> int:
 def test_the_scribe_has_nothing_but_its_file(house: House) -> None:
     screen = Screen(house.visitor(), "echo marker-scribe; read x")
     screen.until(b"marker-scribe")
-    [pid] = house.named("tl-ssh-scribe1")
+    pid = house.one("tl-ssh-scribe1")
     status = Path(f"/proc/{pid}/status").read_text()
     assert "NoNewPrivs:\t1" in status
     if os.getuid() == 0:
@@ -489,7 +488,7 @@ def test_after_a_kill_what_was_written_can_be_read(tmp_path: Path) -> None:
         screen = Screen(house.visitor(), "echo marker-kill; read x; echo more")
         screen.until(b"marker-kill")
         eventually(lambda: recordings(house, ".part")[0].stat().st_size, what="the header")
-        [monitor] = house.named("tl-ssh-monitor")
+        monitor = house.one("tl-ssh-monitor")
         os.kill(monitor, signal.SIGKILL)
         eventually(lambda: not house.named("tl-ssh-scribe1"), what="the scribe to end")
         [path] = recordings(house, ".part")
@@ -507,7 +506,7 @@ def test_a_scribe_that_is_killed_is_told(tmp_path: Path, mode: str) -> None:
         visitor = strict(house) if mode == "strict" else house.visitor()
         screen = Screen(visitor, "echo marker-scribe; read x; echo still here")
         screen.until(b"marker-scribe")
-        [scribe] = house.named("tl-ssh-scribe1")
+        scribe = house.one("tl-ssh-scribe1")
         os.kill(scribe, signal.SIGKILL)
         screen.until(b"the scribe has ended")
         if mode == "best_effort":

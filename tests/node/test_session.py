@@ -214,27 +214,23 @@ def test_a_command_of_any_bytes_arrives_unchanged(house: House) -> None:
 
 
 def test_several_sessions_share_a_connection(house: House, tmp_path: Path) -> None:
-    control = [f"-oControlPath={tmp_path}/control"]
     visitor = house.visitor()
-    first = visitor.start("-N", options=[*control, "-oControlMaster=yes"])
-    eventually(lambda: (tmp_path / "control").exists(), what="the master")
-    shells = [visitor.start("cat", options=control) for _ in range(10)]
-    for number, shell in enumerate(shells):
-        assert shell.stdin
-        shell.stdin.write(b"%d\n" % number)
-        shell.stdin.flush()
-    for number, shell in enumerate(shells):
-        assert shell.stdout
-        assert shell.stdout.readline() == b"%d\n" % number
-    eleventh = visitor.ssh("true", options=[*control, "-oControlMaster=no"])
-    assert b"Session open refused by peer" in eleventh.stderr
-    for shell in shells:
-        shell.communicate(timeout=10)
-        assert shell.returncode == 0
-    # A place that was given back can be had again.
-    assert visitor.ssh("echo again", options=control).stdout == b"again\n"
-    assert visitor.ssh(options=[*control, "-O", "exit"]).returncode == 0
-    first.communicate(timeout=30)
+    with visitor.master(tmp_path / "m") as shared:
+        shells = [visitor.start("cat", options=shared) for _ in range(10)]
+        for number, shell in enumerate(shells):
+            assert shell.stdin
+            shell.stdin.write(b"%d\n" % number)
+            shell.stdin.flush()
+        for number, shell in enumerate(shells):
+            assert shell.stdout
+            assert shell.stdout.readline() == b"%d\n" % number
+        eleventh = visitor.ssh("true", options=shared)
+        assert b"Session open refused by peer" in eleventh.stderr
+        for shell in shells:
+            shell.communicate(timeout=30)
+            assert shell.returncode == 0
+        # A place that was given back can be had again.
+        assert visitor.ssh("echo again", options=shared).stdout == b"again\n"
 
 
 def test_a_client_that_vanishes_leaves_nothing_behind(house: House) -> None:

@@ -170,10 +170,7 @@ def test_connections_of_a_user_to_the_host(tmp_path: Path) -> None:
         assert house.counters()["dropped_penalty"] == 0
         restart(house)
         assert reason.encode() in turned_away(house.visitor())
-        eventually(
-            lambda: len(house.named("tl-ssh-monitor")) == 1, what="only the first to be left"
-        )
-        os.kill(house.named("tl-ssh-monitor")[0], signal.SIGKILL)
+        os.kill(house.one("tl-ssh-monitor"), signal.SIGKILL)  # the first, when it is the only one
         eventually(lambda: not turned_away(house.visitor()), what="the place to be free")
 
 

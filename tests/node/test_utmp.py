@@ -306,7 +306,7 @@ def test_a_session_whose_broker_is_killed_has_an_end(house: House, system: Syste
     assert client.stdout
     assert b"up" in client.stdout.readline()
     eventually(lambda: LOGIN in system.run("who").stdout, what="the entry")
-    [broker] = house.named("tl-ssh-broker")
+    broker = house.one("tl-ssh-broker")
     os.kill(broker, 9)
     client.communicate(timeout=30)
     eventually(lambda: not system.run("who").stdout, what="the entry to go")

@@ -95,7 +95,7 @@ def test_a_worker_still_gives_up_what_it_can(modest: House, other: str) -> None:
     client = modest.visitor(modest.cluster.user(logins=(other,))).start("echo up; cat", login=other)
     assert client.stdout
     assert client.stdout.readline() == b"up\n"
-    [worker] = modest.named("tl-ssh-worker")
+    worker = modest.one("tl-ssh-worker")
     status = Path(f"/proc/{worker}/status").read_text()
     assert "NoNewPrivs:\t1" in status
     limits = Path(f"/proc/{worker}/limits").read_text()
