@@ -73,6 +73,7 @@ SCENARIOS: dict[str, Scenario] = {
     "postgres": auths.postgres_restarts,
     "lease": auths.stopped_past_its_lease,
     "disk-full": disks.disk_full,
+    "locked": disks.locked,
     "outage": outages.auth_away,
     "storm-200": lambda run: storm(run, run.size(20, 200), TUNNELS),
     "storm-1000": lambda run: storm(run, run.size(20, 1000), BACK),

@@ -13,6 +13,7 @@ from teleport_lite.errors import Denied, Unavailable
 from teleport_lite.store import files
 from teleport_lite.store.health import FLOOR, StoreHealth
 from teleport_lite.store.sqlite import SqliteStore, open_sqlite
+from teleport_lite.testing.fakes import FakeClock
 from tests.store.makers import a_keyring
 
 
@@ -129,6 +130,29 @@ def test_a_database_that_somebody_locks_is_read_only_until_it_is_free(
     store.write(lambda tx: tx.set_meta("a", "1"))
     assert store.meta("a") == "1"
     other.close()
+
+
+def test_a_lock_is_waited_for_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite adds up the pauses it meant to make, and on a busy machine each takes longer."""
+    store, looks = open_sqlite(tmp_path / "auth.db", a_keyring()), list[float]()
+
+    class Hasty(FakeClock):
+        """A second passes between two looks at it."""
+
+        def monotonic(self) -> float:
+            self.tick(seconds=1)
+            looks.append(super().monotonic())
+            return looks[-1]
+
+    monkeypatch.setattr("teleport_lite.store.connection._CLOCK", Hasty())
+    other = sqlite3.connect(tmp_path / "auth.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="another process has locked it"):
+        store.write(lambda tx: tx.set_meta("a", "1"))
+    assert looks[-1] - looks[0] == 5, "seconds by the clock, whatever SQLite has counted"
+    other.close()
+    store.write(lambda tx: tx.set_meta("a", "1"))
+    store.close()
 
 
 def test_how_much_is_free(tmp_path: Path) -> None:

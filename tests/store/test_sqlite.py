@@ -96,7 +96,7 @@ def test_every_commit_waits_for_the_disk(file_store: SqliteStore) -> None:
             )
         ]
     )
-    assert found == ["wal", 2, 1, 0, 1, 1, 5000]
+    assert found == ["wal", 2, 1, 0, 1, 1, 50]
 
 
 WRITER = """
