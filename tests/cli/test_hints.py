@@ -74,9 +74,9 @@ def fault_of(program: str, words: str) -> str:
         if word.startswith("-"):
             flags.add(word.partition("=")[0])
         elif hasattr(command, "get_command"):
-            command = command.get_command(ctx, word)
-            if command is None:
+            if word not in (getattr(command, "places", None) or command.commands):
                 return f"no command {word}"
+            command = command.get_command(ctx, word)
             ctx = typer.Context(command, info_name=word, parent=ctx)
     if command.context_settings.get("ignore_unknown_options"):  # tsh, for now
         return ""
@@ -95,6 +95,7 @@ def command_line(program: str) -> Any:
     ("words", "why"),
     [
         (" no-such-word", "no command no-such-word"),
+        (" tokens no-such-word", "no command no-such-word"),
         (" status --no-such-flag=1", "no flag --no-such-flag"),
         (" status", ""),
     ],
