@@ -10,8 +10,8 @@ from teleport_lite.errors import Unavailable
 from teleport_lite.store.dialect import Answer, Dialect
 
 # How long another process (a backup, somebody's sqlite3 shell) may hold us up: who asked for a
-# change is told within five seconds, and the way there and back takes some of them.
-_BUSY_SECONDS = 4.5
+# change is told within five seconds, of which a busy machine needs some for the way there and back.
+_BUSY_SECONDS = 4.0
 # SQLite adds up the pauses that it meant to make. On a busy machine they are longer, and 5 s become
 # 6.5; so it is asked to wait for this long only, again and again, by the clock.
 _BUSY_STEP = 0.05
