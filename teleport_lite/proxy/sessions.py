@@ -15,7 +15,7 @@ from typing import Protocol
 
 from teleport_lite.access.verdict import Refused, Verdict
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Error, Unavailable
+from teleport_lite.errors import Denied, Error, Unavailable
 from teleport_lite.net.relay import relay
 from teleport_lite.proto.reach import ReachRequest
 from teleport_lite.proto.stream import AgentEvent
@@ -155,6 +155,8 @@ class Sessions:
             self._take(caller)
             try:
                 reached = await self._reach.connect(request, caller, client)
+                session = Session(self, reached, caller, request.login, client)
+                self._check_still(session)
             except BaseException:
                 self._release(caller)
                 raise
@@ -162,7 +164,6 @@ class Sessions:
             self.refused += 1
             self._tell_refused(request, caller, client, why)
             raise
-        session = Session(self, reached, caller, request.login, client)
         self._open.add(session)
         self.opened += 1
         self._tell(session, "session.connect", CONNECTED, by=reached.by)
@@ -213,6 +214,14 @@ class Sessions:
                     session.cut(verdict.reason)
                 if number % _BATCH == 0:
                     await asyncio.sleep(0)
+
+    def _check_still(self, session: Session) -> None:
+        """What was decided before the node was dialled may not hold any more, and `recheck` has not
+        seen this one. Raises Denied."""
+        verdict = self._verdict(session)
+        if isinstance(verdict, Refused):
+            session.cut(verdict.reason)
+            raise Denied(verdict.reason, hint="tsh ls")
 
     def _verdict(self, session: Session) -> Verdict:
         """About a node of a leaf only the leaf knows; locks of ours hold all the same."""
