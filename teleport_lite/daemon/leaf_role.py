@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,6 +80,9 @@ class LeafRole:
         self._known: dict[str, RootWord] = {}
         self._roots: dict[str, _Root] = {}
         self._fetching: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()  # for who fetches
+        self._saving: asyncio.Task[None] | None = None
+        self._stale = False  # the file says something else than `_passes`
         self._ending: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -87,8 +90,11 @@ class LeafRole:
         """Roots have come, gone, or changed."""
         self._known = {root.cluster: root for root in known.roots}
         self._follow()
-        if self._passes and not self._known:
-            self._forget()
+        if self._closing:  # what is on the disk belongs to the next process
+            return
+        if any(name not in self._known for name in self._passes):
+            self._take(self._passes.values())
+        self._news.set()
         if any(self._pass(root) is None for root in known.roots) and not self._fetching:
             task = asyncio.get_running_loop().create_task(self._fetch(), name="passes")
             self._fetching = task
@@ -107,6 +113,8 @@ class LeafRole:
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
+        if self._saving is not None:  # a thread, which would go on by itself
+            await asyncio.gather(self._saving, return_exceptions=True)
         await asyncio.gather(*(root.retire() for root in self._roots.values()))
 
     async def close(self) -> None:
@@ -147,32 +155,58 @@ class LeafRole:
         found = self._passes.get(word.cluster)
         return found if found is not None and found.mark == word.mark else None
 
-    def _forget(self) -> None:
-        """Keys that open nothing we want."""
-        self._passes = {}
-        self._path.unlink(missing_ok=True)
-
     async def _fetch(self) -> None:
         """Until there is one for every root. The old one is used meanwhile."""
         try:
             while True:
+                self._news.clear()
                 try:
                     answer = await self._auth.ask("/v1/trust/passes", Nothing())
-                    found = read(Passes, write(answer), limit=MAX_ADMIN)
-                    self._passes = {each.cluster: each for each in found.passes}
+                    self._take(read(Passes, write(answer), limit=MAX_ADMIN).passes)
                     self._follow()
-                    await asyncio.to_thread(write_secret, self._path, write(found))
-                    if not self._known:  # trust ended meanwhile
-                        self._forget()
                 except Error as why:
                     log.debug("what to show at a root is not known: %s", why.message)
                 if all(self._pass(root) is not None for root in self._known.values()):
                     return
-                await asyncio.sleep(AGAIN)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(AGAIN):
+                        await self._news.wait()
         except Exception:
             log.exception("internal error while asking what to show at a root")
         finally:
             self._fetching = None
+
+    # --- what we show there, in memory and on the disk
+
+    def _take(self, passes: Iterable[Pass]) -> None:
+        """Those of roots that are trusted now; the others are keys that open nothing we want. The
+        file follows. There is one who writes it, so in the end it has what was decided last."""
+        self._passes = {each.cluster: each for each in passes if each.cluster in self._known}
+        if not self._passes:  # at once, and again after whatever is being written
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+        self._stale = True
+        if self._saving is None:
+            loop = asyncio.get_running_loop()
+            self._saving = loop.create_task(self._save(), name="save passes")
+
+    async def _save(self) -> None:
+        try:
+            while self._stale:
+                self._stale = False
+                await asyncio.to_thread(self._put, list(self._passes.values()))
+        finally:
+            self._saving = None
+
+    def _put(self, passes: list[Pass]) -> None:
+        """In a thread: it waits for the disk."""
+        try:
+            if passes:
+                write_secret(self._path, write(Passes(passes=passes)))
+            else:
+                self._path.unlink(missing_ok=True)
+        except (Error, OSError) as why:
+            log.warning("what to show at a root is not kept for the next start: %s", why)
 
 
 class _Root(TunnelRole):

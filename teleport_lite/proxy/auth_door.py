@@ -33,10 +33,12 @@ class AuthDoor:
         self._servers = servers_of(servers)
         self._identity, self._host_cas = identity, host_cas
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="ask-auth")
-        self._asking = 0
+        self._asking, self._closed = 0, False
 
     async def ask(self, path: str, message: Message) -> Any:
         """Raises what auth said, or Unavailable."""
+        if self._closed:
+            raise Unavailable("this proxy starts anew", hint="try again in a few seconds")
         if self._asking >= WAITING:
             raise Unavailable("too many people are asking at the same time")
         self._asking += 1
@@ -47,6 +49,8 @@ class AuthDoor:
             self._asking -= 1
 
     def close(self) -> None:
+        """Who waits for a thread is cancelled; who comes now is refused."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, path: str, message: Message) -> Any:

@@ -1,10 +1,11 @@
 """A proxy of a leaf and one of its root, with a real tunnel between them and nobody behind."""
 
 import asyncio
+import json
 import socket
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,7 +127,9 @@ class LeafProxy:
         self.papers: Papers = root.host("leaf", roles=(LEAF_ROLE,), host_id=self.id)
         self.sessions, self.asked = Sessions(), 0
         self.met: list[tuple[Any, str]] = []
+        self.others: list[Pass] = []  # that auth shows, too
         self.away = False
+        self.held: asyncio.Event | None = None  # until then there is no answer
         self.role = LeafRole(
             cluster=LEAF,
             data_dir=data_dir,
@@ -149,9 +152,11 @@ class LeafProxy:
             tls_private=self.papers.tls_private.reveal(),
             mark=self.papers.tls_cert[-60:],
         )
-        return msgspec.to_builtins(Passes(passes=[shown]))
+        if self.held is not None:
+            await self.held.wait()
+        return msgspec.to_builtins(Passes(passes=[shown, *self.others]))
 
-    def know(self, **changes: Any) -> None:
+    def know(self, *, also: Sequence[RootWord] = (), **changes: Any) -> None:
         word = {
             "cluster": self.root.name,
             "user_cas": self.root.user_cas,
@@ -162,7 +167,7 @@ class LeafProxy:
             "proxies": [ProxyPlace(id=self.proxy.id)],
             "mark": self.papers.tls_cert[-60:],
         } | changes
-        self.role.learn(knowledge(LEAF, roots=[RootWord(**word)]))
+        self.role.learn(knowledge(LEAF, roots=[RootWord(**word), *also]))
 
     async def _to_auth(self, arrival: Arrival, root: str) -> None:
         self.met.append((arrival.peer, root))
@@ -392,31 +397,135 @@ def test_trust_that_ends_takes_the_tunnels_down(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
+class Slowly:
+    """write_secret of a slow disk: it begins, and goes on when it is let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.goes_on, self.written = threading.Event(), threading.Event(), 0
+        monkeypatch.setattr(leaf_role, "write_secret", self)
+
+    def __call__(self, path: Path, content: bytes) -> None:
+        self.begun.set()
+        assert self.goes_on.wait(60)
+        write_secret(path, content)
+        self.written += 1
+
+
 def test_trust_that_ends_while_its_keys_are_saved_leaves_none_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saving, goes_on, saved = threading.Event(), threading.Event(), threading.Event()
-
-    def slowly(path: Path, content: bytes) -> None:
-        saving.set()
-        goes_on.wait(30)
-        write_secret(path, content)
-        saved.set()
-
-    monkeypatch.setattr(leaf_role, "write_secret", slowly)
+    disk = Slowly(monkeypatch)
 
     async def body(it: Rig) -> None:
         await it.up()
-        await until(saving.is_set, what="the keys to be saved")
+        await until(disk.begun.is_set, what="the keys to be saved")
         it.leaf.role.learn(knowledge(LEAF))
-        goes_on.set()
-        await until(saved.is_set, what="the end of saving")
+        disk.goes_on.set()
+        await until(lambda: disk.written, what="the end of saving")
         await until(lambda: not (tmp_path / "passes.json").exists(), what="the keys to be gone")
 
     try:
         run(tmp_path, body)
     finally:
-        goes_on.set()
+        disk.goes_on.set()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_proxy_that_stops_while_keys_are_saved_leaves_what_was_decided_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    """A thread that writes can not be stopped, so it is waited for."""
+    disk = Slowly(monkeypatch)
+
+    async def body(it: Rig) -> None:
+        await it.up()
+        await until(disk.begun.is_set, what="the keys to be saved")
+        if not trusted:
+            it.leaf.role.learn(knowledge(LEAF))
+        ending = asyncio.ensure_future(it.leaf.role.retire())
+        await until(lambda: it.leaf.role._closing, what="the end to begin")
+        disk.goes_on.set()
+        await ending
+        assert (tmp_path / "passes.json").exists() == trusted
+
+    try:
+        run(tmp_path, body)
+    finally:
+        disk.goes_on.set()
+
+
+def test_of_two_roots_the_one_that_is_trusted_no_more_is_forgotten_alone(tmp_path: Path) -> None:
+    async def body(it: Rig) -> None:
+        shown = Pass(cluster="b.test", id=it.leaf.id, tls_cert="x", tls_private="y", mark="z")
+        it.leaf.others = [shown]
+        it.proxy.know(leaf_test=it.leaf.id)
+        word = RootWord(
+            cluster="b.test",
+            user_cas=[],
+            ssh_user_cas=[],
+            role_map=[],
+            proxy="127.0.0.1:1",
+            host_cas=[],
+            proxies=[],
+            mark="another",
+        )
+        it.leaf.know(also=[word])
+        await until(lambda: len(kept(tmp_path)) == 2, what="two of them")
+        it.leaf.know()
+        await until(lambda: kept(tmp_path) == [ROOT], what="one of them")
+
+    run(tmp_path, body)
+
+
+def test_news_while_auth_is_asked_are_asked_about_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer may be older than they are."""
+    monkeypatch.setattr(leaf_role, "AGAIN", 3600.0)
+
+    async def body(it: Rig) -> None:
+        it.proxy.know(leaf_test=it.leaf.id)
+        it.leaf.held = asyncio.Event()
+        it.leaf.know()
+        await until(lambda: it.leaf.asked, what="a question")
+        it.leaf.papers = it.root.host("leaf", roles=(LEAF_ROLE,), host_id=it.leaf.id)
+        it.leaf.know()
+        it.leaf.held.set()
+        await until(lambda: it.proxy.leaves.here() == [it.leaf.id], what="a tunnel")
+        assert it.leaf.asked == 2
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_is_told_after_the_end_is_for_the_next_process(tmp_path: Path, trusted: bool) -> None:
+    """A process that stays behind hears of it, and touches nothing."""
+
+    async def body(it: Rig) -> None:
+        await it.up()
+        role, asked = it.leaf.role, it.leaf.asked
+        await role.retire()
+        kept_before = (tmp_path / "passes.json").read_bytes()
+        if trusted:
+            it.leaf.papers = it.root.host("leaf", roles=(LEAF_ROLE,), host_id=it.leaf.id)
+            it.leaf.know()
+        else:
+            role.learn(knowledge(LEAF))
+        assert role._fetching is None
+        assert role._saving is None
+        await role.close()
+        assert it.leaf.asked == asked
+        assert (tmp_path / "passes.json").read_bytes() == kept_before
+
+    run(tmp_path, body)
+
+
+def kept(path: Path) -> list[str]:
+    """The roots in the file, by name."""
+    if not (path / "passes.json").exists():
+        return []
+    found = json.loads((path / "passes.json").read_bytes())
+    return sorted(each["cluster"] for each in found["passes"])
 
 
 def test_a_new_certificate_is_fetched_when_auth_tells_of_it(tmp_path: Path) -> None:
@@ -528,18 +637,22 @@ def test_a_root_with_a_certificate_that_fits_no_key_stops_no_other(tmp_path: Pat
     run(tmp_path, body)
 
 
+class OddChance(SystemChance):
+    """Of a leaf that thinks of a name for its process."""
+
+    def token(self, size: int) -> str:
+        return "x/y\nhost root\x1b[2J"
+
+
 def test_words_of_a_leaf_do_not_get_into_our_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
 
     async def body(it: Rig) -> None:
+        it.leaf.role.chance = OddChance()
         it.proxy.know(leaf_test=it.leaf.id)
         it.leaf.know()
-        role = it.leaf.role
-        await until(lambda: it.leaf.asked, what="a question")
-        it.leaf.know()
-        role._roots[ROOT]._boot_id = "x/y\nhost root\x1b[2J"
         await until(lambda: it.proxy.leaves.here() == [it.leaf.id], what="a tunnel")
 
     run(tmp_path, body)
