@@ -21,7 +21,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults import auths, crashes, disks, kills, links, outages, power, rotations
+from tests.faults import (
+    auths,
+    crashes,
+    disks,
+    kills,
+    links,
+    outages,
+    partitions,
+    power,
+    rotations,
+    stops,
+)
 from tests.faults.report import Report, Run, Scenario
 
 
@@ -57,6 +68,8 @@ SCENARIOS: dict[str, Scenario] = {
     "once": kills.once_under_kill,
     "race": kills.race,
     "stopped": kills.stopped,
+    "stopped-proxy": stops.proxy,
+    "stopped-worker": stops.worker,
     "first-start": crashes.first_start,
     "first-start-errors": crashes.first_start_errors,
     "changes": crashes.changes_killed,
@@ -71,6 +84,7 @@ SCENARIOS: dict[str, Scenario] = {
     "auths": auths.two_auths,
     "race-auths": auths.race,
     "postgres": auths.postgres_restarts,
+    "cut-off": partitions.postgres_cut_off,
     "lease": auths.stopped_past_its_lease,
     "disk-full": disks.disk_full,
     "locked": disks.locked,
