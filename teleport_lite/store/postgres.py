@@ -161,9 +161,7 @@ class PostgresStore(SqlReads):
         self._writer.close()
         self._ear.close()
         self._watchers.close()
-        with suppress(IndexError):  # readers that still run close theirs themselves
-            while True:
-                self._idle.pop().close()
+        self._forget_idle()  # readers that still run close theirs themselves
 
     def _fetch(self, statement: str, values: Sequence[object]) -> list[Any]:
         """A connection that died while nobody used it is no reason to fail."""
@@ -199,15 +197,17 @@ class PostgresStore(SqlReads):
             try:
                 yield db
             finally:
-                if self._closed or db.lost or len(self._idle) >= _KEEP_READERS:
+                if db.lost or len(self._idle) >= _KEEP_READERS:
                     db.close()
                 else:
                     self._idle.append(db)
+                if self._closed:  # and not: looked at before, when it could be closed in between
+                    self._forget_idle()
         finally:
             self._free.release()
 
     def _forget_idle(self) -> None:
-        """What ended one has ended most of them."""
+        """What has ended one has ended most of them, and nobody needs them in a closed store."""
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()

@@ -30,6 +30,7 @@ class Ear:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._hears = threading.Event()  # has connected once, or has failed to
+        self._missed = False  # somebody went on without being heard for
         self._wake, self._woken = socket.socketpair()
 
     def start(self) -> None:
@@ -41,7 +42,8 @@ class Ear:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="store-listen", daemon=True)
                 self._thread.start()
-        self._hears.wait(_FIRST)
+        if not self._hears.wait(_FIRST):
+            self._missed = True
 
     def close(self) -> None:
         with self._guard:
@@ -55,12 +57,12 @@ class Ear:
         self._woken.close()
 
     def _run(self) -> None:
-        failures, missed = 0, False
+        failures = 0
         while not self._closed:
             try:
                 db = self._link.connect("watch")
             except Unavailable:
-                missed = True
+                self._missed = True
                 self._hears.set()
                 self._pause(_PAUSES[min(failures, len(_PAUSES) - 1)])
                 failures += 1
@@ -68,11 +70,11 @@ class Ear:
             with suppress(psycopg.Error):
                 db.script(f'LISTEN "{self._channel}"')
                 self._hears.set()
-                if missed:
+                if self._missed:
                     self._told(TOPICS)
                 failures = 0
                 self._listen(db)
-            missed = True
+            self._missed = True
             db.close()
 
     def _listen(self, db: Session) -> None:
@@ -81,14 +83,15 @@ class Ear:
         for file in (db.raw.fileno(), self._woken.fileno()):
             waiting.register(file, select.POLLIN)
         while True:
-            if self._woken.fileno() in dict(waiting.poll()):
-                return
+            # First of all: what has come with the answer to LISTEN wakes nobody any more.
             heard: set[str] = set()
             for note in db.raw.notifies(timeout=0):
                 writer, _, topics = note.payload.partition(" ")
                 if writer != self._writer:
                     heard.update(topics.split(","))
             self._told(frozenset(heard & TOPICS))
+            if self._woken.fileno() in dict(waiting.poll()):
+                return
 
     def _pause(self, seconds: float) -> None:
         waiting = select.poll()

@@ -142,9 +142,7 @@ class SqliteStore(SqlReads):
         self._closed = True
         self._writer.close()
         self._watchers.close()
-        with suppress(IndexError):  # readers that still run close theirs themselves
-            while True:
-                self._idle.pop().close()
+        self._forget_idle()  # readers that still run close theirs themselves
         self._claim.release()
 
     def _fetch(self, statement: str, values: Sequence[object]) -> list[Any]:
@@ -163,10 +161,17 @@ class SqliteStore(SqlReads):
         try:
             yield db
         finally:
-            if self._closed or len(self._idle) >= _KEEP_READERS:
+            if len(self._idle) >= _KEEP_READERS:
                 db.close()
             else:
                 self._idle.append(db)
+            if self._closed:  # and not: looked at before, when it could be closed in between
+                self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
 
 @contextmanager

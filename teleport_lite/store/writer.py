@@ -55,7 +55,8 @@ class Writer:
         where: str,
         told: Callable[[frozenset[str]], None],
     ) -> None:
-        """`told` hears what each batch has changed, once that is on disk."""
+        """`told` hears what each batch has changed, once that is on disk; and what one may have
+        changed, of which the database did not say whether it is."""
         self._told = told
         self._db, self._trail, self._sealer, self._where = db, trail, sealer, where
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -106,6 +107,7 @@ class Writer:
         return batch, True
 
     def _settle(self, batch: list[_Job]) -> None:
+        topics = frozenset[str]()
         try:
             self._db.begin()
             for job in batch:
@@ -117,7 +119,6 @@ class Writer:
         except BaseException as why:
             batch += self._waiting()
             self._undo(batch, why)
-            topics = frozenset()
         for job in batch:
             _land(job)
             job.finish()

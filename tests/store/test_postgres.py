@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,11 +13,12 @@ from teleport_lite.model.authority import CaType
 from teleport_lite.model.rotation import Phase, Rotation
 from teleport_lite.model.user import User
 from teleport_lite.secret import Secret
-from teleport_lite.store import postgres_schema
+from teleport_lite.store import postgres_ear, postgres_schema
 from teleport_lite.store.migrations import MIGRATIONS
 from teleport_lite.store.postgres import PostgresStore, open_postgres
-from teleport_lite.store.postgres_link import Link, translated
+from teleport_lite.store.postgres_link import Link, Session, translated
 from teleport_lite.store.postgres_schema import in_postgres
+from teleport_lite.store.watching import TOPICS
 from tests.postgres import Postgres
 from tests.store.conftest import Slate
 from tests.store.makers import MINUTE, T0, a_host, a_keyring, a_token, an_event, an_invite, spend
@@ -160,6 +162,58 @@ def test_each_is_told_what_the_other_changes_and_what_it_changes_itself(two: Two
         eventually(lambda topics=topics: topics == {"tokens", "hosts"}, what=str(topics))
 
 
+def test_what_changes_while_it_begins_to_listen_is_told(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes together with the answer to LISTEN stands in no socket any more."""
+    listen, heard = Session.script, list[frozenset[str]]()
+
+    def script(self: Session, *statements: str) -> list[Any]:
+        rows = listen(self, *statements)
+        if statements[0].startswith("LISTEN"):
+            two[1].write(lambda tx: tx.add_token(a_token()))
+            self.raw.execute("SELECT 1")  # with its answer the notification is read
+        return rows
+
+    monkeypatch.setattr(Session, "script", script)
+    two[0].watch(heard.append)
+    eventually(lambda: heard == [frozenset({"tokens"})], what=str(heard))
+
+
+def test_who_was_not_heard_for_in_time_is_told_everything(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`watch` does not wait for ever for a server that is slow: what is read after it returned
+    may be older than what is heard."""
+    connect, goes_on, heard = Link.connect, threading.Event(), list[frozenset[str]]()
+
+    def slow(self: Link, purpose: str, **how: Any) -> Session:
+        assert purpose != "watch" or goes_on.wait(60)
+        return connect(self, purpose, **how)
+
+    monkeypatch.setattr(Link, "connect", slow)
+    monkeypatch.setattr(postgres_ear, "_FIRST", 0.0)
+    two[0].watch(heard.append)
+    two[1].write(lambda tx: tx.add_token(a_token()))
+    goes_on.set()
+    eventually(lambda: TOPICS in heard, what=str(heard))
+
+
+def test_a_reader_that_ends_while_the_store_is_closed_leaves_no_connection(
+    shared_store: PostgresStore,
+) -> None:
+    class Idle(list[Session]):
+        def append(self, db: Session) -> None:
+            shared_store.close()
+            super().append(db)
+            left.append(db)
+
+    left: list[Session] = []
+    shared_store._idle = Idle()
+    assert shared_store.tokens() == []
+    assert [db.raw.closed for db in left] == [True]
+
+
 def test_a_store_without_listeners_needs_no_connection_to_listen(
     shared_store: PostgresStore, slate: Slate
 ) -> None:
@@ -245,7 +299,7 @@ def test_a_schema_from_the_future_is_refused_unless_it_is_readable(
 
 def test_an_older_schema_is_taken_along(postgres: Postgres, database: str) -> None:
     opened(database).close()
-    tables = ("rotations", "trusted", "remotes", "leases")
+    tables = ("rotations", "trusted", "remotes", "leases", "guesses")
     drops = "; ".join(f"DROP TABLE {name}" for name in tables)
     postgres.execute(f"{drops}; UPDATE schema_version SET number = 3", database)
     store = opened(database)

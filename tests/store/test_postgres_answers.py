@@ -16,6 +16,7 @@ from teleport_lite.store.postgres import PostgresStore
 from tests.postgres import Postgres
 from tests.store.makers import a_host, an_event
 from tests.store.test_postgres_faults import add_host, hosts, opened
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -123,6 +124,8 @@ def test_a_commit_that_nobody_can_look_up_is_told_to_be_in_doubt(
     far_store: PostgresStore, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_host(far_store, "before")
+    heard: list[frozenset[str]] = []
+    far_store.watch(heard.append)
     away = Unavailable("cannot open database: nobody listens there")
     relay.lose = "answer"
     with monkeypatch.context() as patched:
@@ -130,6 +133,8 @@ def test_a_commit_that_nobody_can_look_up_is_told_to_be_in_doubt(
         with pytest.raises(Unavailable, match="it may or may not be kept"):
             add_host(far_store, "doubtful")
     assert hosts(far_store) == {"before", "doubtful"}
+    # Of a change of its own nobody else tells this store.
+    eventually(lambda: frozenset({"hosts"}) in heard, what=str(heard))
 
 
 def test_a_commit_that_is_looked_up_in_an_older_state_of_the_database_is_in_doubt(

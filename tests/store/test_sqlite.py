@@ -272,6 +272,24 @@ def test_reading_after_the_close_says_so(file_store: SqliteStore) -> None:
         file_store.tokens()
 
 
+def test_a_reader_that_ends_while_the_store_is_closed_leaves_no_connection(
+    file_store: SqliteStore,
+) -> None:
+    class Idle(list[sqlite3.Connection]):
+        def append(self, db: sqlite3.Connection) -> None:
+            file_store.close()
+            super().append(db)
+            left.append(db)
+
+    left: list[sqlite3.Connection] = []
+    file_store._idle = Idle()
+    assert file_store.tokens() == []
+    for db in left:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            db.execute("SELECT 1")
+    assert len(left) == 1
+
+
 def test_it_starts_with_the_trail_it_ended_with(path: Path) -> None:
     for number in range(1, 4):
         store = open_sqlite(path, a_keyring())

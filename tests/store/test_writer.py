@@ -181,6 +181,30 @@ def test_when_the_commit_fails_everybody_is_told_and_nothing_is_kept(
     assert verify(desk.reader, KEY) == (2, None)
 
 
+def test_what_a_failed_commit_may_have_kept_is_told_to_listeners(desk: Desk) -> None:
+    """When its answer is lost for good, nobody knows; who watches looks."""
+
+    def change(tx: SqlTx) -> None:
+        tx.topics.add("roles")
+        desk.db.fails_at = "COMMIT"
+
+    with pytest.raises(Unavailable):
+        desk.writer.write(change)
+    desk.writer.close()  # what is told comes after the answer
+    assert desk.told == [frozenset({"roles"})]
+
+
+def test_what_was_certainly_not_kept_is_told_to_nobody(desk: Desk) -> None:
+    def change(tx: SqlTx) -> None:
+        tx.topics.add("roles")
+        desk.db.fails_at = "RELEASE"
+
+    with pytest.raises(Unavailable):
+        desk.writer.write(change)
+    desk.writer.close()
+    assert desk.told == [frozenset()]
+
+
 def test_a_failure_of_the_database_cannot_be_swallowed_by_a_change(desk: Desk) -> None:
     def swallow(tx: SqlTx) -> str:
         desk.db.fails_at = "INSERT INTO events"
