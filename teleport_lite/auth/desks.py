@@ -37,15 +37,13 @@ from teleport_lite.auth.shelf import Shelf
 from teleport_lite.auth.signatures import SignatureDesk
 from teleport_lite.auth.signup import SignupDesk
 from teleport_lite.auth.start import names_key
+from teleport_lite.auth.status import status_of
 from teleport_lite.auth.stream import StreamDesk
 from teleport_lite.auth.token_look import TokenLookDesk
 from teleport_lite.auth.tokens import TokenDesk
 from teleport_lite.auth.trust import TrustDesk
 from teleport_lite.auth.uploads import UploadDesk
-from teleport_lite.errors import Unavailable
-from teleport_lite.model.authority import CaType
 from teleport_lite.model.system_role import RoleBook
-from teleport_lite.proto.resource import moment
 from teleport_lite.store.protocols import Store
 
 MAX_EVENTS = 10_000
@@ -116,31 +114,15 @@ class Desks:
         self.sharing.heed(topics)
 
     def status(self) -> dict[str, Any]:
-        """What the store has to be asked for is left out while it is away: this says that it is."""
-        rotations: dict[str, Any] = {}
-        more: dict[str, Any] = {}
-        try:
-            rotations = {each["type"]: each for each in self.rotation.listing()["rotations"]}
-            more = {"auth_servers": self.sharing.listing()}
-        except Unavailable:
-            if not self.store.health.trouble:
-                raise
-        active = {keys.type: keys for keys in self.cas.all() if keys.active}
-        return {
-            "cluster": self.cas.cluster,
-            "version": self.version,
-            "cas": [
-                {"type": each.value, "last_rotated": moment(active[each].last_rotated)}
-                | ({"rotation": rotations[each]} if each in rotations else {})
-                for each in CaType
-                if each in active
-            ],
-            "ca_pins": self.cas.pins(),
-            "host_versions": self.presence.versions(),
-            "time": moment(self.clock.now()),
-            "store": self.store.health.trouble,
-            **more,
-        }
+        return status_of(
+            clock=self.clock,
+            store=self.store,
+            cas=self.cas,
+            version=self.version,
+            presence=self.presence,
+            rotation=self.rotation,
+            sharing=self.sharing,
+        )
 
     def audit(self, after: int, limit: int) -> dict[str, Any]:
         limit = max(1, min(limit, MAX_EVENTS))
@@ -208,8 +190,11 @@ def build(
         """Where people and hosts find a proxy: the first public name of the first that has one."""
         return next((name for place in presence.proxies() for name in place.public), "")
 
+    def servers() -> int:
+        return sharing.many
+
     key = names_key(store, chance)
-    lockout = Lockout(clock, store.login_sources)
+    lockout = Lockout(clock, store, key)
     decoys = Decoys(key)
     passwords = PasswordBook(clock=clock, store=store, decoys=decoys)
     signup = SignupDesk(
@@ -222,6 +207,7 @@ def build(
         passwords=passwords,
         lockout=lockout,
         door=door,
+        servers=servers,
     )
     people = PeopleDesk(
         clock=clock,
@@ -249,6 +235,7 @@ def build(
         version=version,
         door=door,
         came=presence.renewed,
+        servers=servers,
     )
     leaves = LeafDesk(
         clock=clock,
@@ -311,7 +298,9 @@ def build(
         cas=cas,
         version=version,
         tokens=tokens,
-        token_looks=TokenLookDesk(clock=clock, store=store, trail=trail, cas=cas, tokens=tokens),
+        token_looks=TokenLookDesk(
+            clock=clock, store=store, trail=trail, cas=cas, tokens=tokens, servers=servers
+        ),
         joins=joins,
         trust=trust,
         leaves=leaves,
@@ -327,6 +316,7 @@ def build(
             issuer=issuer,
             passwords=passwords,
             lockout=lockout,
+            servers=servers,
         ),
         signup=signup,
         me=MeDesk(

@@ -74,6 +74,7 @@ class JoinDesk:
         version: str,
         door: Callable[[], str],
         came: Callable[[str, dict[str, str]], None] = lambda *_: None,
+        servers: Callable[[], int] = lambda: 1,
     ) -> None:
         """`decoys` are those of every auth server: two that answer differently for a token that
         there is not would tell so. `version` is ours; `door` says where hosts find a proxy, "" if
@@ -83,7 +84,7 @@ class JoinDesk:
         self._store, self._trail, self._cas = store, trail, cas
         self._tokens, self._issuer, self._book = tokens, issuer, book
         self._version, self._door = version, door
-        self._limit = GuessLimit(clock, "joins")
+        self._limit = GuessLimit(clock, "joins", servers)
         self._decoys = decoys
         self._talks = Talks(clock, chance, "join")
 

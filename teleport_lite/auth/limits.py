@@ -1,6 +1,7 @@
 """How often a stranger may guess."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
 
 from teleport_lite.ambient import Clock
@@ -18,11 +19,13 @@ class GuessLimit:
     """Counts failures by source address (an IPv6 /64 is one source). Successes cost nothing,
 
     so that three hundred hosts behind one NAT can join at once. Safe from several threads.
-    `what` was tried, for the message: "joins".
+    `what` was tried, for the message: "joins". Each of several auth servers counts for itself,
+    and allows its share of what one would.
     """
 
-    def __init__(self, clock: Clock, what: str) -> None:
-        self._clock, self._what = clock, what
+    def __init__(self, clock: Clock, what: str, servers: Callable[[], int] = lambda: 1) -> None:
+        """`servers`: how many auth servers are alive."""
+        self._clock, self._what, self._servers = clock, what, servers
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._guard = Lock()  # guards _left
 
@@ -31,7 +34,7 @@ class GuessLimit:
         with self._guard:
             left, _ = self._now(source_of(address))
         if left < 1:
-            wait = round((1 - left) * 60 / PER_MINUTE) + 1
+            wait = round((1 - left) * 60 * self._share() / PER_MINUTE) + 1
             raise Unavailable(
                 f"too many failed {self._what} from {address}",
                 hint=f"try again in {wait} s",
@@ -48,6 +51,10 @@ class GuessLimit:
                 self._left.popitem(last=False)
 
     def _now(self, source: str) -> tuple[float, float]:
-        now = self._clock.monotonic()
+        now, share = self._clock.monotonic(), self._share()
         left, since = self._left.get(source, (BURST, now))
-        return min(BURST, left + (now - since) * PER_MINUTE / 60), now
+        return min(BURST / share, left + (now - since) * PER_MINUTE / 60 / share), now
+
+    def _share(self) -> int:
+        """Of many servers each allows at least one guess."""
+        return max(1, min(self._servers(), round(BURST)))

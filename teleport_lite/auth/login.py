@@ -5,7 +5,8 @@ a password and a bot are told apart by the trail alone: the same words, the same
 the store, salts that tell nothing (auth/passwords.py).
 """
 
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 
 from teleport_lite.access.decide import locked, merged_options, session_ttl
@@ -17,12 +18,13 @@ from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.issue import Issuer
 from teleport_lite.auth.join import MAX_SKEW, skew_text
 from teleport_lite.auth.limits import GuessLimit
-from teleport_lite.auth.lockout import LOCKED_FOR, MAX_FAILURES, Guess, Lockout
+from teleport_lite.auth.lockout import Guess, Lockout
 from teleport_lite.auth.passwords import PasswordBook
 from teleport_lite.auth.scram import Talks
 from teleport_lite.errors import Denied, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.duration import parse_duration
+from teleport_lite.model.guess import GUESSES_LAST, MAX_GUESSES
 from teleport_lite.model.password import Stretching
 from teleport_lite.model.source import source_of
 from teleport_lite.model.token import Verifier
@@ -57,11 +59,12 @@ class LoginDesk:
         issuer: Issuer,
         passwords: PasswordBook,
         lockout: Lockout,
+        servers: Callable[[], int] = lambda: 1,
     ) -> None:
         self._clock, self._chance = clock, chance
         self._store, self._trail, self._cas = store, trail, cas
         self._issuer, self._passwords, self._lockout = issuer, passwords, lockout
-        self._limit = GuessLimit(clock, "logins")
+        self._limit = GuessLimit(clock, "logins", servers)
         self._talks = Talks(clock, chance, "login")
 
     def start(self, caller: Caller, asked: LoginStart) -> LoginChallenge:
@@ -103,38 +106,42 @@ class LoginDesk:
         with self._trail.attempt(
             "user.login", ok="T1000I", refused="T1000W", user=UNKNOWN, **facts
         ) as entry:
-            user, server_final = self._proved(caller, asked, entry)
-            plan = self._planned(caller, asked, user)
-            entry.facts["expires"] = moment(plan.ends) or ""
-            self._store.write(lambda tx: self._record(tx, user, caller, entry))
+            with ExitStack() as until_kept:
+                user, guess, server_final = self._proved(caller, asked, entry, until_kept)
+                plan = self._planned(caller, asked, user)
+                entry.facts["expires"] = moment(plan.ends) or ""
+                self._store.write(lambda tx: self._record(tx, user, guess, caller, entry))
             return self._welcome(plan, server_final)
 
-    def _proved(self, caller: Caller, asked: LoginFinish, entry: Entry) -> tuple[User, str]:
+    def _proved(
+        self, caller: Caller, asked: LoginFinish, entry: Entry, until_kept: ExitStack
+    ) -> tuple[User, Guess, str]:
         """Whoever fails here has failed at a guess, for the limit of the address."""
         try:
-            return self._looked_at(caller, asked, entry)
+            return self._looked_at(caller, asked, entry, until_kept)
         except Denied:
             self._limit.failed(caller.address)
             raise
 
-    def _looked_at(self, caller: Caller, asked: LoginFinish, entry: Entry) -> tuple[User, str]:
+    def _looked_at(
+        self, caller: Caller, asked: LoginFinish, entry: Entry, until_kept: ExitStack
+    ) -> tuple[User, Guess, str]:
         talk = self._talks.take(asked.session)
         user = self._store.user(talk.name)
         # A name that nobody has may be a password that was typed too early.
         entry.facts["user"] = user.name if user else UNKNOWN
-        guess = self._lockout.take(talk.name, caller.address)
+        guess = until_kept.enter_context(self._lockout.take(talk.name, caller.address))
         try:
             server_final = talk.prove(asked.client_final)
         except Denied as why:
-            if guess.last:
+            if self._lockout.wrong(guess, stranger=user is None):
                 self._tell_of_lockout(guess, entry)
             reason = "wrong password" if user else "no such user"
             raise Denied(WRONG, hint=HELP, log=reason) from why
-        self._lockout.right(guess)
         if user is None or self._passwords.find(talk.name)[1] != talk.verifier:
             # Removed, or reset, since the first half.
             raise Denied(WRONG, hint=HELP, log="the password was changed a moment ago")
-        return user, server_final
+        return user, guess, server_final
 
     def _planned(self, caller: Caller, asked: LoginFinish, user: User) -> UserCertPlan:
         verdict = locked(self._store.locks(), self._clock.now(), user=user.name, role=user.roles)
@@ -156,7 +163,8 @@ class LoginDesk:
             source_address=_plain(caller.address) if pinned else "",
         )
 
-    def _record(self, tx: Tx, user: User, caller: Caller, entry: Entry) -> None:
+    def _record(self, tx: Tx, user: User, guess: Guess, caller: Caller, entry: Entry) -> None:
+        self._lockout.right(tx, guess)
         if not tx.note_login(user.name, source_of(caller.address), self._clock.now()):
             raise Denied(WRONG, hint=HELP, log="the user was removed a moment ago")
         entry.commit(tx)
@@ -194,8 +202,8 @@ class LoginDesk:
             "T1000E",
             "denied",
             user=entry.facts["user"],
-            failures=str(MAX_FAILURES),
-            minutes=str(round(LOCKED_FOR / 60)),
+            failures=str(MAX_GUESSES),
+            minutes=str(round(GUESSES_LAST.total_seconds() / 60)),
             known_source="yes" if guess.source else "no",
             **{"addr.remote": entry.facts["addr.remote"]},
         )

@@ -96,24 +96,29 @@ class PeopleDesk:
         user = self._known(name)
         facts = _facts(caller, user)
         with self._trail.attempt("user.delete", ok="T1004I", refused="T1004E", **facts) as entry:
-            if not write_recorded(self._store, entry, lambda tx: tx.remove_user(name)):
+
+            def remove(tx: Tx) -> bool:
+                self._lockout.forget(tx, name)
+                return tx.remove_user(name)
+
+            if not write_recorded(self._store, entry, remove):
                 raise _removed(user)
-        self._lockout.lift(name)
         return {"name": name}
 
     def listing(self) -> list[dict[str, Any]]:
         """People, and whether they can log in."""
         have = self._store.with_password()
         invited = {invite.user: moment(invite.expires_at) for invite in self._signup.live()}
+        people = [user for user in self._store.users() if not user.bot]
+        locked = self._lockout.left([user.name for user in people])
         return [
             _listed(user)
             | {
                 "password": user.name in have,
                 "invited_until": invited.get(user.name),
-                "locked_seconds": ceil(self._lockout.left(user.name)),
+                "locked_seconds": ceil(locked[user.name]),
             }
-            for user in self._store.users()
-            if not user.bot
+            for user in people
         ]
 
     def bots(self) -> list[dict[str, Any]]:

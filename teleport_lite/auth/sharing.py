@@ -59,6 +59,7 @@ class Sharing:
         self._stale = True
         self._ahead: set[str] = set()  # auth servers whose clocks are
         self._look_at = self._free_at = self._tell_at = 0.0
+        self.many = 1  # auth servers that are alive, as of the last tick
 
     @property
     def me(self) -> str:
@@ -91,6 +92,7 @@ class Sharing:
         """Tell and hear what is new. Raises Unavailable."""
         if not self.on:
             return
+        self.many = max(1, len(self._presence.auths()))
         now = self._clock.monotonic()
         if now >= self._tell_at:
             self._tell_at = now + LOOK_EVERY

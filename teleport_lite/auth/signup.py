@@ -49,12 +49,13 @@ class SignupDesk:
         passwords: PasswordBook,
         lockout: Lockout,
         door: Callable[[], str],
+        servers: Callable[[], int] = lambda: 1,
     ) -> None:
         """`door` is host:port of a web page people can reach, "" while no proxy is there."""
         self._clock, self._chance = clock, chance
         self._store, self._trail, self._cluster, self._key = store, trail, cluster, key
         self._passwords, self._lockout, self._door = passwords, lockout, door
-        self._limit = GuessLimit(clock, "invitations")
+        self._limit = GuessLimit(clock, "invitations", servers)
         self._busy: set[str] = set()
         self._guard = Lock()  # guards _busy
 
@@ -86,9 +87,13 @@ class SignupDesk:
             "reset_password_token.create", ok="T6000I", refused="T6000E", **facts
         ) as entry:
             entry.facts |= {"invite_id": invite.id, "expires": moment(invite.expires_at) or ""}
-            if not write_recorded(self._store, entry, lambda tx: tx.put_invite(invite)):
+
+            def change(tx: Tx) -> bool:
+                self._lockout.forget(tx, user.name)
+                return tx.put_invite(invite)
+
+            if not write_recorded(self._store, entry, change):
                 raise NotFound(f"user {user.name} was removed a moment ago", hint="tctl users ls")
-        self._lockout.lift(user.name)
         return invite
 
     def shown(self, invite: Invite) -> dict[str, Any]:
@@ -155,13 +160,13 @@ class SignupDesk:
             with self._alone(invite):
                 password = self._passwords.make(invite.user, Secret(asked.password))
             self._store.write(lambda tx: self._record(tx, invite, password, entry))
-        self._lockout.lift(invite.user)
         return {"user": invite.user}
 
     def _record(self, tx: Tx, invite: Invite, password: Password, entry: Entry) -> None:
         used = tx.use_invite(invite.name, now=self._clock.now())
         if not used or not tx.put_password(password):
             raise _gone("used, removed or expired a moment ago")
+        self._lockout.forget(tx, invite.user)
         entry.commit(tx)
 
     def _found(self, token: str, source: str) -> Invite:

@@ -4,6 +4,8 @@ Whoever has a token may join with it, so that nothing is given away by saying th
 must not be told is why another one does not: there is one answer for all of those.
 """
 
+from collections.abc import Callable
+
 from teleport_lite.access.decide import locked
 from teleport_lite.access.verdict import Refused
 from teleport_lite.ambient import Clock
@@ -26,11 +28,18 @@ ALLOWED = (NODE,)
 
 class TokenLookDesk:
     def __init__(
-        self, *, clock: Clock, store: Store, trail: Trail, cas: Cas, tokens: TokenDesk
+        self,
+        *,
+        clock: Clock,
+        store: Store,
+        trail: Trail,
+        cas: Cas,
+        tokens: TokenDesk,
+        servers: Callable[[], int] = lambda: 1,
     ) -> None:
         self._clock, self._store, self._trail = clock, store, trail
         self._cas, self._tokens = cas, tokens
-        self._limit = GuessLimit(clock, "tokens")
+        self._limit = GuessLimit(clock, "tokens", servers)
 
     def look(self, caller: Caller, asked: TokenLook) -> TokenView:
         """Raises NotFound, the same for a token that is wrong, expired, revoked, locked, or for

@@ -9,6 +9,7 @@ from typing import Any
 from teleport_lite.errors import Unavailable
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.event import Event
+from teleport_lite.model.guess import GUESSES_LAST, KEPT_STRANGERS, MAX_GUESSES
 from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lock import Lock
@@ -32,8 +33,11 @@ from teleport_lite.store.statements import (
     ADD_TOKEN,
     CHANGE_CA,
     CHANGE_ROTATION,
+    COUNT_GUESS,
     COVERS,
     DROP_LEASE,
+    END_GUESSES,
+    FORGET_GUESSES,
     FORGET_LOGINS,
     NOTE_LOGIN,
     PUT_HOST,
@@ -57,6 +61,7 @@ from teleport_lite.store.statements import (
 # What of a CA, and of a trusted cluster, is sealed.
 CA_PRIVATE = ("ssh_private", "tls_private", "jwt_private")
 TRUSTED_PRIVATE = ("tls_private",)
+_GUESSES_OF = "SELECT count FROM guesses WHERE name = ? AND source = ?"
 _WINDOW = REPLAY_WINDOW.days * 86_400_000_000 + REPLAY_WINDOW.seconds * 1_000_000
 
 
@@ -152,6 +157,23 @@ class SqlTx:
         noted = self._did(NOTE_LOGIN, (source, micros(at), user))
         self._count(FORGET_LOGINS, {"user": user, "kept": KEPT_SOURCES})
         return noted
+
+    def count_guess(self, name: str, source: str, *, stranger: bool, now: datetime) -> int:
+        ages = _ages(now)
+        row = {"name": name, "source": source, "now": self._saw(now), "stranger": int(stranger)}
+        if not self._did(COUNT_GUESS, row | ages | {"most": MAX_GUESSES}):
+            return 0
+        self._count(FORGET_GUESSES, ages | {"kept": KEPT_STRANGERS})
+        found = self._rows(_GUESSES_OF, (name, source))
+        return int(found[0][0]) if found else 1  # crowded out by others of this moment
+
+    def end_guesses(self, name: str, source: str, *, now: datetime) -> bool:
+        place = {"name": name, "source": source}
+        ended = self._did(END_GUESSES, place | _ages(now) | {"most": MAX_GUESSES})
+        return ended or not self._rows(_GUESSES_OF, (name, source))
+
+    def forget_guesses(self, name: str) -> bool:
+        return self._did("DELETE FROM guesses WHERE name = ?", (name,))
 
     def add_role(self, role: Role) -> bool:
         return self._did(
@@ -318,6 +340,11 @@ def plain_without(
 ) -> dict[str, Any]:
     names = [name for name in noun.__dataclass_fields__ if name not in kept_apart]
     return {name: plain(getattr(noun, name)) for name in names}
+
+
+def _ages(now: datetime) -> dict[str, int]:
+    """Rows of wrong guesses that are not over have their last one between these."""
+    return {"oldest": micros(now - GUESSES_LAST), "newest": micros(now + GUESSES_LAST)}
 
 
 def _role_list(roles: Sequence[str]) -> str:

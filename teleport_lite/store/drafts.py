@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.chain import GENESIS, canonical, link_line
 from teleport_lite.model.event import Event
+from teleport_lite.model.guess import KEPT_STRANGERS, MAX_GUESSES, Guesses
 from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lease import Lease
@@ -52,6 +53,7 @@ class Tables:
     passwords: dict[str, Password] = field(default_factory=dict)
     invites: dict[str, Invite] = field(default_factory=dict)  # by user
     sources: dict[str, dict[str, datetime]] = field(default_factory=dict)  # by user
+    guesses: dict[tuple[str, str], Guesses] = field(default_factory=dict)
     roles: dict[str, Role] = field(default_factory=dict)
     locks: dict[str, Lock] = field(default_factory=dict)
     recordings: dict[str, Recording] = field(default_factory=dict)
@@ -169,6 +171,39 @@ class MemoryTx:
         latest = sorted(known, key=lambda each: (known[each], each))[-KEPT_SOURCES:]
         kept = {each: known[each] for each in latest}
         return self._belonging(self._draft.sources, user, kept)
+
+    def count_guess(self, name: str, source: str, *, stranger: bool, now: datetime) -> int:
+        self._saw(now)
+        kept = self._draft.guesses.get((name, source))
+        before = kept.count if kept and kept.running(now) else 0
+        if before >= MAX_GUESSES:
+            return 0
+        self._draft.guesses[name, source] = Guesses(
+            name=name, source=source, count=before + 1, last_at=now, stranger=stranger
+        )
+        running = {key: each for key, each in self._draft.guesses.items() if each.running(now)}
+        strangers = sorted(each.last_at for each in running.values() if each.stranger)
+        edge = strangers[-KEPT_STRANGERS - 1] if len(strangers) > KEPT_STRANGERS else None
+        self._draft.guesses = {
+            key: each
+            for key, each in running.items()
+            if edge is None or not each.stranger or each.last_at > edge
+        }
+        return before + 1
+
+    def end_guesses(self, name: str, source: str, *, now: datetime) -> bool:
+        kept = self._draft.guesses.get((name, source))
+        if kept is not None and kept.running(now) and kept.count >= MAX_GUESSES:
+            return False
+        self._draft.guesses.pop((name, source), None)
+        return True
+
+    def forget_guesses(self, name: str) -> bool:
+        kept = self._draft.guesses
+        gone = [key for key in kept if key[0] == name]
+        for key in gone:
+            del kept[key]
+        return bool(gone)
 
     def add_role(self, role: Role) -> bool:
         return _add(self._draft.roles, role.name, role)

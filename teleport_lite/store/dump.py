@@ -41,8 +41,9 @@ ORDER = (
     "events",
     "trail_head",
 )
-# What belongs to a database and not to the cluster in it: who does a chore at the moment.
-LEFT_OUT = frozenset({"leases"})
+# What belongs to a database and not to the cluster in it: who does a chore
+# at the moment, who is guessing.
+LEFT_OUT = frozenset({"guesses", "leases"})
 # In `meta`, about the schema. The store that is filled knows better.
 OWN_META = "readable_by"
 # Rows that are fetched at once.

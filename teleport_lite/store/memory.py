@@ -13,6 +13,7 @@ from teleport_lite.errors import Unavailable
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.chain import GENESIS, link_line, read_line
 from teleport_lite.model.event import Event
+from teleport_lite.model.guess import Guesses
 from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lease import Lease
@@ -117,6 +118,10 @@ class MemoryStore:
 
     def login_sources(self, user: str) -> frozenset[str]:
         return frozenset(self._tables.sources.get(user, ()))
+
+    def guesses(self, name: str | None = None) -> list[Guesses]:
+        found = sorted(self._tables.guesses.items())
+        return [each for (whose, _), each in found if name in (None, whose)]
 
     def role(self, name: str) -> Role | None:
         return own(self._tables.roles.get(name))

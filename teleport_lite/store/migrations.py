@@ -141,7 +141,21 @@ _CLUSTERS = (
     ) WITHOUT ROWID""",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _PASSWORDS, _RECORDINGS, _CLUSTERS)
+# Wrong passwords, counted by all auth servers together. `name` is a hash.
+_GUESSES = (
+    """CREATE TABLE guesses (
+        name TEXT NOT NULL,
+        source TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        stranger INTEGER NOT NULL CHECK (stranger IN (0, 1)),
+        PRIMARY KEY (name, source)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX guesses_by_age ON guesses (last_at)",
+    "CREATE INDEX guesses_of_strangers ON guesses (last_at) WHERE stranger = 1",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _PASSWORDS, _RECORDINGS, _CLUSTERS, _GUESSES)
 # Schemas whose step does more than add, by the number it leads to. The first release had all
 # before.
 BREAKS: Collection[int] = (1, 2, 3)

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.event import Event
+from teleport_lite.model.guess import Guesses
 from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lease import Lease
@@ -83,6 +84,17 @@ class Tx(Protocol):
     def note_login(self, user: str, source: str, at: datetime) -> bool:
         """Remember where a user has logged in from; the latest KEPT_SOURCES are kept. False if
         there is no such user."""
+
+    def count_guess(self, name: str, source: str, *, stranger: bool, now: datetime) -> int:
+        """One more wrong password: how many in a row that makes. 0, and nothing changes, if there
+        are MAX_GUESSES. Rows that are over go, and of strangers all but the latest
+        KEPT_STRANGERS; `Guesses.running` says what is over."""
+
+    def end_guesses(self, name: str, source: str, *, now: datetime) -> bool:
+        """The row is over. False, and it stays, if there are MAX_GUESSES in it."""
+
+    def forget_guesses(self, name: str) -> bool:
+        """From all places. False if there were none."""
 
     def add_role(self, role: Role) -> bool: ...
     def put_role(self, role: Role) -> None: ...
@@ -178,6 +190,9 @@ class Store(Protocol):
     def invite(self, name: str) -> Invite | None: ...
     def invites(self) -> list[Invite]: ...
     def login_sources(self, user: str) -> frozenset[str]: ...
+    def guesses(self, name: str | None = None) -> list[Guesses]:
+        """At one name, or all, over or not; sorted by name and source."""
+
     def role(self, name: str) -> Role | None: ...
     def roles(self) -> list[Role]: ...
     def locks(self) -> list[Lock]: ...

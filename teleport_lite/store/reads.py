@@ -10,6 +10,7 @@ from teleport_lite.errors import Unavailable
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.chain import read_line
 from teleport_lite.model.event import Event
+from teleport_lite.model.guess import Guesses
 from teleport_lite.model.host import Host, Report
 from teleport_lite.model.invite import Invite
 from teleport_lite.model.lease import Lease
@@ -41,6 +42,7 @@ _HOSTS = (
     "SELECT hosts.document, reports.document FROM hosts "
     "LEFT JOIN reports ON reports.host_id = hosts.id"
 )
+_GUESSES = "SELECT name, source, count, last_at, stranger FROM guesses"
 _RECORDINGS = "SELECT document FROM recordings"
 _INVITES = "SELECT name, document, sealed FROM invites"
 
@@ -94,6 +96,11 @@ class SqlReads:
     def login_sources(self, user: str) -> frozenset[str]:
         statement = 'SELECT source FROM login_sources WHERE "user" = ?'
         return frozenset(self._all(_text, statement, user))
+
+    def guesses(self, name: str | None = None) -> list[Guesses]:
+        if name is None:
+            return self._all(_guesses, f"{_GUESSES} ORDER BY name, source")
+        return self._all(_guesses, f"{_GUESSES} WHERE name = ? ORDER BY source", name)
 
     def role(self, name: str) -> Role | None:
         return self._one(_role, "SELECT document FROM roles WHERE name = ?", name)
@@ -233,6 +240,17 @@ def _host(row: Any) -> tuple[Host, Report]:
 
 def _user(row: Any) -> User:
     return from_text(User, row[0])
+
+
+def _guesses(row: Any) -> Guesses:
+    name, source, count, last_at, stranger = row
+    return Guesses(
+        name=name,
+        source=source,
+        count=int(count),
+        last_at=moment(last_at),
+        stranger=bool(stranger),
+    )
 
 
 def _role(row: Any) -> Role:

@@ -55,6 +55,25 @@ DELETE FROM login_sources WHERE "user" = :user AND source NOT IN (
     ORDER BY last_at DESC, source DESC LIMIT :kept
 )
 """
+# What is over begins anew; what is full stays as it is.
+COUNT_GUESS = """
+INSERT INTO guesses (name, source, count, last_at, stranger)
+VALUES (:name, :source, 1, :now, :stranger)
+ON CONFLICT (name, source) DO UPDATE SET last_at = excluded.last_at,
+    stranger = excluded.stranger, count = CASE
+        WHEN guesses.last_at > :oldest AND guesses.last_at < :newest THEN guesses.count + 1
+        ELSE 1 END
+WHERE guesses.count < :most OR guesses.last_at <= :oldest OR guesses.last_at >= :newest
+"""
+END_GUESSES = """
+DELETE FROM guesses WHERE name = :name AND source = :source
+  AND (count < :most OR last_at <= :oldest OR last_at >= :newest)
+"""
+FORGET_GUESSES = """
+DELETE FROM guesses WHERE last_at <= :oldest OR last_at >= :newest OR stranger = 1 AND last_at <= (
+    SELECT last_at FROM guesses WHERE stranger = 1 ORDER BY last_at DESC LIMIT 1 OFFSET :kept
+)
+"""
 ADD_RECORDING = """
 INSERT INTO recordings (sid, "user", started_at, stored_at, stored, document)
 VALUES (:sid, :user, :started_at, :stored_at, :stored, :document) ON CONFLICT DO NOTHING

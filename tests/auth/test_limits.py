@@ -1,5 +1,7 @@
 """How often a stranger may guess."""
 
+from contextlib import suppress
+
 import pytest
 
 from teleport_lite.auth import limits
@@ -77,6 +79,26 @@ def test_one_network_is_one_source(limit: GuessLimit, one: str, other: str) -> N
 def test_another_network_is_another(limit: GuessLimit) -> None:
     use_up(limit, "2001:db8:1:2::1")
     limit.check("2001:db8:1:3::1")
+
+
+def test_each_of_several_servers_allows_its_share(clock: FakeClock) -> None:
+    alive = [2]
+    one, other = (GuessLimit(clock, "joins", lambda: alive[0]) for _ in range(2))
+    allowed = 0
+    for limit in (one, other) * 20:
+        with suppress(Unavailable):
+            limit.check("192.0.2.1")
+            limit.failed("192.0.2.1")
+            allowed += 1
+    assert allowed == 20
+    with pytest.raises(Unavailable) as why:
+        one.check("192.0.2.1")
+    assert why.value.hint == "try again in 13 s"
+    clock.tick(seconds=12)
+    one.check("192.0.2.1")
+    alive[0] = 1  # the other one has died
+    clock.tick(minutes=2)
+    use_up(one, "192.0.2.1")
 
 
 def test_memory_is_bounded_and_the_oldest_source_is_forgotten(

@@ -426,6 +426,30 @@ def test_a_hundred_guesses_begun_at_once_are_five(bench: Bench) -> None:
     assert told == [False] * 5 + [True] * 25
 
 
+def test_a_lock_out_at_one_auth_server_holds_at_the_other_and_after_a_restart(
+    bench: Bench,
+) -> None:
+    other = Bench(store=bench.store, clock=bench.clock, seed="other")
+    for number in range(5):
+        refusal((bench, other)[number % 2], Visitor(password="wrong password"))
+    assert len(bench.events("user.lockout")) == 1
+    for each in (bench, other, Bench(store=bench.store, clock=bench.clock, seed="restarted")):
+        assert "is locked for 30 minutes" in refusal(each, Visitor()).message
+    other.ask("/v1/users/unlock", name="alice")
+    bench.login()
+
+
+def test_a_right_password_is_one_change_of_the_store() -> None:
+    store: Any = Counting(Bench().store)
+    bench = Bench(store=store)
+    bench.user()
+    refusal(bench, Visitor(password="wrong password"))
+    store.asked.clear()
+    bench.login()
+    assert store.asked.count("write") == 1
+    assert bench.store.guesses() == []
+
+
 def test_strangers_do_not_lock_alice_out_where_she_logs_in_from(bench: Bench) -> None:
     bench.login(Visitor(address="198.51.100.1"))
     for number in range(5):

@@ -7,12 +7,14 @@ import pytest
 
 from teleport_lite.errors import Denied
 from teleport_lite.model.authority import CaKeys, CaType
+from teleport_lite.model.guess import Guesses
 from teleport_lite.model.host import Report
 from teleport_lite.model.lease import Lease
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.rotation import Phase, Rotation
 from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
+from teleport_lite.store import changes, drafts
 from teleport_lite.store.protocols import Store
 from tests.store.makers import MINUTE, T0, a_host, a_password, a_token, filled
 from tests.support import eventually
@@ -365,3 +367,84 @@ def test_nobody_is_told_after_the_store_is_closed(store: Store) -> None:
     store.close()
     assert not watch.heard
     store.watch(watch.heard.update)  # and asking then is no error
+
+
+# Wrong passwords that all auth servers count together
+
+
+def guess(
+    store: Store, name: str = "n1", source: str = "", *, at: int = 0, stranger: bool = False
+) -> int:
+    now = T0 + at * MINUTE
+    return store.write(lambda tx: tx.count_guess(name, source, stranger=stranger, now=now))
+
+
+def test_guesses_in_a_row_are_counted_up_to_five(store: Store) -> None:
+    assert [guess(store, at=minute) for minute in range(7)] == [1, 2, 3, 4, 5, 0, 0]
+    assert [guess(store, "n2"), guess(store, "n1", "192.0.2.1")] == [1, 1]
+    [full] = [each for each in store.guesses("n1") if not each.source]
+    assert full == Guesses(name="n1", source="", count=5, last_at=T0 + 4 * MINUTE)
+    assert [(each.name, each.source) for each in store.guesses()] == [
+        ("n1", ""),
+        ("n1", "192.0.2.1"),
+        ("n2", ""),
+    ]
+
+
+@pytest.mark.parametrize("later", [30, -30])
+def test_a_row_is_over_half_an_hour_later_and_when_the_clock_was_put_back(
+    store: Store, later: int
+) -> None:
+    for _ in range(5):
+        guess(store)
+    guess(store, "other", "192.0.2.1")
+    within = 29 if later > 0 else -29
+    assert guess(store, at=within) == 0
+    assert guess(store, at=later) == 1
+    assert [each.name for each in store.guesses()] == ["n1"]  # what is over is not kept
+
+
+def test_a_row_ends_unless_it_is_full(store: Store) -> None:
+    def end(at: int = 0) -> bool:
+        return store.write(lambda tx: tx.end_guesses("n1", "", now=T0 + at * MINUTE))
+
+    assert end()
+    guess(store)
+    guess(store, source="192.0.2.1")
+    assert end()
+    assert [each.source for each in store.guesses()] == ["192.0.2.1"]
+    for _ in range(5):
+        guess(store)
+    assert not end(at=29)
+    assert len(store.guesses("n1")) == 2
+    assert end(at=30)
+
+
+def test_guesses_are_forgotten_from_all_places(store: Store) -> None:
+    for source in ("", "192.0.2.1"):
+        guess(store, source=source)
+    guess(store, "n2")
+    assert store.write(lambda tx: tx.forget_guesses("n1"))
+    assert not store.write(lambda tx: tx.forget_guesses("n1"))
+    assert [each.name for each in store.guesses()] == ["n2"]
+
+
+def test_names_of_strangers_crowd_out_each_other_and_nobody_else(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (changes, drafts):
+        monkeypatch.setattr(module, "KEPT_STRANGERS", 3)
+    guess(store, "alice")
+    for number in range(1, 9):
+        guess(store, f"s{number}", at=number, stranger=True)
+    assert [each.name for each in store.guesses()] == ["alice", "s6", "s7", "s8"]
+
+
+def test_of_40_guesses_at_once_five_count(store: Store) -> None:
+    told: list[int] = []
+    threads = [threading.Thread(target=lambda: told.append(guess(store))) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == [0] * 35 + [1, 2, 3, 4, 5]

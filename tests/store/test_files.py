@@ -368,7 +368,7 @@ def test_rows_saved_by_a_sql_shell_open_again(path: Path, tmp_path: Path) -> Non
     source, target = sqlite3.connect(path), sqlite3.connect(saved)
     target.executescript("\n".join(source.iterdump()))
     target.execute("PRAGMA application_id = 1953524852")
-    target.execute("PRAGMA user_version = 4")
+    target.execute("PRAGMA user_version = 5")
     target.close()
     source.close()
     saved.chmod(0o600)

@@ -14,6 +14,7 @@ from teleport_lite.model.user import User
 from teleport_lite.store.migrations import BREAKS, MIGRATIONS, check_version, migrate
 from teleport_lite.store.sqlite import open_sqlite
 from tests.store.makers import (
+    T0,
     a_host,
     a_keyring,
     a_password,
@@ -23,8 +24,9 @@ from tests.store.makers import (
     filled,
 )
 
-# What the fourth step makes.
-CLUSTERS = ("rotations", "trusted", "remotes", "leases")
+# What the steps from the fourth on make.
+GUESSES = ("guesses",)
+CLUSTERS = ("rotations", "trusted", "remotes", "leases", *GUESSES)
 
 
 def edit(path: Path, *statements: str) -> None:
@@ -53,10 +55,10 @@ def test_a_schema_from_the_future_that_is_not_for_us_is_refused_and_kept(
 ) -> None:
     edit(made(path), "PRAGMA user_version = 99", spoilt)
     for _ in range(2):
-        with pytest.raises(Unavailable, match=r"its schema is 99, .* knows 4$") as refused:
+        with pytest.raises(Unavailable, match=r"its schema is 99, .* knows 5$") as refused:
             open_sqlite(path, a_keyring())
         assert "restore the backup" in refused.value.hint
-    edit(path, "PRAGMA user_version = 4")
+    edit(path, "PRAGMA user_version = 5")
     store = open_sqlite(path, a_keyring())
     assert store.tokens() == [a_token()]
     store.close()
@@ -135,7 +137,7 @@ def test_an_older_schema_is_taken_along_step_by_step(path: Path) -> None:
     steps = [*MIGRATIONS, ["CREATE TABLE more (a)"], ["INSERT INTO more VALUES (7)"]]
     migrate(db, steps)
     assert db.execute("SELECT a FROM more").fetchall() == [(7,)]
-    assert db.execute("PRAGMA user_version").fetchone() == (6,)
+    assert db.execute("PRAGMA user_version").fetchone() == (7,)
     check_version(db, "x", steps)
     migrate(db, steps)
     assert db.execute("SELECT count(*) FROM more").fetchone() == (1,)
@@ -175,13 +177,21 @@ def test_a_database_from_before_rotations_gets_room_for_them(path: Path) -> None
     store.close()
 
 
+def test_a_database_from_before_guesses_were_kept_gets_room_for_them(path: Path) -> None:
+    edit(made(path), *(f"DROP TABLE {table}" for table in GUESSES), "PRAGMA user_version = 4")
+    store = open_sqlite(path, a_keyring())
+    assert store.write(lambda tx: tx.count_guess("n", "", stranger=False, now=T0)) == 1
+    assert store.tokens() == [a_token()]
+    store.close()
+
+
 def test_a_step_that_fails_leaves_the_schema_before_it(path: Path) -> None:
     db = sqlite3.connect(made(path), isolation_level=None)
     steps = [*MIGRATIONS, ["CREATE TABLE more (a)", "CREATE TABLE tokens (a)"]]
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         migrate(db, steps)
     assert db.execute("SELECT name FROM sqlite_schema WHERE name = 'more'").fetchall() == []
-    assert db.execute("PRAGMA user_version").fetchone() == (4,)
+    assert db.execute("PRAGMA user_version").fetchone() == (5,)
     db.close()
 
 
@@ -193,4 +203,5 @@ def test_released_steps_have_not_changed() -> None:
         "6f6fcdd5819d60ae",
         "026c1cba8e2a642b",
         "983cba013f494660",
+        "f9281d61fcbc99b4",
     ]
