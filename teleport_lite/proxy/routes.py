@@ -57,6 +57,7 @@ class RouteTable:
         self._leftovers_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._saving: asyncio.Task[None] | None = None
+        self._closed = False
         self._waiters: set[asyncio.Future[None]] = set()
         self._load()
 
@@ -112,8 +113,12 @@ class RouteTable:
         raise self._unknown(name.removesuffix(self._suffix), host, sees)
 
     async def close(self) -> None:
+        """What is told from now on, to a process that stays behind, is not for the file: the next
+        process writes it."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         if self._saving is not None:
             await self._saving
         await asyncio.to_thread(self._save, self._snapshot())
@@ -191,6 +196,8 @@ class RouteTable:
 
     def _save_in(self, seconds: float) -> None:
         """Never later than a save that is planned already."""
+        if self._closed:
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -203,9 +210,11 @@ class RouteTable:
 
     def _begin_to_save(self) -> None:
         self._timer = None
-        if self._saving is None or self._saving.done():
-            save = asyncio.to_thread(self._save, self._snapshot())
-            self._saving = asyncio.get_running_loop().create_task(save, name="save routes")
+        if self._saving is not None and not self._saving.done():
+            self._save_in(_DEBOUNCE)  # a slow disk: it is not writing what has changed since
+            return
+        save = asyncio.to_thread(self._save, self._snapshot())
+        self._saving = asyncio.get_running_loop().create_task(save, name="save routes")
         self._save_in(_REFRESH)
 
     def _snapshot(self) -> _Kept:

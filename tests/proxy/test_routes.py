@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,58 @@ def test_a_burst_of_changes_is_written_once(
         await until(lambda: len(written) == 2, "the change to be saved")
         await table.close()
         assert written[1:] == [19, 19]
+
+    run(loop, body)
+
+
+@pytest.mark.parametrize("loop", sorted(LOOPS))
+def test_what_changes_while_a_slow_disk_writes_is_written_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str
+) -> None:
+    written: list[int] = []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slowly(path: Path, data: bytes) -> None:
+        begun.set()
+        assert goes_on.wait(60)
+        written.append(len(json.loads(data)["hosts"]))
+
+    monkeypatch.setattr(module, "write_secret", slowly)
+    monkeypatch.setattr(module, "_DEBOUNCE", 0.05)
+
+    async def body() -> None:
+        table = a_table(tmp_path, WEB)
+        table.apply(routes(first=False))
+        await until(begun.is_set, "the first save to begin")
+        table.apply(routes(DB, first=False))
+        timer = table._timer
+        await until(lambda: table._timer is not timer, "the second save to be due")
+        goes_on.set()
+        await until(lambda: written[1:2], "the second save")
+        assert written[:2] == [1, 2]
+        await table.close()
+
+    try:
+        run(loop, body)
+    finally:
+        goes_on.set()
+
+
+@pytest.mark.parametrize("loop", sorted(LOOPS))
+def test_a_table_that_is_closed_writes_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str
+) -> None:
+    """The file is that of the next process, and this one may go on for hours."""
+    written: list[Path] = []
+    monkeypatch.setattr(module, "write_secret", lambda path, _data: written.append(path))
+
+    async def body() -> None:
+        table = a_table(tmp_path, WEB)
+        await table.close()
+        assert len(written) == 1
+        table.apply(routes(DB, first=False))
+        assert table.find("db-1", everything) is DB
+        assert table._timer is None
 
     run(loop, body)
 
