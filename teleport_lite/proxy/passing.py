@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from teleport_lite.agent.identity import Identity
 from teleport_lite.ambient import Clock
-from teleport_lite.errors import Error
+from teleport_lite.errors import Error, Unavailable
 from teleport_lite.net.head import Seldom
 from teleport_lite.net.port import Arrival
 from teleport_lite.net.proxy_header import Address, plain_address, write_header
@@ -48,6 +48,7 @@ class Passing:
         self._clock, self._meter, self._idle, self._linger = clock, meter, idle, linger
         self._seldom = Seldom(log)
         self._to_auth: set[asyncio.Task[object]] = set()
+        self._retired = False
         self.open = self.failed = 0  # for /metrics
 
     def __len__(self) -> int:
@@ -55,7 +56,9 @@ class Passing:
         return self.open - len(self._to_auth)
 
     def retire(self) -> None:
-        """End what leads to auth: who is there comes again, by the next process."""
+        """End what leads to auth, also what is only about to: who is there comes again, by the
+        next process."""
+        self._retired = True
         for task in self._to_auth:
             task.cancel()
 
@@ -91,6 +94,8 @@ class Passing:
         try:
             address, server = await connect_one(addresses, timeout=CONNECT)
             try:
+                if to == AUTH and self._retired:
+                    raise Unavailable("this proxy starts anew")
                 head = self._header(source, server, root)
             except BaseException:
                 server.close()

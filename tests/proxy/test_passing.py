@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,7 +10,9 @@ import pytest
 from teleport_lite.net.peek import Kind, Opening
 from teleport_lite.net.port import Arrival
 from teleport_lite.net.proxy_header import ProxyHeader, read_header
+from teleport_lite.net.splice import connect_one
 from teleport_lite.pki.attest import TLV
+from teleport_lite.proxy import passing
 from teleport_lite.proxy.meter import Meter
 from teleport_lite.proxy.passing import Passing
 from teleport_lite.secret import Secret
@@ -140,6 +142,41 @@ def test_a_proxy_that_stops_lets_go(when):
 
     with rig.client:
         asyncio.run(stopped())
+    assert rig.ours.fileno() == -1
+    assert rig.passing.open == 0
+
+
+@pytest.mark.parametrize("to", ["auth", "another proxy"])
+def test_a_proxy_that_retires_while_it_dials_goes_on_to_no_auth(to):
+    """Else an agent would stay with a process that is only there for sessions. What leads to
+    another proxy may have some in it."""
+    rig, dialled, goes_on = Rig(), asyncio.Event(), asyncio.Event()
+
+    async def held(addresses: Sequence[str], *, timeout: float) -> tuple[str, socket.socket]:
+        found = await connect_one(addresses, timeout=timeout)
+        dialled.set()
+        await goes_on.wait()
+        return found
+
+    async def go() -> bytes:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            work = loop.create_task(rig.passing.on(rig.arrival, [address], to))
+            await asyncio.wait_for(dialled.wait(), 30)
+            rig.passing.retire()
+            goes_on.set()
+            wire, _ = server.accept()
+            with wire:
+                wire.setblocking(False)
+                said = await asyncio.wait_for(loop.sock_recv(wire, 1), 30)
+            rig.client.close()
+            await asyncio.wait_for(work, 30)
+        return said
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passing, "connect_one", held)
+        assert bool(asyncio.run(go())) == (to != "auth")
     assert rig.ours.fileno() == -1
     assert rig.passing.open == 0
 
