@@ -8,19 +8,15 @@ is done in threads of their own, a chunk at a time, and the next one when the la
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 from aiohttp import web
 
 from teleport_lite.errors import Unavailable
 from teleport_lite.model.source import source_of
 from teleport_lite.proxy.releases import Opened, Releases
-
-T = TypeVar("T")
 
 CHUNK = 64 * 1024
 # Lists of digests and signatures: sent at once, and not counted.
@@ -70,8 +66,7 @@ class Downloads:
 
         `begins` is called before what may take long, and has limits of its own.
         """
-        opened = await self._wait(partial(self._releases.open, version, name))
-        with opened.file:
+        with await self._open(version, name) as opened:
             answer = web.StreamResponse(headers=_headers(opened, name))
             if request.headers.get("If-None-Match") == answer.headers["ETag"]:
                 return web.Response(status=304, headers={"ETag": answer.headers["ETag"]})
@@ -80,7 +75,7 @@ class Downloads:
                 await answer.prepare(request)
                 return answer
             if opened.size <= SMALL:
-                body = await self._wait(partial(opened.file.read, SMALL))
+                body = await opened.read(SMALL)
                 return web.Response(body=body, headers=_headers(opened, name))
             with self._turn(source_of(source)):
                 begins()
@@ -88,7 +83,7 @@ class Downloads:
             return answer
 
     async def _stream(
-        self, request: web.Request, answer: web.StreamResponse, opened: Opened
+        self, request: web.Request, answer: web.StreamResponse, opened: "_Reading"
     ) -> None:
         """Once the head has gone nothing else can be said: what can not be sent whole is cut."""
         left, limits = opened.size, self._limits
@@ -96,7 +91,7 @@ class Downloads:
             async with asyncio.timeout(limits.stall + left / limits.least):
                 await answer.prepare(request)
                 while left:
-                    chunk = await self._wait(partial(opened.file.read, min(CHUNK, left)))
+                    chunk = await opened.read(min(CHUNK, left))
                     if not chunk:
                         raise TimeoutError  # it has become shorter
                     async with asyncio.timeout(limits.stall):
@@ -126,11 +121,45 @@ class Downloads:
             if not self._busy[source]:
                 del self._busy[source]
 
-    async def _wait(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+    async def _open(self, version: str, name: str) -> "_Reading":
+        work = self._pool.submit(self._releases.open, version, name)
+        try:
+            return _Reading(await asyncio.wrap_future(work), self._pool)
+        except asyncio.CancelledError:
+            work.add_done_callback(_close_again)
+            raise
 
 
-def _headers(opened: Opened, name: str) -> dict[str, str]:
+class _Reading:
+    """A file that threads read, a piece at a time. A thread can not be stopped: it is closed when
+    the last one is through, else that could read from what is given the same descriptor next."""
+
+    def __init__(self, opened: Opened, pool: ThreadPoolExecutor) -> None:
+        self._file, self._pool = opened.file, pool
+        self.size, self.digest = opened.size, opened.digest
+        self._last: Future[bytes | None] | None = None
+
+    async def read(self, most: int) -> bytes | None:
+        self._last = self._pool.submit(self._file.read, most)
+        return await asyncio.wrap_future(self._last)
+
+    def __enter__(self) -> "_Reading":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._last is None:
+            self._file.close()
+        else:
+            self._last.add_done_callback(lambda _: self._file.close())
+
+
+def _close_again(work: Future[Opened]) -> None:
+    """Nobody waits for it any more."""
+    if not work.cancelled() and work.exception() is None:
+        work.result().file.close()
+
+
+def _headers(opened: _Reading, name: str) -> dict[str, str]:
     kind = "text/plain"
     if name.endswith(".pyz"):
         kind = "application/octet-stream"

@@ -1,18 +1,24 @@
 """Releases over HTTP: whole, a few at a time, and never for ever."""
 
+import asyncio
+import io
 import json
 import logging
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from teleport_lite.proxy.downloads import CHUNK, SMALL, Limits
+from teleport_lite.proxy.downloads import CHUNK, SMALL, Downloads, Limits
+from teleport_lite.proxy.releases import Opened
+from tests.proxy.rig import run, until
 from tests.proxy.test_releases import PROGRAM, digest, publish
 from tests.proxy.webrig import WebServing
 from tests.support import eventually
@@ -173,9 +179,10 @@ def test_who_does_not_read_is_cut_off_and_nothing_else_is_said(root, caplog):
 
 
 def test_a_download_may_take_longer_than_other_requests(root, monkeypatch):
-    monkeypatch.setattr("teleport_lite.proxy.web.TIME", 0.5)
     with WebServing(releases=root) as web:
-        wire, then = begin(web), time.monotonic() + 1
+        assert web.ask("HEAD", FILE).status == 200  # its digest is known
+        monkeypatch.setattr("teleport_lite.proxy.web.TIME", 1.0)
+        wire, then = begin(web), time.monotonic() + 1.2
         eventually(lambda: time.monotonic() > then)
         assert rest(wire) > len(LARGE)
 
@@ -188,3 +195,58 @@ def test_a_file_that_becomes_shorter_is_cut_off(tmp_path):
             file.truncate(1000)
         assert rest(wire) < len(LARGE)
         assert web.ask("GET", "/webapi/find").status == 200
+
+
+class SlowFile(io.BytesIO):
+    """On a disk that takes its time."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(bytes(size))
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.begun.set()
+        assert self.goes_on.wait(60)
+        return super().read(size)
+
+
+class SlowReleases:
+    """Opening takes its time, too."""
+
+    def __init__(self, file: SlowFile) -> None:
+        self.file, self.begun, self.goes_on = file, threading.Event(), threading.Event()
+
+    def open(self, version: str, name: str) -> Opened:
+        self.begun.set()
+        assert self.goes_on.wait(60)
+        return Opened(self.file, len(self.file.getvalue()), "digest")
+
+
+@pytest.mark.parametrize("size", [SMALL, SMALL + 1])
+@pytest.mark.parametrize("when", ["opened", "read"])
+def test_a_file_is_closed_when_nobody_reads_it_any_more_and_not_before(size, when):
+    """Who is cancelled goes at once. The thread does not, and by then its descriptor could be that
+    of somebody else's connection."""
+
+    async def body() -> None:
+        file = SlowFile(size)
+        releases = SlowReleases(file)
+        downloads = Downloads(releases, Limits())
+        work = asyncio.ensure_future(
+            downloads.send(make_mocked_request("GET", "/"), "1.2.3", "x", "192.0.2.1")
+        )
+        if when == "read":
+            releases.goes_on.set()
+        waited_for = file.begun if when == "read" else releases.begun
+        await until(waited_for.is_set)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert not file.closed
+        assert downloads.under_way == 0
+        releases.goes_on.set()
+        file.goes_on.set()
+        await until(lambda: file.closed)
+        downloads.close()
+
+    run("asyncio", body)
