@@ -27,10 +27,10 @@ def other() -> Iterator[str]:
     name = f"tlt{uuid.uuid4().hex[:8]}"
     make = ["useradd", "--create-home", "--shell", "/bin/bash", name]
     # Another worker may hold the lock on /etc/passwd.
-    eventually(lambda: subprocess.run(make, capture_output=True).returncode in (0, 9), seconds=30)
+    eventually(lambda: subprocess.run(make, capture_output=True).returncode in (0, 9))
     yield name
     drop = ["userdel", "--remove", name]
-    eventually(lambda: subprocess.run(drop, capture_output=True).returncode in (0, 12), seconds=30)
+    eventually(lambda: subprocess.run(drop, capture_output=True).returncode in (0, 12))
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def echoing(path: Path | None = None) -> Iterator[Echo]:
 def ask(where: tuple[str, int] | Path, words: bytes = b"hello") -> bytes:
     """Say `words` there and that this is all; everything that comes back."""
     with _connected(where) as sock:
-        sock.settimeout(30)
+        sock.settimeout(60)
         # At once: who echoes does not take more before somebody has taken the echo.
         sender = threading.Thread(target=_say, args=(sock, words), daemon=True)
         sender.start()
@@ -62,7 +62,7 @@ def ask(where: tuple[str, int] | Path, words: bytes = b"hello") -> bytes:
         with suppress(ConnectionResetError):
             while more := sock.recv(65536):
                 heard += more
-        sender.join(30)
+        sender.join(60)
         return heard
 
 
@@ -74,9 +74,9 @@ def _say(sock: socket.socket, words: bytes) -> None:
 
 def _connected(where: tuple[str, int] | Path) -> socket.socket:
     if not isinstance(where, Path):
-        return socket.create_connection(where, timeout=30)
+        return socket.create_connection(where, timeout=60)
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(30)
+    sock.settimeout(60)
     try:
         sock.connect(str(where))
     except OSError:

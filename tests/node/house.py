@@ -140,7 +140,7 @@ class House:
                     pipe.close()
         if self.daemon.poll() is None:
             self.tell("quit")
-            self.daemon.wait(10)
+            self.daemon.wait(60)
         for pipe in (self.daemon.stdin, self.daemon.stdout):
             assert pipe
             pipe.close()
@@ -164,10 +164,14 @@ class House:
         return [pid for pid, each in self.processes().items() if each == name]
 
     def one(self, name: str, *, besides: Collection[int] = ()) -> int:
-        """The only one of that name. A process takes its name a moment after it was forked."""
-        eventually(lambda: len(set(self.named(name)) - set(besides)) == 1, what=f"one {name}")
-        [pid] = set(self.named(name)) - set(besides)
-        return pid
+        """The only one of that name. A process takes its name a moment after it was forked, and a
+        program that it starts after that has it until it is there."""
+
+        def only() -> int:
+            found = set(self.named(name)) - set(besides)
+            return found.pop() if len(found) == 1 else 0
+
+        return eventually(only, what=f"one {name}")
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.events_file.read_text().splitlines()]

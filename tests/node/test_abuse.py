@@ -16,6 +16,9 @@ from teleport_lite.testing.certs import Papers, packed
 from tests.node.house import ME, House, running
 from tests.support import eventually
 
+# Seconds in which whoever is not hindered answers, even on a machine with more to do.
+PATIENCE = 60.0
+
 
 class Client:
     """A paramiko client with raw messages: channel numbers and all are ours to choose."""
@@ -26,11 +29,12 @@ class Client:
         key = paramiko.Ed25519Key.from_private_key(io.StringIO(papers.ssh_private.reveal()))
         key.load_certificate(papers.ssh_cert)
         self.transport = paramiko.Transport(
-            socket.create_connection(("127.0.0.1", house.port), timeout=10)
+            socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE)
         )
+        patient(self.transport)
         if kex:
             self.transport.get_security_options().kex = (kex,)
-        self.transport.start_client(timeout=10)
+        self.transport.start_client(timeout=PATIENCE)
         self.transport.auth_publickey(ME, key)
 
     def close(self) -> None:
@@ -47,11 +51,16 @@ class Client:
         channel._event_pending()
         start = struct.pack(">BI", 98, channel.remote_chanid)
         self.send(start, packed(kind), b"\1", *rest)
-        channel.event.wait(10)
+        channel.event.wait(PATIENCE)
         return bool(channel.event_ready)
 
     def quietly(self, channel: paramiko.Channel, kind: bytes, *rest: bytes) -> None:
         self.send(struct.pack(">BI", 98, channel.remote_chanid), packed(kind), b"\0", *rest)
+
+
+def patient(transport: paramiko.Transport) -> None:
+    """Paramiko would give up after 15 seconds."""
+    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = PATIENCE
 
 
 @pytest.fixture
@@ -96,7 +105,7 @@ def test_nothing_else_is_opened(client: Client, kind: str, code: int, reason: st
     assert heard[0][0] == code
     assert reason in heard[0][1]
     assert heard[0][1].isprintable()
-    with contextlib.closing(client.transport.open_session(timeout=5)) as channel:
+    with contextlib.closing(client.transport.open_session(timeout=PATIENCE)) as channel:
         channel.exec_command("echo fine")
         assert output(channel) == b"fine\n"
 
@@ -124,9 +133,9 @@ def test_requests_about_the_connection_are_refused(client: Client, kind: str) ->
     ],
 )
 def test_requests_that_are_not_served_are_refused(client: Client, kind: bytes, rest: bytes) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     assert not client.request(channel, kind, rest)
-    again = client.transport.open_session(timeout=5)
+    again = client.transport.open_session(timeout=PATIENCE)
     again.exec_command("echo fine")
     assert output(again) == b"fine\n"
 
@@ -145,8 +154,8 @@ def test_a_certificate_without_permit_pty_gets_no_terminal(house: House) -> None
     )
     transport = logged_in(house, RawClient(house.port), forged, RawKey, ssh_signature)
     with pytest.raises(paramiko.SSHException):
-        transport.open_session(timeout=5).get_pty()
-    channel = transport.open_session(timeout=5)
+        transport.open_session(timeout=PATIENCE).get_pty()
+    channel = transport.open_session(timeout=PATIENCE)
     channel.exec_command("echo without")
     assert output(channel) == b"without\n"
     transport.close()
@@ -168,13 +177,13 @@ def test_a_forced_command_is_what_runs(house: House) -> None:
         ),
     )
     transport = logged_in(house, RawClient(house.port), forged, RawKey, ssh_signature)
-    asked = transport.open_session(timeout=5)
+    asked = transport.open_session(timeout=PATIENCE)
     asked.exec_command("id; echo $(date)")
     assert output(asked) == b"forced\nid; echo $(date)\n"
-    shell = transport.open_session(timeout=5)
+    shell = transport.open_session(timeout=PATIENCE)
     shell.invoke_shell()
     assert output(shell) == b"forced\n\n"
-    files = transport.open_session(timeout=5)
+    files = transport.open_session(timeout=PATIENCE)
     files.invoke_subsystem("sftp")
     assert output(files) == b"forced\n%s\n" % commands.sftp_server()
     house.event("T2000I", command="echo forced; echo $SSH_ORIGINAL_COMMAND")
@@ -195,7 +204,7 @@ def logged_in(house, raw, forged, key_type, sign):  # type: ignore[no-untyped-de
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "USR1", "KILL"])
 def test_a_signal_reaches_the_command_and_comes_back(client: Client, name: str) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     ends: list[str] = []
     real = client.transport._channel_handler_table[98]
 
@@ -218,7 +227,7 @@ def test_a_signal_reaches_the_command_and_comes_back(client: Client, name: str) 
 
 
 def test_a_signal_goes_to_the_job_in_front_of_a_terminal(client: Client) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     channel.get_pty()
     channel.invoke_shell()
     channel.sendall(b"PS1=; (trap 'echo caught' USR1; echo go; sleep 3 & wait); exit 7\n")
@@ -232,7 +241,7 @@ def test_a_signal_goes_to_the_job_in_front_of_a_terminal(client: Client) -> None
 
 @pytest.mark.parametrize("name", [b"BOGUS", b"SIGTERM", b"", b"9", b"\xff\xfe", b"A" * 10_000])
 def test_signals_that_do_not_exist_do_nothing(client: Client, name: bytes) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     channel.exec_command("cat")
     client.quietly(channel, b"signal", packed(name))
     channel.sendall(b"alive\n")
@@ -245,14 +254,14 @@ def test_signals_that_do_not_exist_do_nothing(client: Client, name: bytes) -> No
 
 
 def test_a_terminal_of_any_size(client: Client) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     channel.get_pty(width=4_000_000_000, height=65535)
     channel.exec_command("stty size")
     assert output(channel).strip() == b"65535 65535"
 
 
 def test_modes_that_break_off_or_are_unknown(client: Client) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     modes = b"\x35\0\0\0\0" + b"\x9f\xff\xff\xff\xff" + b"\x48\0"
     sides = struct.pack(">IIII", 80, 24, 0, 0)
     assert client.request(channel, b"pty-req", packed(b"xterm"), sides, packed(modes))
@@ -262,7 +271,7 @@ def test_modes_that_break_off_or_are_unknown(client: Client) -> None:
 
 def test_terminal_types_that_are_none_are_dropped(client: Client) -> None:
     for term in (b"../../evil", b"a b", b"\x1b", b"x" * 1000, b""):
-        channel = client.transport.open_session(timeout=5)
+        channel = client.transport.open_session(timeout=PATIENCE)
         sides = struct.pack(">IIII", 80, 24, 0, 0)
         assert client.request(channel, b"pty-req", packed(term), sides, packed(b""))
         channel.exec_command("echo [$TERM]")
@@ -271,21 +280,21 @@ def test_terminal_types_that_are_none_are_dropped(client: Client) -> None:
 
 def test_the_longest_command_runs_and_a_longer_one_does_not(client: Client) -> None:
     longest = b"echo " + b"x" * (128 * 1024 - 1 - 5)
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     assert client.request(channel, b"exec", packed(longest))
     assert len(output(channel)) == len(longest) - 4
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     assert not client.request(channel, b"exec", packed(longest + b"x"))
     assert client.transport.is_active()
 
 
 def test_a_command_with_nul_does_not_run(client: Client) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     assert not client.request(channel, b"exec", packed(b"echo a\0b"))
 
 
 def test_ten_thousand_variables(client: Client) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     for number in range(10_000):
         letters = "".join(chr(ord("A") + int(digit)) for digit in str(number))
         client.quietly(channel, b"env", packed(b"LC_" + letters.encode()), packed(b"x"))
@@ -298,7 +307,7 @@ def test_ten_thousand_variables(client: Client) -> None:
     [(b"LANG", b"x\0y"), (b"LANG", b"x" * 100_000), (b"LANG=a", b"b"), (b"", b""), (b"LC_-", b"x")],
 )
 def test_variables_that_are_none(client: Client, name: bytes, value: bytes) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     assert not client.request(channel, b"env", packed(name), packed(value))
 
 
@@ -306,17 +315,17 @@ def test_a_thousand_channels_are_ten(client: Client) -> None:
     opened = []
     with contextlib.suppress(paramiko.ChannelException):
         for _ in range(1000):
-            opened.append(client.transport.open_session(timeout=5))
+            opened.append(client.transport.open_session(timeout=PATIENCE))
     assert len(opened) == 10
     for channel in opened:
         channel.close()
-    with contextlib.closing(client.transport.open_session(timeout=5)) as channel:
+    with contextlib.closing(client.transport.open_session(timeout=PATIENCE)) as channel:
         channel.exec_command("echo again")
         assert output(channel) == b"again\n"
 
 
 def test_a_second_shell_on_a_channel_is_refused(client: Client) -> None:
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     assert client.request(channel, b"exec", packed(b"cat"))
     assert not client.request(channel, b"exec", packed(b"id"))
 
@@ -339,10 +348,10 @@ def test_a_second_shell_on_a_channel_is_refused(client: Client) -> None:
 def test_broken_messages_end_the_connection_and_nothing_else(
     house: House, client: Client, parts: tuple[bytes, ...]
 ) -> None:
-    client.transport.open_session(timeout=5)
+    client.transport.open_session(timeout=PATIENCE)
     client.send(*parts)
     with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-        channel = client.transport.open_session(timeout=5)
+        channel = client.transport.open_session(timeout=PATIENCE)
         channel.exec_command("echo fine")
         assert output(channel) in (b"fine\n", b"")
     assert house.ssh("true").returncode == 0
@@ -350,7 +359,7 @@ def test_broken_messages_end_the_connection_and_nothing_else(
 
 def test_data_past_the_window_ends_the_connection(house: House, client: Client) -> None:
     """Nobody reads at the other end, and the client does not care."""
-    channel = client.transport.open_session(timeout=5)
+    channel = client.transport.open_session(timeout=PATIENCE)
     channel.exec_command("sleep 100")
     piece = packed(b"x" * 32000)
     start = struct.pack(">BI", 94, channel.remote_chanid)
@@ -361,7 +370,7 @@ def test_data_past_the_window_ends_the_connection(house: House, client: Client) 
                 client.send(start, piece)
         return not client.transport.is_active()
 
-    eventually(flood, seconds=20, what="the server to hang up")
+    eventually(flood, what="the server to hang up")
     assert house.ssh("true").returncode == 0
 
 

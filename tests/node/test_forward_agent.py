@@ -16,7 +16,7 @@ import pytest
 from teleport_lite.model.user import Options
 from tests.node.ends import listens
 from tests.node.house import ME, ROLE, House, Visitor, running
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 GENEROUS = Options(forward_agent=True, x11_forwarding=True)
 needs_xauth = pytest.mark.skipif(shutil.which("xauth") is None, reason="needs xauth")
@@ -122,7 +122,7 @@ def test_certificate_and_role_have_to_allow_it(
 @contextmanager
 def screen(directory: Path) -> Iterator[tuple[socket.socket, dict[str, str]]]:
     """What the client takes for its display: a socket, and a cookie for it."""
-    number = 900 + os.getpid() % 90
+    number = free_port() - 6000
     sock = socket.create_server(("127.0.0.1", 6000 + number))
     home = {"XAUTHORITY": str(directory / "xauth"), "DISPLAY": f"127.0.0.1:{number}"}
     env = os.environ | home

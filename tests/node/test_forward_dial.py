@@ -29,7 +29,7 @@ def dialling(target: Target) -> Iterator[Dial]:
             dial.sock.close()
 
 
-def finish(dial: Dial, seconds: float = 30) -> None:
+def finish(dial: Dial, seconds: float = 60) -> None:
     """As the broker's loop does it."""
     deadline = time.monotonic() + seconds
     while not dial.over and time.monotonic() < deadline:
@@ -60,6 +60,8 @@ def full() -> Iterator[int]:
                 waiting.append(sock)
                 sock.setblocking(False)
                 sock.connect_ex(("127.0.0.1", port))
+            # There is room for one; as soon as it is there the others wait, and all that come.
+            assert select.select([], waiting, [], 60)[1]
             yield port
         finally:
             for sock in waiting:

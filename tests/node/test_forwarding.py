@@ -34,7 +34,7 @@ def forwarding(visitor: Visitor, *options: str) -> Iterator[subprocess.Popen[byt
         yield client
     finally:
         client.kill()
-        client.wait(30)
+        client.wait(60)
 
 
 class Master:
@@ -54,7 +54,7 @@ class Master:
 
     def close(self) -> None:
         self.client.kill()
-        self.client.wait(30)
+        self.client.wait(60)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 def kill_daemon(house: House) -> None:
     house.daemon.kill()
-    house.daemon.wait(30)
+    house.daemon.wait(60)
     assert house.daemon.stdin
     assert house.daemon.stdout
     house.daemon.stdin.close()
@@ -53,7 +54,7 @@ def started(house: House) -> int:
 
 
 def end(client: "subprocess.Popen[bytes]") -> None:
-    client.communicate(b"", timeout=30)
+    client.communicate(b"", timeout=60)
     assert client.returncode == 0
 
 
@@ -119,7 +120,7 @@ def test_a_session_of_an_earlier_daemon_is_cut_at_the_word_of_the_next(tmp_path:
         eventually(lambda: house.counters()["connections"] == 1, what="the monitor to come back")
         house.lock(Target.USER, "alice")
         house.tell("recheck")
-        assert client.wait(30) == 255
+        assert client.wait(60) == 255
         assert house.event("T2004I")["facts"]["reason"]
 
 
@@ -148,7 +149,7 @@ def test_where_monitors_come_back_to_is_for_root_alone(house: House) -> None:
 )
 def test_who_says_no_hello_is_hung_up_on(house: House, word: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
-        line.settimeout(30)
+        line.settimeout(60)
         line.connect(str(house.data_dir / SOCKET))
         line.send(word)
         if not word:
@@ -213,8 +214,9 @@ def test_nothing_is_imported_after_the_fork(tmp_path: Path) -> None:
         assert refused.ssh("true").returncode == 255
         with socket.create_connection(("127.0.0.1", house.port)) as odd:
             odd.sendall(b"SSH-2.0-odd\r\n" + bytes(64))
-            while odd.recv(4096):
-                pass
+            with suppress(ConnectionError):
+                while odd.recv(4096):
+                    pass
         session(house)
         kill_daemon(house)
         house.start()

@@ -9,7 +9,7 @@ import pytest
 
 from teleport_lite.net import ssh_policy
 from tests.node.house import House
-from tests.node.test_abuse import Client, output
+from tests.node.test_abuse import PATIENCE, Client, output
 
 POLICY = Path(__file__).with_name("ssh-audit-policy")
 AUDIT = shutil.which("ssh-audit", path=str(Path(sys.executable).parent)) or shutil.which(
@@ -81,7 +81,7 @@ def test_every_key_exchange_works(house: House, kex: str) -> None:
         assert done.stdout == b"hello\n"
     else:
         client = Client(house, kex=kex)
-        channel = client.transport.open_session(timeout=5)
+        channel = client.transport.open_session(timeout=PATIENCE)
         channel.exec_command("echo hello")
         assert output(channel) == b"hello\n"
         client.transport.close()

@@ -38,7 +38,7 @@ class Office:
         ours, theirs = Link.pair()
         socket.send_fds(self.control, [b"+"], [theirs.fileno()])
         theirs.close()
-        ours.set_timeout(10)
+        ours.set_timeout(60)
         self.lines.append(ours)
         return ours
 
@@ -46,7 +46,7 @@ class Office:
         self.control.close()
         for line in self.lines:
             line.close()
-        return self.process.wait(10)
+        return self.process.wait(60)
 
 
 @pytest.fixture

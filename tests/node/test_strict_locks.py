@@ -22,7 +22,7 @@ def test_a_silence_of_ten_minutes_lets_nobody_new_in(tmp_path: Path) -> None:
     with running(tmp_path, settings={"strict_locks": True}) as house:
         never = "strict_locks: nothing was heard from auth since this host has started"
         assert refused(house.visitor()) == never
-        last_heard(house, ago=590)
+        last_heard(house, ago=540)
         assert not refused(house.visitor())
         client = house.visitor().start("echo in; cat")
         assert client.stdin
