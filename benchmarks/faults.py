@@ -25,6 +25,7 @@ from tests.faults import (
     auths,
     crashes,
     disks,
+    flushes,
     kills,
     links,
     outages,
@@ -32,6 +33,7 @@ from tests.faults import (
     power,
     rotations,
     stops,
+    upgrades,
 )
 from tests.faults.report import Report, Run, Scenario
 
@@ -74,6 +76,9 @@ SCENARIOS: dict[str, Scenario] = {
     "first-start-errors": crashes.first_start_errors,
     "changes": crashes.changes_killed,
     "changes-errors": crashes.changes_failed,
+    "heartbeats": flushes.heartbeats,
+    "upgrade": upgrades.killed,
+    "upgrade-errors": upgrades.failed,
     "identity": crashes.identity,
     "rotation-steps": rotations.steps_killed,
     "rotation-hosts": rotations.hosts_follow,
