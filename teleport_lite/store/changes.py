@@ -21,13 +21,14 @@ from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
 from teleport_lite.secret import Secret
 from teleport_lite.store.dialect import Ledger
-from teleport_lite.store.documents import micros, plain, to_text
+from teleport_lite.store.documents import micros, noun, plain, to_text
 from teleport_lite.store.head import TrailEnd
 from teleport_lite.store.migrations import NEVER
-from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Sealer
+from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Known, Sealer
 from teleport_lite.store.sealed import reseal
 from teleport_lite.store.statements import (
     ADD_CA,
+    ADD_HOST,
     ADD_RECORDING,
     ADD_ROTATION,
     ADD_TOKEN,
@@ -61,6 +62,12 @@ from teleport_lite.store.statements import (
 # What of a CA, and of a trusted cluster, is sealed.
 CA_PRIVATE = ("ssh_private", "tls_private", "jwt_private")
 TRUSTED_PRIVATE = ("tls_private",)
+_DOCUMENT_OF: dict[type[Any], str] = {
+    Host: "SELECT document FROM hosts WHERE id = ?",
+    User: "SELECT document FROM users WHERE name = ?",
+    RemoteCluster: "SELECT document FROM remotes WHERE name = ?",
+    TrustedCluster: "SELECT document FROM trusted WHERE name = ?",
+}
 _GUESSES_OF = "SELECT count FROM guesses WHERE name = ? AND source = ?"
 _WINDOW = REPLAY_WINDOW.days * 86_400_000_000 + REPLAY_WINDOW.seconds * 1_000_000
 
@@ -105,6 +112,26 @@ class SqlTx:
             covered += COVERS.format(number=number)
             values[f"role{number}"] = f",{role},"
         return self._did(SPEND_TOKEN + covered, values)
+
+    def is_still(self, kind: type[Known], name: str, was: Known | None) -> bool:
+        found = self._rows(_DOCUMENT_OF[kind], (name,))
+        if not found or was is None:
+            return not found and was is None
+        # The key of a trusted cluster is sealed, and changes only together with its certificate.
+        private: dict[str, Any] = (
+            {"tls_private": was.tls_private} if isinstance(was, TrustedCluster) else {}
+        )
+        return bool(noun(kind, json.loads(found[0][0]), **private) == was)
+
+    def add_host(self, host: Host) -> bool:
+        row = {
+            "id": host.id,
+            "name": host.name,
+            "ssh_key": host.ssh_key,
+            "joined_at": micros(host.joined_at),
+            "document": to_text(host),
+        }
+        return self._did(ADD_HOST, row, tells="hosts")
 
     def put_host(self, host: Host) -> None:
         row = (host.id, host.name, host.ssh_key, micros(host.joined_at), to_text(host))

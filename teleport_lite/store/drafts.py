@@ -19,7 +19,7 @@ from teleport_lite.model.rotation import Rotation
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
-from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW
+from teleport_lite.store.protocols import KEPT_SOURCES, REPLAY_WINDOW, Known
 
 T = TypeVar("T")
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -116,6 +116,23 @@ class MemoryTx:
             return row.spent_by == key
         spent = replace(row.token, spent_at=now)
         self._draft.tokens[name] = KeptToken(spent, min(row.dies_at, now + REPLAY_WINDOW), key)
+        return True
+
+    def is_still(self, kind: type[Known], name: str, was: Known | None) -> bool:
+        draft = self._draft
+        tables: dict[type[Any], dict[str, Any]] = {
+            Host: draft.hosts,
+            User: draft.users,
+            RemoteCluster: draft.remotes,
+            TrustedCluster: draft.trusted,
+        }
+        return bool(tables[kind].get(name) == was)
+
+    def add_host(self, host: Host) -> bool:
+        kept = self._draft.hosts
+        if host.id in kept or any(each.ssh_key == host.ssh_key for each in kept.values()):
+            return False
+        self.put_host(host)
         return True
 
     def put_host(self, host: Host) -> None:

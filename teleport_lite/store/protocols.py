@@ -25,6 +25,8 @@ from teleport_lite.proto.backup_file import Row, Table
 from teleport_lite.store.health import StoreHealth
 
 T = TypeVar("T")
+# What somebody reads, thinks about, and writes anew.
+Known = TypeVar("Known", Host, User, RemoteCluster, TrustedCluster)
 
 # How long a host may ask again with the same key and the same once-token, because the answer
 # to its join was lost. A reboot in the middle of a join fits; a stolen token gains nothing.
@@ -52,6 +54,14 @@ class Tx(Protocol):
         covers every role and, if good once, was not used yet. A second use of a once-token by
         the same `key` (fingerprint of the host's SSH key) within REPLAY_WINDOW of the first is
         the retry of a lost answer and succeeds too. No roles, or no key, is nobody's."""
+
+    def is_still(self, kind: type[Known], name: str, was: Known | None) -> bool:
+        """Is what is kept under this name (of a host: its UUID) still what somebody has read, None
+        for nothing? Ask first in a change that was decided on it: two that read at once must not
+        undo each other's work, and what was removed meanwhile must not come back."""
+
+    def add_host(self, host: Host) -> bool:
+        """False if there is one of that id, or one that has its SSH key."""
 
     def put_host(self, host: Host) -> None:
         """Insert or replace. What the host reported before stays."""

@@ -21,6 +21,12 @@ WHERE name = :name AND dead = 0 AND dies_at > :now
 """
 # One more role that the token has to cover. With its commas it is never empty.
 COVERS = " AND replace(roles, :role{number}, '') <> roles"
+# Two answers to one request, of which the first was slow, are not two hosts.
+ADD_HOST = """
+INSERT INTO hosts (id, name, ssh_key, joined_at, document)
+SELECT :id, :name, :ssh_key, :joined_at, :document
+WHERE NOT EXISTS (SELECT 1 FROM hosts WHERE id = :id OR ssh_key = :ssh_key)
+"""
 PUT_HOST = """
 INSERT INTO hosts (id, name, ssh_key, joined_at, document) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, ssh_key = excluded.ssh_key,

@@ -121,8 +121,11 @@ class Writer:
             self._undo(batch, why)
         for job in batch:
             _land(job)
+        self._told(
+            topics
+        )  # first: who begins to watch after an answer is not told of what led to it
+        for job in batch:
             job.finish()
-        self._told(topics)
 
     def _waiting(self) -> list[_Job]:
         """Those behind a batch that has failed: they would wait as long, for the same answer."""

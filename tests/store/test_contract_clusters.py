@@ -2,13 +2,14 @@
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from teleport_lite.errors import Denied
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.guess import Guesses
-from teleport_lite.model.host import Report
+from teleport_lite.model.host import Host, Report
 from teleport_lite.model.lease import Lease
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.rotation import Phase, Rotation
@@ -218,6 +219,49 @@ def test_of_20_racers_for_a_lease_exactly_one_has_it(store: Store) -> None:
     assert sorted(fences) == [0] * 19 + [1]
 
 
+# Reading, and writing what was decided on it
+
+
+@pytest.mark.parametrize("kind", [Host, User, RemoteCluster, TrustedCluster])
+def test_what_was_read_is_still_so_until_somebody_changes_it(store: Store, kind: type[Any]) -> None:
+    put = {
+        Host: "put_host",
+        User: "put_user",
+        RemoteCluster: "put_remote",
+        TrustedCluster: "put_trusted",
+    }[kind]
+    remove = put.replace("put", "remove")
+    was = filled(kind)
+    name = was.id if kind is Host else was.name
+    by = "principals" if kind is Host else "roles" if kind is User else "host_cas"
+    other = replace(was, **{by: ("other",)})
+
+    def still(noun: Any) -> bool:
+        return store.write(lambda tx: tx.is_still(kind, name, noun))
+
+    assert still(None)
+    assert not still(was)
+    store.write(lambda tx: getattr(tx, put)(was))
+    assert still(was)
+    assert not still(other)
+    assert not still(None)
+    store.write(lambda tx: getattr(tx, put)(other))
+    assert not still(was)
+    store.write(lambda tx: getattr(tx, remove)(name))
+    assert not still(other)
+    assert still(None)
+
+
+def test_a_host_is_added_once_and_so_is_its_key(store: Store) -> None:
+    host = a_host()
+    assert store.write(lambda tx: tx.add_host(host))
+    assert not store.write(lambda tx: tx.add_host(host))
+    assert not store.write(lambda tx: tx.add_host(a_host(name="renamed", ssh_key="other")))
+    assert not store.write(lambda tx: tx.add_host(a_host("h2", ssh_key=host.ssh_key)))
+    assert store.hosts() == [(host, Report())]
+    assert store.write(lambda tx: tx.add_host(a_host("h2", ssh_key="other")))
+
+
 # Watching
 
 
@@ -248,6 +292,7 @@ CHANGES = {
     "put_lock": ("locks", lambda tx: tx.put_lock(filled(Lock))),
     "add_user": ("users", _user),
     "put_password": ("users", _password),
+    "add_host": ("hosts", lambda tx: tx.add_host(a_host())),
     "put_host": ("hosts", lambda tx: tx.put_host(a_host())),
     "add_token": ("tokens", lambda tx: tx.add_token(a_token())),
     "put_trusted": ("trust", lambda tx: tx.put_trusted(filled(TrustedCluster))),

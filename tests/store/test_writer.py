@@ -13,7 +13,7 @@ from teleport_lite.store.changes import SqlTx
 from teleport_lite.store.connection import SqliteLedger, make_durable
 from teleport_lite.store.head import START, TrailEnd, verify, write_head
 from teleport_lite.store.migrations import migrate
-from teleport_lite.store.writer import Writer
+from teleport_lite.store.writer import Writer, _Job
 from tests.store.makers import a_keyring, an_event
 from tests.support import eventually
 
@@ -179,6 +179,19 @@ def test_when_the_commit_fails_everybody_is_told_and_nothing_is_kept(
     desk.db.fails_at = ""
     assert desk.writer.write(put("after")) == "after"
     assert verify(desk.reader, KEY) == (2, None)
+
+
+def test_listeners_are_told_before_the_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So who begins to listen after it hears nothing of what led to it."""
+    finish, told = _Job.finish, list[int]()
+
+    def answer(job: _Job) -> None:
+        told.append(len(desk.told))
+        finish(job)
+
+    monkeypatch.setattr(_Job, "finish", answer)
+    desk.writer.write(put("a"))
+    assert told == [1]
 
 
 def test_what_a_failed_commit_may_have_kept_is_told_to_listeners(desk: Desk) -> None:
