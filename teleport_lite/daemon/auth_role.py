@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from threading import Lock
 
 from teleport_lite import __version__
 from teleport_lite.access.decide import locked
@@ -23,9 +23,9 @@ from teleport_lite.config.model import AUTH_PORT, Config
 from teleport_lite.daemon import send_on
 from teleport_lite.daemon.custody import keyring_of
 from teleport_lite.daemon.doorman import Doorman as Doorman
-from teleport_lite.daemon.from_roots import trust_people
 from teleport_lite.daemon.further import OTHER_KEYRING, SQLITE, no_keyring
 from teleport_lite.daemon.other_auths import OtherAuths
+from teleport_lite.daemon.showing import Showing
 from teleport_lite.daemon.store_watch import LOOK_EVERY, StoreWatch
 from teleport_lite.errors import Denied, Error, Unavailable
 from teleport_lite.model.authority import CaType
@@ -34,11 +34,9 @@ from teleport_lite.net.accept import Shown
 from teleport_lite.net.http import split_address
 from teleport_lite.net.https import ApiServer
 from teleport_lite.net.listen import ANYWHERE, listen, own_address
-from teleport_lite.net.tls import server_context
 from teleport_lite.pki.attest import attested
 from teleport_lite.pki.custody import NO_CUSTODY, Custody
 from teleport_lite.pki.keyfile import make_private_dir, read_secret
-from teleport_lite.pki.keys import csr
 from teleport_lite.pki.pin import issuer_pin
 from teleport_lite.pki.seal import Keyring
 from teleport_lite.proto.admin import Nothing
@@ -66,7 +64,8 @@ RECORDS_EVERY = 600.0
 BACKUPS_EVERY = 30.0
 # An agent renews the certificate of its host. A process that is auth alone has no agent.
 RENEW_EVERY = 12 * 3600.0
-_END = "-----END CERTIFICATE-----"
+# Seconds for a chore that is under way when we stop; a thread can not be cancelled.
+LAST_CHORE = 5.0
 
 
 class AuthRole:
@@ -87,27 +86,29 @@ class AuthRole:
         make_private_dir(config.data_dir)
         ring, self.store = _opened(config, custody)
         self.desks = self._desks(book, ring)
+        self._showing = Showing(self.desks, self._use)
         self.store_watch = StoreWatch(self.store, clock)
         self._own_uid = own_uid
         self._server: ApiServer | None = None
         self._chores: list[asyncio.Task[None]] = []
+        self._under_way: set[asyncio.Task[object]] = set()  # in threads
         self._own: tuple[tuple[str, ...], str, tuple[str, ...]] = ((), "", ())
         self._address = public_address(config)
         self._shared = config.storage.type != SQLITE  # there may be other auth servers
         self._process = chance.uuid()  # who holds a lease
         self._heard: set[str] = set()  # of the store; for the loop
         self._unwatch: Callable[[], None] = lambda: None
-        self._shown: Identity | None = None
+        self._renewing = Lock()  # one renewal at a time
         # Told of an identity that was not renewed by the agent of this process.
         self.on_identity: Callable[[Identity], None] = lambda _: None
         self.desks.rotation.follow(self._rotated)
-        self.desks.trust.follow(self._trust_changed)
+        self.desks.trust.follow(self._showing.show)  # others are let in, or no more
         self._add_static_tokens()
 
     def _desks(self, book: RoleBook, ring: Keyring) -> Desks:
         config, clock, chance = self._config, self._clock, self._chance
         others = self._others = OtherAuths(
-            identity=lambda: self._shown,
+            identity=lambda: self._showing.identity,
             host_cas=lambda: self.desks.cas.tls(CaType.HOST),
             place=lambda host_id: self.desks.sharing.place(host_id),
         )
@@ -242,20 +243,12 @@ class AuthRole:
         self.desks.heed(topics)
 
     def show(self, identity: Identity) -> None:
-        """Use this certificate, and the CAs as they are now, for connections from here on.
+        """Use this certificate, and the CAs as they are now, for connections from here on."""
+        self._showing.show(identity)
 
-        While the host CA is rotated it is one that both generations of it stand for.
-        """
-        self._shown = identity
-        request = csr(identity.tls_private, identity.host_id)
-        shown = self.desks.local.shown_to_all(identity.host_id, request) or identity.serve_tls
-        cas = self.desks.cas.view
-        trusted = [*cas.tls(CaType.HOST), *cas.tls(CaType.USER)]
-        context = server_context(shown, identity.tls_private, trusted)
-        trust_people(context, self.desks.trust.words())
-        der = ssl.PEM_cert_to_DER_cert(shown[: shown.index(_END) + len(_END)])
+    def _use(self, shown: Shown) -> None:
         assert self._server is not None
-        self._server.show = Shown(context, der)
+        self._server.show = shown
 
     def _rotated(self) -> None:
         """The CAs are others now. From any thread, before hosts hear of it.
@@ -263,17 +256,12 @@ class AuthRole:
         An agent in this process renews by itself; with no agent we do it, and with no overlap
         between the CAs an agent could not.
         """
-        if self._shown is None:
+        self._showing.show()
+        if (me := self._showing.identity) is None:
             return
-        self.show(self._shown)
-        cut_off = not issuer_pin(self._shown.tls_cert, self.desks.cas.tls(CaType.HOST))
-        if cut_off or self._shown.roles == (AUTH,):
+        cut_off = not issuer_pin(me.tls_cert, self.desks.cas.tls(CaType.HOST))
+        if cut_off or me.roles == (AUTH,):
             self.renew()
-
-    def _trust_changed(self) -> None:
-        """Users of other clusters are let in, or no more. From any thread."""
-        if self._shown is not None:
-            self.show(self._shown)
 
     def _attested(self, tlv: bytes, source: tuple[str, int], target: tuple[str, int]) -> str:
         """Asks for the CAs each time: a rotation changes them. A proxy that was locked or removed
@@ -298,9 +286,10 @@ class AuthRole:
 
     def renew(self) -> None:
         """A new certificate for this process itself, in use from the next connection on."""
-        identity = self.enlist(*self._own)
-        self.show(identity)
-        self.on_identity(identity)
+        with self._renewing:
+            identity = self.enlist(*self._own)
+            self.show(identity)
+            self.on_identity(identity)
         log.info("the certificates of this host were renewed")
 
     async def close(self) -> None:
@@ -308,6 +297,8 @@ class AuthRole:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
+        if self._under_way:  # they would still say that we are here
+            await asyncio.wait(self._under_way, timeout=LAST_CHORE)
         if self._server is not None:
             await self._server.close()
         (self._config.data_dir / SOCKET).unlink(missing_ok=True)
@@ -357,8 +348,11 @@ class AuthRole:
     async def _do(self, chore: Callable[[], object]) -> bool:
         """False if it is still to be done. What the store can not do is said by who looks after
         it, and not by each chore."""
+        work = asyncio.create_task(asyncio.to_thread(chore), name="chore")
+        self._under_way.add(work)
+        work.add_done_callback(self._under_way.discard)
         try:
-            await asyncio.to_thread(chore)
+            await asyncio.shield(work)
         except Error as why:
             if not self.store.health.trouble:
                 log.warning("%s", why.message)

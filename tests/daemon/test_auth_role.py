@@ -1,6 +1,7 @@
 """The auth role in a process: its store, its identity, its chores."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -26,6 +27,7 @@ from teleport_lite.testing.fakes import FakeChance, FakeClock
 from tests.auth.bench import ROOT
 from tests.daemon.configs import a_config
 from tests.support import eventually
+from tests.tunnel_rig import until
 
 
 def a_role(home: Path, *, clock: FakeClock | None = None, **changes: Any) -> AuthRole:
@@ -113,25 +115,69 @@ def test_auth_alone_renews_its_own_certificate(tmp_path: Path) -> None:
     assert before != after
 
 
+@pytest.mark.parametrize(("roles", "renews"), [(("Auth",), True), (("Auth", "App"), False)])
 def test_the_chore_that_renews_is_there_for_auth_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roles: tuple[str, ...], renews: bool
 ) -> None:
     done: list[str] = []
-    monkeypatch.setattr(auth_role, "RENEW_EVERY", 0.01)
+    for name in ("RENEW_EVERY", "FLUSH_EVERY"):
+        monkeypatch.setattr(auth_role, name, 0.01)
     monkeypatch.setattr(AuthRole, "renew", lambda self: done.append("renewed"))
-    for roles, renews in (("Auth",), True), (("Auth", "App"), False):
-        done.clear()
-        home = tmp_path / "-".join(roles)
-        home.mkdir()
-        role = a_role(home)
+    role = a_role(tmp_path)
+    monkeypatch.setattr(type(role.desks.presence), "flush", lambda self: done.append("flushed"))
 
-        async def go(role: AuthRole = role, roles: tuple[str, ...] = roles) -> None:
-            await role.serve(role.enlist(roles, "auth-1", ()))
-            await asyncio.sleep(0.2)
-            await role.close()
+    async def go() -> None:
+        await role.serve(role.enlist(roles, "auth-1", ()))
+        assert ("renew" in [chore.get_name() for chore in role._chores]) is renews
+        await until(lambda: done.count("flushed") > 2 and (not renews or "renewed" in done))
+        await role.close()
 
+    asyncio.run(go())
+    assert ("renewed" in done) is renews
+
+
+def test_a_chore_that_is_under_way_ends_before_the_goodbye(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could tell the others that this auth server is there, after they have heard that it is
+    not."""
+    role, done = a_role(tmp_path), list[str]()
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def flush() -> None:
+        begun.set()
+        assert goes_on.wait(60)
+        done.append("flushed")
+
+    monkeypatch.setattr(auth_role, "FLUSH_EVERY", 0.01)
+    monkeypatch.setattr(auth_role, "LAST_CHORE", 60.0)
+    monkeypatch.setattr(role.desks.leaves, "note", flush)
+    monkeypatch.setattr(role.desks.sharing, "end", lambda: done.append("goodbye"))
+
+    async def go() -> None:
+        await role.serve(role.enlist(("Auth",), "auth-1", ()))
+        assert role._server is not None
+        close = role._server.close
+
+        async def closed() -> None:
+            done.append("closed")
+            await close()
+
+        monkeypatch.setattr(role._server, "close", closed)
+        await until(begun.is_set)
+        closing = asyncio.ensure_future(role.close())
+        await until(lambda: all(chore.done() for chore in role._chores))
+        for _ in range(10):  # turns of the loop
+            await asyncio.sleep(0)
+        assert done == []
+        goes_on.set()
+        await closing
+
+    try:
         asyncio.run(go())
-        assert bool(done) is renews
+    finally:
+        goes_on.set()
+    assert done == ["flushed", "closed", "goodbye"]
 
 
 def test_a_chore_that_fails_is_told_and_tried_again(
@@ -154,7 +200,7 @@ def test_a_chore_that_fails_is_told_and_tried_again(
         monkeypatch.undo()
         await role.close()
 
-    asyncio.run(asyncio.wait_for(go(), 20))
+    asyncio.run(asyncio.wait_for(go(), 60))
     assert "the disk is full" in caplog.text
     assert "internal error in a chore of auth" in caplog.text
 
