@@ -5,7 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import slow_hashes
 from tests.postgres import Postgres, shared
+
+slow_hashes.remember()
 
 # Whoever starts us in the background may ignore ^C, and so would every program that we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
