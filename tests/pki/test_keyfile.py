@@ -454,6 +454,39 @@ def test_a_directory_of_somebody_else_is_refused(
         make_private_dir(tmp_path / "d")
 
 
+def test_a_private_directory_is_never_open_to_others_not_even_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    chmod = Path.chmod
+
+    def noted(path: Path, bits: int) -> None:
+        seen.append(stat.S_IMODE(path.stat().st_mode))
+        chmod(path, bits)
+
+    monkeypatch.setattr(Path, "chmod", noted)
+    before = os.umask(0)
+    try:
+        make_private_dir(tmp_path / "d")
+    finally:
+        os.umask(before)
+    assert seen == [0o700]
+
+
+def test_a_link_that_takes_the_place_of_a_new_directory_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs").mkdir(mode=0o755)
+
+    def raced(path: Path, mode: int) -> None:
+        path.symlink_to("theirs")
+
+    monkeypatch.setattr(Path, "mkdir", raced)
+    with pytest.raises(Error, match="can not make"):
+        make_private_dir(tmp_path / "d")
+    assert mode(tmp_path / "theirs") == 0o755
+
+
 def test_of_many_at_once_all_get_the_same_private_directory(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as racers:
         list(racers.map(make_private_dir, [tmp_path / "a" / "b"] * 16))
@@ -472,5 +505,13 @@ def test_two_who_change_a_file_take_turns(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(count, range(4)))
     assert read_secret(path) == b"80"
-    with pytest.raises(NotFound), alone(tmp_path / "nosuch" / "x"):
-        pass
+
+
+def test_taking_turns_needs_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for above in ("nosuch", "file"):
+        with (
+            pytest.raises(NotFound, match=f"{above} is no directory"),
+            alone(tmp_path / above / "x"),
+        ):
+            pass
