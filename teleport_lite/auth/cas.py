@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.rotation import Phase, RetiredCa, Rotation
@@ -54,16 +55,21 @@ class Cas:
     def __init__(self, store: Store, cluster: str) -> None:
         self._store, self.cluster = store, cluster
         self._pins: dict[str, str] = {}
+        self._guard = Lock()  # guards the next one, and held while the view is replaced
+        self._replaced = object()  # another one each time
         self.reload()
 
     def reload(self) -> None:
-        """Two reads, so look whether a step fell between them."""
-        for _ in range(TRIES):
-            rotations = self._rotations()
+        """Two reads, so look whether a step fell between them; and whether somebody else has read
+        meanwhile, perhaps after a step: what is seen never goes back."""
+        for left in reversed(range(TRIES)):
+            before, rotations = self._replaced, self._rotations()
             found = self._store.cas()
-            if self._rotations() == rotations:
-                break
-        self.view = _view(tuple(found), rotations)
+            settled = self._rotations() == rotations
+            with self._guard:
+                if (settled and self._replaced is before) or not left:
+                    self.view, self._replaced = _view(tuple(found), rotations), object()
+                    return
 
     def refresh(self, types: Iterable[CaType] = (CaType.HOST, CaType.USER)) -> None:
         """Reload if another auth server has taken a step that we have not heard of yet.

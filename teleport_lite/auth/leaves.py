@@ -86,9 +86,15 @@ class LeafDesk:
             cannot = f"cluster {shown} can not join cluster {self._cas.cluster}"
             token, server_final = self._joins.proved(caller, asked, entry, cannot)
             with self._guard:
+                known = self._called(hello.cluster)
                 leaf, key = self._checked(hello, token, cannot)
                 entry.facts["leaf_id"] = leaf.id
-                self._store.write(lambda tx: self._record(tx, token, leaf, key, entry, cannot))
+
+                def join(tx: Tx) -> None:
+                    self._check_still(tx, leaf.name, known)
+                    self._record(tx, token, leaf, key, entry, cannot)
+
+                self._store.write(join)
             self._changed()
             return self._word(leaf, server_final=server_final, tls_public=key)
 
@@ -176,14 +182,15 @@ class LeafDesk:
             now = self._clock.now()
             old = now - NOTED_EVERY
             due = [
-                replace(each, last_heartbeat=now)
+                each
                 for each in (self._all() if seen else ())
                 if each.id in seen and (each.last_heartbeat is None or each.last_heartbeat < old)
             ]
 
             def put(tx: Tx) -> None:
-                for each in due:
-                    tx.put_remote(each)
+                for each in due:  # who was removed stays so, and new CAs are not of before
+                    if tx.is_still(RemoteCluster, each.name, each):
+                        tx.put_remote(replace(each, last_heartbeat=now))
 
             if due:
                 self._store.write(put)
@@ -274,9 +281,21 @@ class LeafDesk:
         changed = replace(leaf, host_cas=shown.host_cas, ssh_host_cas=shown.ssh_host_cas)
         facts = {"name": leaf.name, "what": "CAs", "addr.remote": caller.address}
         with self._trail.attempt("cluster.update", ok="TRC04I", refused="TRC04E", **facts) as entry:
-            write_recorded(self._store, entry, lambda tx: tx.put_remote(changed))
+
+            def change(tx: Tx) -> None:
+                self._check_still(tx, leaf.name, leaf)
+                tx.put_remote(changed)
+
+            write_recorded(self._store, entry, change)
         self._changed()
         return changed
+
+    def _check_still(self, tx: Tx, name: str, was: RemoteCluster | None) -> None:
+        """Raises Conflict: it was removed meanwhile, or another auth server was asked, too."""
+        if not tx.is_still(RemoteCluster, name, was):
+            raise Conflict(
+                f"remote_cluster {name} was changed a moment ago", hint="tctl get remote_clusters"
+            )
 
     def _word(
         self, leaf: RemoteCluster, *, server_final: str = "", tls_public: str = ""
@@ -319,6 +338,9 @@ class LeafDesk:
     def _online(self, leaf: RemoteCluster) -> bool:
         last = leaf.last_heartbeat
         return leaf.id in self._seen or (last is not None and self._clock.now() - last < ONLINE)
+
+    def _called(self, name: str) -> RemoteCluster | None:
+        return next((each for each in self._all() if each.name == name), None)
 
     def _all(self) -> list[RemoteCluster]:
         return self._store.remote_clusters()

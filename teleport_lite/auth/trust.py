@@ -97,9 +97,10 @@ class TrustDesk:
         self._guard = Lock()  # one join at a time
         self._keys: dict[str, Secret] = {}  # of joins whose answer may have been lost
         self._rests: dict[str, _Rest] = {}
-        self._roots: list[RootWord] = []
         self._followers: list[Callable[[], None]] = []
-        self._looked_at = -LOOK_EVERY
+        self._told = object()  # another one with each change
+        # What was found, when, and after which change: all of it is replaced at once.
+        self._looked: tuple[object, float, list[RootWord]] = object(), 0.0, []
 
     def create(self, caller: Caller, doc: dict[str, Any], *, force: bool) -> dict[str, Any]:
         """Join a root with its token, or change what its users may do here (`force`).
@@ -121,6 +122,11 @@ class TrustDesk:
                 made, said = self._made(wish, known, force=force)
 
                 def put(tx: Tx) -> None:
+                    if not tx.is_still(TrustedCluster, wish.name, known):
+                        raise Conflict(
+                            f"trusted_cluster {wish.name} was changed a moment ago",
+                            hint="tctl get trusted_clusters",
+                        )
                     tx.put_trusted(made)
                     if said is not None:
                         tx.set_meta(meta_key(made.name), meta_text(made, said))
@@ -198,14 +204,17 @@ class TrustDesk:
 
     def roots(self) -> list[RootWord]:
         """`words`, at most two seconds old: for questions that come with every request."""
-        now = self._clock.monotonic()
-        if now - self._looked_at >= LOOK_EVERY:
-            self._roots, self._looked_at = self.words(), now
-        return self._roots
+        now, told = self._clock.monotonic(), self._told
+        after, at, found = self._looked
+        if after is not told or now - at >= LOOK_EVERY:
+            found = self.words()
+            self._looked = told, now, found
+        return found
 
     def forget(self) -> None:
-        """Something of it has changed, perhaps at another auth server."""
-        self._looked_at = -LOOK_EVERY
+        """Something of it has changed, perhaps at another auth server. What is being read just now
+        may be of before, and is not kept."""
+        self._told = object()
 
     def heed(self) -> None:
         """Another auth server may have changed it; the agents are told by who has noticed."""

@@ -15,7 +15,7 @@ from teleport_lite.auth.caller import Kind
 from teleport_lite.daemon.doorman import Doorman
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.authority import CaType
-from teleport_lite.model.trust import TrustedCluster
+from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.net.accept import Peer
 from teleport_lite.pki.authority import new_ca
 from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key, public_of_csr
@@ -25,6 +25,7 @@ from teleport_lite.proto.stream import ProxyPlace
 from teleport_lite.proto.trust import TrustedWish, TrustHello, TrustWord
 from teleport_lite.testing.certs import PaperCluster
 from tests.auth.bench import OURS, ROOT, Bench, name_of, stranger
+from tests.auth.meanwhile import after_reading, before_writing
 from tests.support import eventually
 
 ROOT_NAME, LEAF_NAME = "root.example", "leaf.test"
@@ -360,6 +361,19 @@ def test_news_do_not_undo_what_was_decided_meanwhile(pair: Pair) -> None:
     assert pair.leaf.desks.trust.words() == []
 
 
+def test_a_root_that_is_removed_while_it_is_changed_stays_away(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.trust()
+    changed, remove = doc(token=None, enabled=False), {"kind": "tc", "name": ROOT_NAME}
+    before_writing(
+        monkeypatch, pair.leaf.store, lambda: pair.leaf.ask("/v1/resources/remove", **remove)
+    )
+    refused(Conflict, lambda: pair.trust(changed, force=True), "was changed a moment ago")
+    assert pair.leaf.desks.trust.docs() == []
+    assert pair.leaf.last_event("cluster.trust").outcome == "conflict"
+
+
 # News
 
 
@@ -578,6 +592,64 @@ def test_a_removed_leaf_hears_nothing_any_more(pair: Pair) -> None:
     refused(NotFound, ask, "not part of root.example any more")
 
 
+def remove_leaf(pair: Pair) -> None:
+    pair.root.ask("/v1/resources/remove", kind="rc", name=LEAF_NAME)
+
+
+def test_a_leaf_that_is_removed_while_it_is_seen_stays_away(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.trust()
+    [known] = pair.root.store.remote_clusters()
+    pair.root.desks.leaves.seen([known.id])
+    before_writing(monkeypatch, pair.root.store, lambda: remove_leaf(pair))
+    pair.root.desks.leaves.note()
+    assert pair.root.store.remote_clusters() == []
+
+
+def test_a_leaf_that_is_removed_while_it_tells_of_its_cas_stays_away(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.trust()
+    rotate(pair.leaf, CaType.HOST)
+    before_writing(monkeypatch, pair.root.store, lambda: remove_leaf(pair))
+    pair.news()
+    assert pair.root.store.remote_clusters() == []
+    assert pair.root.last_event("cluster.update").outcome == "conflict"
+
+
+def test_who_was_seen_keeps_the_cas_it_has_just_told_of(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At another auth server, while this one writes down that it is there."""
+    pair.trust()
+    [known] = pair.root.store.remote_clusters()
+    fresh = replace(known, host_cas=("other",))
+    pair.root.desks.leaves.seen([known.id])
+    change = lambda: pair.root.store.write(lambda tx: tx.put_remote(fresh))  # noqa: E731
+    before_writing(monkeypatch, pair.root.store, change)
+    pair.root.desks.leaves.note()
+    assert pair.root.store.remote_clusters() == [fresh]
+
+
+def test_of_two_leaves_of_one_name_at_two_auth_servers_one_is_taken_in(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Bench(cluster=LEAF_NAME, seed="other", clock=pair.root.clock)
+    taken = RemoteCluster(
+        name=LEAF_NAME,
+        id=PROXY,
+        host_cas=tuple(other.desks.cas.tls(CaType.HOST)),
+        ssh_host_cas=tuple(other.desks.cas.ssh(CaType.HOST)),
+        created_at=pair.root.clock.now(),
+    )
+    join = lambda: pair.root.store.write(lambda tx: tx.put_remote(taken))  # noqa: E731
+    before_writing(monkeypatch, pair.root.store, join)
+    refused(Conflict, pair.trust, "was changed a moment ago")
+    assert pair.root.store.remote_clusters() == [taken]
+    assert pair.leaf.desks.trust.docs() == []
+
+
 def test_a_leaf_speaks_for_itself_alone(pair: Pair) -> None:
     pair.trust()
     der = ssl.PEM_cert_to_DER_cert(pair.kept.tls_cert)
@@ -731,6 +803,18 @@ def test_a_visitor_sees_the_nodes_and_not_how_they_are_reached(pair: Pair) -> No
     pair.trust(doc(token=None, role_map=[{"remote": "dev", "local": ["auditor"]}]), force=True)
     pair.leaf.clock.tick(seconds=3)
     assert pair.leaf.ask("/v1/me/nodes", caller)["nodes"] == []
+
+
+def test_who_reads_slowly_does_not_undo_the_end_of_trust(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The roots are read for one request while another one removes one of them."""
+    pair.trust()
+    pair.root.later(seconds=3)  # what was read before is too old
+    remove = lambda: pair.leaf.ask("/v1/resources/remove", kind="tc", name=ROOT_NAME)  # noqa: E731
+    after_reading(monkeypatch, pair.leaf.store, "trusted_clusters", remove)
+    pair.leaf.desks.trust.roots()
+    assert pair.leaf.desks.trust.roots() == []
 
 
 # What is shown
