@@ -16,8 +16,10 @@ CA of the one can not vouch for hosts of the other.
 Written by `tsh login`; `tctl` reads it, and so does OpenSSH (`tsh config`).
 """
 
-from collections.abc import Iterable
-from contextlib import suppress
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,8 +161,14 @@ def save(home: Path, profile: Profile, credentials: IdentityFile) -> None:
 
     Keys first, the name of the profile last: a crash in between leaves the old one in use.
     """
+    make_private_dir(home)
+    with _alone(home):
+        _save(home, profile, credentials)
+
+
+def _save(home: Path, profile: Profile, credentials: IdentityFile) -> None:
     files = Files(home, profile)
-    for each in (home, home / "keys", files.keys, files.cas.parent, files.ssh_cert_too.parent):
+    for each in (home / "keys", files.keys, files.cas.parent, files.ssh_cert_too.parent):
         make_private_dir(each)
     cert = credentials.ssh_cert.strip() + "\n"
     if credentials.ssh_private:
@@ -172,16 +180,36 @@ def save(home: Path, profile: Profile, credentials: IdentityFile) -> None:
     write_public(files.ssh_cert_too, cert.encode())
     tls = credentials.tls_cert.strip() + "\n" + credentials.tls_private.reveal()
     write_secret(files.tls, tls.encode())
-    trust(home, profile, credentials.host_cas, credentials.ssh_host_cas)
+    _trust(home, profile, credentials.host_cas, credentials.ssh_host_cas)
     values = {key: getattr(profile, key) for key in _KEYS}
     write_public(home / f"{profile.proxy}.yaml", write_flat(values).encode(), mode=0o600)
     switch(home, profile)
 
 
 def trust(
+    home: Path,
+    profile: Profile,
+    host_cas: Iterable[str],
+    ssh_host_cas: Iterable[str],
+    *,
+    told: str,
+) -> bool:
+    """Whom to believe from now on, as who showed the certificate `told` (PEM) was told; the
+    credentials stay as they are. False, and nothing is written, if they are others by now:
+    somebody has logged out meanwhile, or in again."""
+    with _alone(home):
+        try:
+            if identity(home, profile).tls_cert != told:
+                return False
+        except NotFound:
+            return False
+        _trust(home, profile, host_cas, ssh_host_cas)
+        return True
+
+
+def _trust(
     home: Path, profile: Profile, host_cas: Iterable[str], ssh_host_cas: Iterable[str]
 ) -> None:
-    """Whom to believe from now on; the credentials stay as they are."""
     files = Files(home, profile)
     write_public(files.cas, "".join(f"{ca.strip()}\n" for ca in host_cas).encode())
     mine = [_ca_line(profile.cluster, ca) for ca in ssh_host_cas]
@@ -197,6 +225,11 @@ def switch(home: Path, profile: Profile) -> None:
 
 def remove(home: Path, profile: Profile) -> None:
     """Forget the credentials, and that somebody was logged in there. What is gone is fine."""
+    with _alone(home):
+        _remove(home, profile)
+
+
+def _remove(home: Path, profile: Profile) -> None:
     files = Files(home, profile)
     secrets = (files.tls, files.ssh_key)
     certs = (files.ssh_public, files.ssh_cert, files.ssh_cert_too)
@@ -215,6 +248,23 @@ def remove(home: Path, profile: Profile) -> None:
         write_public(shared, "".join(_other_lines(_text(shared), profile.cluster)).encode())
     if _text(home / CURRENT).strip() == profile.proxy:
         _unlink(home / CURRENT)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Other commands of the same person that change profiles wait meanwhile: in another window, or
+    one that goes on behind an ssh (cli/tsh/catch_up.py). Not for one command twice."""
+    try:
+        directory = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # whoever reads or writes there says why
+        yield
+        return
+    try:
+        with suppress(OSError):  # some file systems of networks know no locks
+            fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 _KEYS = ("user", "cluster", "web_proxy_addr", "ssh_proxy_addr", "auth_addr")

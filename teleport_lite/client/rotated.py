@@ -10,7 +10,7 @@ from teleport_lite.client.me import MeClient
 from teleport_lite.client.person import by_profile
 from teleport_lite.client.profile import Profile
 from teleport_lite.client.transport import Transport
-from teleport_lite.errors import Error, Malformed, Unauthenticated
+from teleport_lite.errors import Error, Malformed, NotFound, Unauthenticated
 from teleport_lite.net.way import Way, introduction
 from teleport_lite.pki.keys import check_ssh_public
 from teleport_lite.pki.pin import pin_of
@@ -44,7 +44,7 @@ def rotated(address: str, cluster: str, host_cas: Sequence[str]) -> Unauthentica
 
 def refresh(home: Path, chosen: Profile) -> bool:
     """Have a profile trust the host CAs of now, as auth tells who can prove who they are. True if
-    they were others than before.
+    they were others than before. A login that has ended meanwhile learns nothing.
 
     Raises Unauthenticated, Denied or Unavailable, and Malformed for what are no CAs.
     """
@@ -56,13 +56,15 @@ def refresh(home: Path, chosen: Profile) -> bool:
     for ca in host_cas:
         pin_of(ca)  # one certificate each
     lines = [check_ssh_public(line) for line in ssh_host_cas]
-    known = profile.identity(home, chosen)
+    try:
+        known = profile.identity(home, chosen)
+    except NotFound:
+        return False
     if sorted(_plain(known.host_cas)) == sorted(_plain(host_cas)) and sorted(
         known.ssh_host_cas
     ) == sorted(lines):
         return False
-    profile.trust(home, chosen, host_cas, lines)
-    return True
+    return profile.trust(home, chosen, host_cas, lines, told=person.tls_cert)
 
 
 def _of(cluster: str, words: str) -> str:

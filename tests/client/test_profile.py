@@ -1,6 +1,7 @@
 """The tsh profile on disk."""
 
 import base64
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from teleport_lite.client.profile import Files, Profile
 from teleport_lite.errors import Denied, Malformed, NotFound
 from teleport_lite.secret import Secret
 from teleport_lite.testing.certs import PaperCluster
+from tests.support import eventually
 
 KIND = "ssh-ed25519-cert-v01@openssh.com"
 TELE, OTHER = PaperCluster("tele.example.com"), PaperCluster("other.example.com")
@@ -214,3 +216,31 @@ def test_keys_that_others_can_read_are_refused(tmp_path: Path) -> None:
         with pytest.raises(Denied):
             profile.identity(home, ALICE)
         path.chmod(0o600)
+
+
+def test_two_logins_at_once_lose_nothing_of_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one stands still with what it has read, until the other one has to wait for it."""
+    home, real, first = tmp_path / ".tsh", profile._other_lines, threading.Event()
+
+    def slowly(text: str, cluster: str) -> list[str]:
+        if cluster == ALICE.cluster:
+            first.set()
+            eventually(lambda: waits_for(home), what="the other login")
+        return real(text, cluster)
+
+    monkeypatch.setattr(profile, "_other_lines", slowly)
+    alice = threading.Thread(target=profile.save, args=(home, ALICE, credentials()))
+    alice.start()
+    assert first.wait(60)
+    profile.save(home, BOB, credentials(OTHER, "bob"))
+    alice.join(60)
+    lines = (home / "known_hosts").read_text().splitlines()
+    assert {line.split()[1] for line in lines} == {"*.tele.example.com", "*.other.example.com"}
+
+
+def waits_for(home: Path) -> bool:
+    """Does somebody wait for the lock on it? As proc_locks(5) has it."""
+    waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "-> FLOCK" in line]
+    return any(line.split()[6].endswith(f":{home.stat().st_ino}") for line in waiting)

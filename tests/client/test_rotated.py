@@ -1,7 +1,8 @@
 """A profile and a rotation of the host CA: it catches up, or says what it missed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,39 @@ def test_the_new_ca_is_learnt_while_the_old_one_vouches(proxy: FakeProxy, home: 
     assert current is not None
     assert current.proxy == "other.example.com", "the one in use stays it"
     assert not refresh(home, alice), "nothing new"
+
+
+def new_cas(proxy: FakeProxy, meanwhile: Callable[[], object]) -> None:
+    """Auth tells of a rotation, and before its answer is here something happens."""
+
+    def answer(_: dict[str, Any]) -> dict[str, Any]:
+        meanwhile()
+        return {
+            "host_cas": [*NEW.host_cas, *proxy.cluster.host_cas],
+            "ssh_host_cas": [each.host_ca.public.ssh_key for each in (NEW, proxy.cluster)],
+        }
+
+    proxy.answers["/v1/me/cas"] = answer
+
+
+def test_who_logs_out_while_auth_is_asked_trusts_nobody_afterwards(
+    proxy: FakeProxy, home: Path
+) -> None:
+    alice = log_in(home, proxy)
+    new_cas(proxy, lambda: profile.remove(home, alice))
+    assert not refresh(home, alice)
+    assert [path for path in home.rglob("*") if path.is_file() and path.name != "known_hosts"] == []
+    assert (home / "known_hosts").read_text() == ""
+
+
+def test_a_login_meanwhile_is_not_overwritten_by_what_the_one_before_was_told(
+    proxy: FakeProxy, home: Path
+) -> None:
+    alice, later = log_in(home, proxy), PaperCluster(CLUSTER)
+    new_cas(proxy, lambda: log_in(home, proxy, later))
+    assert not refresh(home, alice)
+    known = [each.strip() for each in profile.identity(home, alice).host_cas]
+    assert known == [each.strip() for each in later.host_cas]
 
 
 @pytest.mark.parametrize(

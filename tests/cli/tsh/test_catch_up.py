@@ -62,7 +62,9 @@ def test_a_profile_knows_that_it_knows_what_the_proxy_tells(
     assert not look(cas, CLUSTER, digest_of(proxy.cluster.host_cas, ssh))
     two = both(proxy)
     assert look(cas, CLUSTER, digest_of(two["host_cas"], two["ssh_host_cas"]))
-    profile.trust(home, alice, reversed(two["host_cas"]), two["ssh_host_cas"])
+    told = profile.identity(home, alice).tls_cert
+    turned = reversed(two["host_cas"])
+    assert profile.trust(home, alice, turned, two["ssh_host_cas"], told=told)
     assert not look(cas, CLUSTER, digest_of(two["host_cas"], two["ssh_host_cas"]))
     assert not look(str(home / "nothing.pem"), CLUSTER, "x"), "somebody else tells"
 
