@@ -135,7 +135,7 @@ class Postgres:
         if not pid:
             return
         if how == signal.SIGKILL:
-            _signal(pid, signal.SIGSTOP)  # no more backends, or one would be missed below
+            _halt(pid)  # no more backends, or one would be missed below
         children = _children(pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, how)
@@ -153,9 +153,12 @@ class Postgres:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Nobody is answered meanwhile, and no connection ends: a server that hangs."""
-        pids = [self.pid, *_children(self.pid)]
-        for pid in pids:
-            _signal(pid, signal.SIGSTOP)
+        first = self.pid
+        assert first, "there is no server to freeze"
+        _halt(first)  # before its children are counted: it would have more
+        pids = [first, *_children(first)]
+        for pid in pids[1:]:
+            _halt(pid)
         try:
             yield
         finally:
@@ -301,15 +304,28 @@ def _children(pid: int) -> list[int]:
 
 def _runs(pid: int) -> bool:
     """Our own child is waited for: as a zombie it would pass for a server that is still there."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
+    state = _state(pid)
+    if not state:
         return False
     if state not in ("Z", "X"):
         return True
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
     return False
+
+
+def _halt(pid: int) -> None:
+    """The signal is sent at once, and taken a little later."""
+    _signal(pid, signal.SIGSTOP)
+    eventually(lambda: not _runs(pid) or _state(pid) == "T", what=f"{pid} to stand still")
+
+
+def _state(pid: int) -> str:
+    """Empty once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def _signal(pid: int, what: signal.Signals) -> None:
