@@ -16,9 +16,10 @@ from teleport_lite.proto.alpn import proxy_name
 from teleport_lite.proto.stream import ProxyPlace
 from teleport_lite.proxy.tunnels import Tunnels
 from teleport_lite.testing.certs import PaperCluster, Papers
+from tests.support import free_port
 
 T = TypeVar("T")
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 async def until(condition: Callable[[], T], *, what: str = "") -> T:
@@ -89,7 +90,7 @@ class Proxy:
             on_change=lambda id, up: self.changes.append((id, up)),
             heart=Heart(pace),
         )
-        self.port = 0
+        self.port = free_port()  # where another one can come back
         self.via = ""  # the proxy that passes on to us whoever comes from now on
         self._task: asyncio.Task[None] | None = None
 

@@ -17,7 +17,8 @@ from teleport_lite.agent.rotation import SPREAD, same_signer
 from teleport_lite.agent.tunnels import Attempt, Dial, Tunnelling
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.daemon.health import Health, State
-from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.daemon.tunnel_line import Line
+from teleport_lite.errors import Denied, Error, Unavailable
 from teleport_lite.model.system_role import PROXY
 from teleport_lite.net.mux import Mux
 from teleport_lite.net.mux_heart import Heart, Pace
@@ -36,6 +37,7 @@ Address = tuple[str, int]
 GOODBYE = 1.0
 # The first failure of a proxy in a row is told, then every so many.
 TELL_EVERY = 20
+FORGOTTEN = "auth knows this proxy no more"
 
 
 @dataclass(slots=True)
@@ -70,9 +72,9 @@ class TunnelRole:
         self._health, self._heart = health, Heart(pace)
         self._boot_id = chance.token(8)
         self._plan = Tunnelling(chance=chance, shared=shared, me=identity.host_id)
-        self._lines: dict[str, _Line] = {}  # the tunnel that is in use, by proxy
-        self._all: set[_Line] = set()  # also those that only end
-        self._coming: set[_Line] = set()  # from the certificates to the proxy's word
+        self._lines: dict[str, Line] = {}  # the tunnel that is in use, by proxy
+        self._all: set[Line] = set()  # also those that only end
+        self._coming: set[Line] = set()  # from the certificates to the proxy's word
         self._failed: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sessions: set[asyncio.Task[None]] = set()  # of those
@@ -84,6 +86,9 @@ class TunnelRole:
         self._show_certificate()
 
     async def start(self) -> None:
+        """Nothing, for one that was closed before it came to that."""
+        if self._closing:
+            return
         self._spawn(self._run(), "tunnels")
         self._show()
 
@@ -126,8 +131,7 @@ class TunnelRole:
             return
         self._closing = True
         for line in self._all:
-            line.mux.say(Control(going_away=GoingAway(reason="the host stops")))
-            line.mux.retire()
+            line.part("the host stops")
         await _cancelled(self._tasks - self._sessions)
 
     async def close(self) -> None:
@@ -185,7 +189,7 @@ class TunnelRole:
 
     async def _try(self, asked: Dial, attempt: Attempt) -> GoingAway | None:
         """None if there is a tunnel now, else what the proxy said. Raises Unavailable."""
-        line = _Line(self, asked.proxy_id)
+        line = Line(self, asked.proxy_id)
         try:
             line.mux = await dial(
                 attempt.address,
@@ -211,10 +215,13 @@ class TunnelRole:
             return word
         if not line.mux.alive:  # its end was told before its word was heard
             raise Unavailable(f"{attempt.address}: it ended at once")
+        if asked.proxy_id not in self._plan.known():  # given up meanwhile
+            line.part(FORGOTTEN)
+            return None
         self._use(line, asked, attempt, ascii(word.via)[1:-1])
         return None
 
-    def _use(self, line: "_Line", asked: Dial, attempt: Attempt, via: str) -> None:
+    def _use(self, line: Line, asked: Dial, attempt: Attempt, via: str) -> None:
         """From now on. If there was another tunnel, the proxy ends it with its last session; we
         do not, for one may be on its way to us."""
         self._plan.connected(asked, attempt, self._clock.monotonic(), via=via)
@@ -224,6 +231,8 @@ class TunnelRole:
         way = f", by way of proxy {via}" if via else ""
         log.info("tunnel to proxy %s through %s%s", asked.proxy_id, attempt.address, way)
         self._show()
+        if line.going is not None:  # said with its hello
+            self.line_going(line, line.going)
 
     def _tell_failure(self, asked: Dial, why: Error) -> None:
         proxy_id = asked.proxy_id
@@ -239,13 +248,12 @@ class TunnelRole:
         line = self._lines.pop(proxy_id, None)
         self._failed.pop(proxy_id, None)
         if line is not None:
-            line.mux.say(Control(going_away=GoingAway(reason="auth knows this proxy no more")))
-            line.mux.retire()
+            line.part(FORGOTTEN)
         self._show()
 
     # --- what happens to tunnels
 
-    def line_going(self, line: "_Line", word: GoingAway) -> None:
+    def line_going(self, line: Line, word: GoingAway) -> None:
         """The old one goes on until the proxy ends it: there is no gap while we dial."""
         if self._lines.get(line.proxy_id) is line:
             del self._lines[line.proxy_id]
@@ -253,7 +261,7 @@ class TunnelRole:
             self._plan.going_away(line.proxy_id, word.delay, self._clock.monotonic())
             self._changed()
 
-    def line_ended(self, line: "_Line", why: str) -> None:
+    def line_ended(self, line: Line, why: str) -> None:
         self._all.discard(line)
         self._coming.discard(line)
         if self._lines.get(line.proxy_id) is line:
@@ -270,13 +278,13 @@ class TunnelRole:
         self._plan.lost(proxy_id, self._clock.monotonic())
         self._changed()
 
-    def line_comes(self, line: "_Line") -> None:
+    def line_comes(self, line: Line) -> None:
         self._coming.add(line)
 
-    def line_began(self, line: "_Line") -> None:
+    def line_began(self, line: Line) -> None:
         self._all.add(line)
 
-    def incoming(self, line: "_Line", stream: MuxStream, hello: Open) -> None:
+    def incoming(self, line: Line, stream: MuxStream, hello: Open) -> None:
         """Somebody comes down a tunnel: to the SSH service, or not at all."""
         if hello.service != SSH:
             self.counters.violations += 1
@@ -359,42 +367,3 @@ async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
     for task in waited_for:
         task.cancel()
     await asyncio.gather(*waited_for, return_exceptions=True)
-
-
-class _Line:
-    """One tunnel, from the dial on (net/mux.Owner)."""
-
-    __slots__ = ("_role", "greeted", "mux", "proxy_id")
-
-    def __init__(self, role: TunnelRole, proxy_id: str) -> None:
-        self._role, self.proxy_id = role, proxy_id
-        self.greeted: asyncio.Future[TunnelHello | GoingAway]
-        self.greeted = asyncio.get_running_loop().create_future()
-        self.mux: Mux
-
-    def secured(self, mux: Mux) -> None:
-        self._role.check(mux, self.proxy_id)
-        mux.say(self._role.hello)
-        self._role.line_comes(self)
-
-    def told(self, mux: Mux, word: Control) -> None:
-        if word.hello is not None:
-            self._role.line_began(self)
-            if not self.greeted.done():
-                self.greeted.set_result(word.hello)
-        elif word.going_away is None:
-            raise Malformed("a word of the proxy that says nothing")
-        elif mux.greeted:
-            self._role.line_going(self, word.going_away)
-        elif not self.greeted.done():
-            self.greeted.set_result(word.going_away)
-            mux.close("refused")
-
-    def opened(self, mux: Mux, stream: MuxStream, hello: Open) -> None:  # noqa: ARG002
-        self._role.incoming(self, stream, hello)
-
-    def ended(self, mux: Mux, why: str) -> None:  # noqa: ARG002
-        if not self.greeted.done():
-            self.greeted.set_exception(Unavailable(why))
-            self.greeted.exception()  # nobody may wait for it any more
-        self._role.line_ended(self, why)

@@ -214,7 +214,7 @@ async def rig(path: Path) -> AsyncIterator[Rig]:
 
 def run(path: Path, body: Callable[[Rig], Awaitable[None]]) -> None:
     async def story() -> None:
-        async with asyncio.timeout(60), rig(path) as all:
+        async with asyncio.timeout(180), rig(path) as all:
             await body(all)
 
     asyncio.run(story())
