@@ -8,6 +8,7 @@ from typing import Protocol
 from teleport_lite import __version__
 from teleport_lite.agent.identity import Identity, trusting
 from teleport_lite.agent.join import Keys, identity_of
+from teleport_lite.agent.lives import Lives
 from teleport_lite.agent.outbox import Outbox
 from teleport_lite.agent.probe import cut_off_at, untrusted
 from teleport_lite.agent.renew import certificate_refused, renewal, way_of
@@ -73,6 +74,7 @@ class Link:
         on_routes: Callable[[Routes], None] = lambda _: None,
         on_heard: Callable[[], None] = lambda: None,
         on_trust: Callable[[Identity], None] = lambda _: None,
+        lives: Lives | None = None,
     ) -> None:
         """`servers` are auth or proxies, tried in turn. Callbacks come from the link's thread.
 
@@ -87,14 +89,13 @@ class Link:
         self._on_knowledge, self._on_identity = on_knowledge, on_identity
         self._on_state, self._on_routes = on_state, on_routes
         self._on_heard, self._on_trust = on_heard, on_trust
-        self._boot_id = chance.token(8)
+        self._lives, self._boot_id = lives or Lives(clock), chance.token(8)
         self._address = ""  # that we are connected to, or were last
         self._client: StreamClient | None = None
         self._pending: Keys | None = None
         self._taught = False  # auth has taken us on this connection
         self._known: Knowledge | None = None  # what it has said on this connection
-        self._catching = Catching(chance)
-        self._behind = False
+        self._catching, self._behind = Catching(chance), False
         self._beat_at = self._heard_at = self._beaten_at = 0.0
         self._not_before = 0.0  # auth can not write until then, and we ask nothing of that kind
 
@@ -190,17 +191,20 @@ class Link:
             self._client = StreamClient(way, context, PATH, timeout=patience)
         except ssl.SSLError as why:
             raise untrusted(address, why) from why
-        self._say(
-            FromAgent(
-                hello=StreamHello(version=__version__, roles=list(me.roles), boot_id=self._boot_id)
-            )
-        )
+        self._say(FromAgent(hello=self._hello()))
         self._address = address
         self._heard_at, self._beat_at, self._pending = self._clock.monotonic(), 0.0, None
         self._known = None
         self._not_before = 0.0
         self._on_state(f"connected to {address}")
         log.info("connected to auth at %s", address)
+
+    def _hello(self) -> StreamHello:
+        life, ago = self._lives.before()
+        roles = list(self.identity.roles)
+        return StreamHello(
+            version=__version__, roles=roles, boot_id=self._boot_id, life=life, heard_ago=ago
+        )
 
     def _stay(self, stopping: Stopping) -> None:
         while not stopping.is_set():
@@ -253,6 +257,7 @@ class Link:
         if said.later is not None:
             self._keep_for(said.later)
         if self._taught:
+            self._lives.heard()
             self._on_heard()
         if said.refusal is not None:
             self._drop_refused(said.refusal.code)
@@ -263,6 +268,7 @@ class Link:
         """CAs of now count from the next connection on, whatever our certificates are."""
         self._taught, self._behind, self._known = True, False, known
         self._servers.worked(self._address)
+        self._lives.learnt(known, self._address)
         self._catching.heard(known, self.identity.rotation, self._clock.monotonic())
         trusting_now = trusting(self.identity, known)
         if trusting_now != self.identity:

@@ -15,7 +15,9 @@ from teleport_lite import __version__
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.audit.trail import Entry, Trail
 from teleport_lite.auth.caller import Caller, Kind
+from teleport_lite.auth.life import LIFE, read_kept
 from teleport_lite.auth.shelf import Shelf
+from teleport_lite.auth.start import NAME
 from teleport_lite.errors import Conflict, Malformed, NotFound, Unavailable
 from teleport_lite.proto.backup import MAX_PIECE, BackupBegin, BackupEnd, BackupRead
 from teleport_lite.proto.backup_file import Draft, Header
@@ -208,6 +210,7 @@ def header_of(
         tables=snapshot.tables,
         recordings=len(kept),
         recordings_size=sum(kept),
+        life=read_kept(_meta(snapshot, LIFE)),
     )
 
 
@@ -232,10 +235,17 @@ def parts(snapshot: Snapshot, header: Header, read: Read | None) -> Iterator[byt
 
 def cluster_of(snapshot: Snapshot) -> str:
     """The name that stands in it. Raises Unavailable for a store without a cluster."""
+    name = _meta(snapshot, NAME)
+    if name is None:
+        raise Unavailable("the store holds no cluster yet", hint="teleport-lite start")
+    return name
+
+
+def _meta(snapshot: Snapshot, wanted: str) -> str | None:
     for key, value in _columns(snapshot, "meta", "key", "value"):
-        if key == "cluster_name" and isinstance(value, str):
+        if key == wanted and isinstance(value, str):
             return value
-    raise Unavailable("the store holds no cluster yet", hint="teleport-lite start")
+    return None
 
 
 def _recordings(snapshot: Snapshot) -> Iterator[tuple[str, int]]:

@@ -16,6 +16,7 @@ from teleport_lite.auth.join import JoinDesk
 from teleport_lite.auth.keyring import KeyringDesk
 from teleport_lite.auth.knowledge import Teacher
 from teleport_lite.auth.leaves import LeafDesk
+from teleport_lite.auth.life import LifeDesk, life_of
 from teleport_lite.auth.local import LocalDesk
 from teleport_lite.auth.lockout import Lockout
 from teleport_lite.auth.login import LoginDesk
@@ -80,6 +81,7 @@ class Desks:
     trust: TrustDesk
     leaves: LeafDesk
     sharing: Sharing
+    life: LifeDesk
     keyrings: KeyringDesk
     reseals: ResealDesk
     backups: BackupDesk
@@ -122,6 +124,7 @@ class Desks:
             presence=self.presence,
             rotation=self.rotation,
             sharing=self.sharing,
+            life=self.life,
         )
 
     def audit(self, after: int, limit: int) -> dict[str, Any]:
@@ -156,6 +159,7 @@ def build(
     tokens = TokenDesk(clock=clock, chance=chance, store=store, trail=trail, book=book)
     issuer = Issuer(clock=clock, chance=chance, store=store, cas=cas, book=book)
     presence = Presence(clock=clock, store=store)
+    life = LifeDesk(clock=clock, trail=trail, presence=presence, life=life_of(store, clock, chance))
     teacher = Teacher(
         clock=clock,
         store=store,
@@ -164,6 +168,7 @@ def build(
         auths=presence.auths,
         roots=lambda: trust.words(),
         leaves=lambda: leaves.words(),
+        life=life.life.word,
         session_recording="node" if keeping is None else keeping.made_by,
     )
     board = Board(clock=clock, hosts=presence)
@@ -359,6 +364,7 @@ def build(
             version=version,
             door=door,
             seen=leaves.seen,
+            came=life.came,
         ),
         sessions=sessions,
         keyrings=KeyringDesk(store=store, trail=trail, keyring=keyring),
@@ -367,6 +373,7 @@ def build(
             clock=clock, chance=chance, store=store, trail=trail, cluster=cluster, shelf=shelf
         ),
         sharing=sharing,
+        life=life,
         rotation=rotation,
         uploads=uploads,
         recordings=RecordingDesk(

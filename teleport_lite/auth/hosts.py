@@ -15,7 +15,7 @@ from functools import partial
 from teleport_lite.ambient import Clock
 from teleport_lite.auth.jumps import JumpWatch, shifted
 from teleport_lite.auth.live import GRACE as GRACE
-from teleport_lite.auth.live import HEARSAY, PROXY_SILENCE, news, proxies_before, way_to
+from teleport_lite.auth.live import HEARSAY, PROXY_SILENCE, news, not_said, proxies_before, way_to
 from teleport_lite.auth.live import SURELY_ALIVE as SURELY_ALIVE
 from teleport_lite.auth.live import Live as Live
 from teleport_lite.auth.said import MAX_ADDRESSES as MAX_ADDRESSES
@@ -95,9 +95,7 @@ class Presence:
             if self._live.get(live.host_id) is live or not self.me:
                 live.last_beat = now
                 before = self._reports.get(live.host_id, said)
-                self._note(
-                    live.host_id, self._signed(live, replace(said, sessions=before.sessions))
-                )
+                self._note(live.host_id, self._signed(live, not_said(said, before)))
         return skew
 
     def tell_sessions(self, live: Live, sessions: Iterable[LiveSession]) -> None:
@@ -142,6 +140,12 @@ class Presence:
             if known is not None and report.proxy is not None:
                 found.append(shown_place(known[0], report.proxy))
         return found
+
+    def mark(self, host_id: str, *, other_life: str, other_at: datetime) -> None:
+        with self._guard:
+            if (before := self._reports.get(host_id)) is not None:
+                marked = replace(before, other_life=other_life, other_at=other_at)
+                self._note(host_id, marked)
 
     def auths(self) -> dict[str, str]:
         """The auth servers that are alive: where they listen, by UUID. Nobody else than ours is

@@ -25,10 +25,11 @@ class Teacher:
         auths: Callable[[], dict[str, str]] = dict,
         roots: Callable[[], list[RootWord]] = list,
         leaves: Callable[[], list[LeafWord]] = list,
+        life: str = "",
     ) -> None:
         """`auths` is where other auth servers listen, by UUID; `roots` are the clusters we trust,
         `leaves` those that trust us."""
-        self._roots, self._leaves = roots, leaves
+        self._roots, self._leaves, self._life = roots, leaves, life
         self._auths = auths
         self._clock, self._store, self._cas, self._proxies = clock, store, cas, proxies
         self._session_recording = session_recording
@@ -86,5 +87,6 @@ class Teacher:
             auths=sorted(self._auths().values()),
             roots=self._roots(),
             leaves=self._leaves(),
+            life=self._life,
             rotations=[RotationWord(type=k, mark=v) for k, v in sorted(view.marks().items())],
         )

@@ -1,7 +1,7 @@
 """One stream of a host, and what of its report counts for whom."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from teleport_lite.errors import Error
@@ -36,7 +36,18 @@ class Live:
 
 def news(report: Report) -> tuple[object, ...]:
     """What other auth servers should know before the next flush."""
-    return (*way_to(report), report.proxy, report.auth, report.via, report.boot_id, report.sessions)
+    where = report.proxy, report.auth, report.via, report.boot_id
+    return (*way_to(report), *where, report.sessions, report.other_life)
+
+
+def not_said(report: Report, before: Report) -> Report:
+    """With what is known of a host otherwise than by its beats."""
+    return replace(
+        report,
+        sessions=before.sessions,
+        other_life=before.other_life,
+        other_at=before.other_at,
+    )
 
 
 def way_to(report: Report) -> tuple[object, ...]:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from teleport_lite.auth.life import LIFE, kept
 from teleport_lite.auth.shelf import Draft, Shelf
 from teleport_lite.errors import Denied, Malformed, Unavailable
 from teleport_lite.model.chain import GENESIS, link_line
 from teleport_lite.model.event import Event
+from teleport_lite.model.life import Life
 from teleport_lite.model.names import UUID, checked
 from teleport_lite.proto.backup_file import (
     SEAL_PURPOSE,
@@ -156,6 +158,7 @@ class Loader:
     """
 
     event: Callable[[Mapping[str, str]], Event]
+    life: Callable[[str], Life]  # of the store that is made; asked for once, with that of the file
     digest: bytes = b""  # of the file that was looked at before; b"": of none
     shelf: Shelf | None = None  # where recordings go; None: they stay in the file
     uses: bool = False
@@ -185,14 +188,18 @@ class Loader:
                 self._draft.drop()
         if self.digest and found.digest != self.digest:
             raise Malformed("the backup is another one than a moment ago, somebody has changed it")
+        life = self.life(reader.header.life)
+        filling.insert("meta", ("key", "value"), [kept(life)])
         facts = {f"dropped_{name}": str(count) for name, count in self.dropped.items()}
+        facts |= {"life": life.word, "life_before": reader.header.life}
         filling.record(self.event(facts))
 
     def _rows(self, part: Rows, columns: Sequence[str], filling: Filling) -> None:
-        rows: list[Row] = list(part.rows)
+        rows = [row for row in part.rows if not _of_life(part.table, columns, row)]
         if not self.uses:
+            there = len(rows)
             rows = [row for row in rows if not _used_up(part.table, columns, row)]
-            if gone := len(part.rows) - len(rows):
+            if gone := there - len(rows):
                 self.dropped[part.table] = self.dropped.get(part.table, 0) + gone
         filling.insert(part.table, columns, rows)
 
@@ -208,6 +215,10 @@ class Loader:
             self._draft.finish()
             self._draft, self._sid = None, ""
             self.recordings += 1
+
+
+def _of_life(table: str, columns: Sequence[str], row: Row) -> bool:
+    return table == "meta" and dict(zip(columns, row, strict=True)).get("key") == LIFE
 
 
 def _used_up(table: str, columns: Sequence[str], row: Row) -> bool:

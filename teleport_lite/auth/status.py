@@ -5,6 +5,7 @@ from typing import Any
 from teleport_lite.ambient import Clock
 from teleport_lite.auth.cas import Cas
 from teleport_lite.auth.hosts import Presence
+from teleport_lite.auth.life import LifeDesk
 from teleport_lite.auth.rotation import RotationDesk
 from teleport_lite.auth.sharing import Sharing
 from teleport_lite.errors import Unavailable
@@ -22,13 +23,14 @@ def status_of(
     presence: Presence,
     rotation: RotationDesk,
     sharing: Sharing,
+    life: LifeDesk,
 ) -> dict[str, Any]:
     """What the store has to be asked for is left out while it is away: this says that it is."""
     rotations: dict[str, Any] = {}
     more: dict[str, Any] = {}
     try:
         rotations = {each["type"]: each for each in rotation.listing()["rotations"]}
-        more = {"auth_servers": sharing.listing()}
+        more = {"auth_servers": sharing.listing(), "other_life": life.warning()}
     except Unavailable:
         if not store.health.trouble:
             raise
@@ -46,5 +48,6 @@ def status_of(
         "host_versions": presence.versions(),
         "time": moment(clock.now()),
         "store": store.health.trouble,
+        "life": {"id": life.life.word, "began": moment(life.life.began)},
         **more,
     }

@@ -79,9 +79,11 @@ class StreamDesk:
         version: str,
         door: Callable[[], str],
         seen: Callable[[list[str]], None] = lambda _: None,
+        came: Callable[[Caller, StreamHello], None] = lambda *_: None,
     ) -> None:
         """`version` is ours; `door` says where hosts find a proxy, "" if there is none. `seen` is
-        told which leaf clusters have a tunnel to a proxy."""
+        told which leaf clusters have a tunnel to a proxy, `came` of a host that was let in."""
+        self.came = came
         self.version, self.door, self.rotation, self.seen = version, door, rotation, seen
         self._too_far: dict[str, str] = {}  # hosts, and which version they have
         self.clock, self.store, self.trail = clock, store, trail
@@ -218,6 +220,7 @@ class AgentStream:
             )
         self._live = live
         self._desk.check(self._caller)  # what changed since the stream was opened cut nobody
+        self._desk.came(self._caller, hello)
         self._teach()
         if PROXY in self._caller.roles:
             self._unfollow = self._desk.board.follow(

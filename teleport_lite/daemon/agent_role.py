@@ -12,6 +12,7 @@ from teleport_lite.agent.heard import Heard
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.labels import LabelWatch
 from teleport_lite.agent.link import Link
+from teleport_lite.agent.lives import Lives
 from teleport_lite.agent.renew import due
 from teleport_lite.agent.servers import Servers
 from teleport_lite.agent.uploads import Uploads
@@ -95,6 +96,7 @@ class AgentRole:
         clock = self._clock
         return Link(
             identity=identity,
+            lives=Lives(clock, self._config.data_dir),
             servers=servers,
             node_name=self._config.nodename,
             clock=clock,

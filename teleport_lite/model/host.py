@@ -85,6 +85,9 @@ class Report:
     auth: str = ""  # host:port of its auth service, if it has one
     # By type of CA, the mark (model/rotation.py) it has caught up with.
     rotated: dict[str, str] = field(default_factory=dict)
+    # Another life of this cluster (model/life.py) that told it while ours went on, and when.
+    other_life: str = ""
+    other_at: datetime | None = None
     # The rest is for other auth servers, and only there are several.
     via: str = ""  # UUID of the auth server that has its stream; "" if none has
     boot_id: str = ""  # of the process that opened the stream

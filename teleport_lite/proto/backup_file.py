@@ -60,6 +60,7 @@ class Header:
     tables: Mapping[str, Table]
     recordings: int = 0  # how many the file should have
     recordings_size: int = 0  # bytes
+    life: str = ""  # of the cluster (model/life.py); "" if the program or the store knew of none
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class Draft:
             "tables": tables,
             "recordings": header.recordings,
             "recordings_size": header.recordings_size,
+            "life": header.life,
         }
         return self.passed(TITLE + _line(said))
 
@@ -277,6 +279,7 @@ class Reader:
                 tables=tables,
                 recordings=_number(said, "recordings"),
                 recordings_size=_number(said, "recordings_size"),
+                life=_text({"life": ""} | said, "life"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as why:
             raise self._wrong("its header is damaged") from why

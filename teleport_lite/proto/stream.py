@@ -36,6 +36,8 @@ class StreamHello(Statement, frozen=True):
     version: str
     roles: list[str]
     boot_id: str  # of this process: tells a restart from a cloned machine
+    life: str = ""  # of the cluster that told this host last (model/life.py)
+    heard_ago: float = 0.0  # seconds since then
 
 
 class ProxyPlace(Statement, frozen=True):
@@ -146,6 +148,7 @@ class Knowledge(Statement, frozen=True):
     auths: list[str] = []  # host:port of the auth servers that are alive
     roots: list[RootWord] = []
     leaves: list[LeafWord] = []
+    life: str = ""  # of the cluster, as its store has it (model/life.py)
 
 
 class Route(Statement, frozen=True):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from teleport_lite.auth.backup import IDLE, MAX_OPEN
+from teleport_lite.auth.life import born, life_of
 from teleport_lite.auth.restore import Found, Loader, check_fits, look, must_be_whole
 from teleport_lite.auth.shelf import Shelf
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavailable
@@ -21,7 +22,7 @@ from teleport_lite.proto.backup_file import Draft, Header, Piece, Reader, Rows, 
 from teleport_lite.store.dump import fill_sqlite
 from teleport_lite.store.protocols import Store
 from teleport_lite.store.sqlite import SqliteStore, open_sqlite
-from teleport_lite.testing.fakes import T0
+from teleport_lite.testing.fakes import T0, FakeChance, FakeClock
 from tests.auth.bench import CLUSTER, ROOT, Applicant, Bench, Visitor
 from tests.auth.tapes import Archive, a_tape, person, sid
 from tests.support import eventually
@@ -70,6 +71,7 @@ def restored(
         event=lambda facts: Event(
             kind="backup.restore", code="TLB01I", at=T0, outcome="ok", facts=facts
         ),
+        life=lambda before: born(before, FakeClock(), FakeChance("restored")),
         digest=digest,
         shelf=shelf,
         uses=uses,
@@ -93,6 +95,18 @@ def test_a_backup_is_whole_and_says_what_is_in_it(archive):
     assert found.events == len(archive.store.events())
     [(_, last)] = archive.store.events(after=found.events - 1)
     assert (last.kind, last.code, last.facts["user"]) == ("backup.create", "TLB00I", "admin:root")
+
+
+def test_what_is_made_of_a_backup_is_another_life_of_the_cluster(archive, tmp_path):
+    raw, ours = taken(archive), archive.desks.life.life
+    assert looked(raw).header.life == ours.word
+    store = restored(raw, tmp_path / "restored" / "auth.db")
+    theirs = life_of(store, FakeClock(), FakeChance("later"))
+    assert (theirs.number, theirs.began) == (ours.number + 1, FakeClock().now())
+    assert theirs.id != ours.id
+    [(_, last)] = store.events(after=len(archive.store.events()))
+    assert (last.facts["life"], last.facts["life_before"]) == (theirs.word, ours.word)
+    store.close()
 
 
 def test_a_backup_is_one_moment_however_busy_auth_is(archive, monkeypatch):

@@ -26,12 +26,13 @@ NODE = "cccccccc-3333-4333-8333-333333333333"
 class Stream:
     """What one host hears from one auth server."""
 
-    def __init__(self, bench: Bench, caller: Caller, boot: str = "boot-1") -> None:
+    def __init__(self, bench: Bench, caller: Caller, boot: str = "boot-1", **more: Any) -> None:
         self.heard: list[ToAgent] = []
         self.over = False
         self.bench, self.caller = bench, caller
         self.stream = bench.desks.streams.open(caller, self._take)
-        self.say(hello=StreamHello(version="1.2.3", roles=list(caller.roles), boot_id=boot))
+        roles = list(caller.roles)
+        self.say(hello=StreamHello(version="1.2.3", roles=roles, boot_id=boot, **more))
 
     def say(self, **words: Any) -> None:
         self.stream.frame(write(FromAgent(**words)))

@@ -148,6 +148,7 @@ def _facts(found: Any) -> dict[str, Any]:
         "opened": found.opened,
         "vouched": found.vouched,
         "with_keyring": found.keyring is not None,
+        "life": header.life,
     }
 
 
@@ -172,6 +173,7 @@ def _lines(found: Any) -> list[tuple[str, str]]:
         ),
         ("Keyring", vouched[found.vouched]),
         ("In the file", "the keyring, sealed" if found.keyring is not None else "no keyring"),
+        ("Life", line(header.life) or "not known, the program was an older one"),
         ("Digest", "every byte fits"),
     ]
 

@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from teleport_lite.ambient import SystemChance
+from teleport_lite.auth.life import born
 from teleport_lite.auth.restore import Found, Loader, check_fits, look, must_be_whole
 from teleport_lite.cli.tctl.desk import Desk
 from teleport_lite.cli.tctl.here import Here, here, passphrase_from, under
@@ -45,6 +47,7 @@ def put_back(desk: Desk, wish: Wish) -> tuple[Loader, Found]:
         must_be_whole(found, where)
     loader = Loader(
         event=lambda facts: _event(desk, wish, found, facts),
+        life=lambda before: born(before, desk.clock, SystemChance()),
         digest=found.digest,
         shelf=place.shelf() if found.recordings else None,
         uses=wish.uses,

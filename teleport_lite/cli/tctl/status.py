@@ -23,6 +23,7 @@ def _text(found: Facts) -> str:
     for ca in found.each("cas"):
         rows.append((f"{ca.text('type')} CA", _standing(ca)))
     rows += _trouble(found)
+    rows += _other_life(found)
     rows += _auth_servers(found)
     rows += _others(found)
     rows += [("CA pin", pin) for pin in found.texts("ca_pins")]
@@ -43,6 +44,25 @@ def _trouble(found: Facts) -> list[tuple[str, str]]:
     """Only if there is some. An older auth does not say."""
     trouble = found.text("store") if "store" in found.plain else ""
     return [("Store", f"read-only: {line(trouble)}")] if trouble else []
+
+
+def _other_life(found: Facts) -> list[tuple[str, str]]:
+    """Only if there is one. An older auth does not say."""
+    if found.plain.get("other_life") is None:
+        return []
+    other = found.one("other_life")
+    count, last = other.number("hosts"), other.moment("last")
+    hosts = "1 host was" if count == 1 else f"{count} hosts were"
+    since = f", the last at {stamp(last)}" if last is not None else ""
+    return [
+        ("Warning", f"{hosts} told by another life of this cluster{since}"),
+        (
+            "",
+            f"life {', '.join(map(line, other.texts('lives')))}; this one is "
+            f"{line(found.one('life').text('id'))}",
+        ),
+        ("", "a second auth server runs on a copy of the store: docs/backup.md"),
+    ]
 
 
 def _auth_servers(found: Facts) -> list[tuple[str, str]]:

@@ -38,6 +38,20 @@ def test_a_rotated_ca_says_when_and_both_pins_are_shown(auth: FakeAuth, tctl: To
     assert lines[3:] == ["CA pin   sha256:new", "CA pin   sha256:old"]
 
 
+def test_another_life_of_the_cluster_is_a_warning(auth: FakeAuth, tctl: Tool) -> None:
+    other = {"hosts": 2, "lives": ["1-00c0ffee\x1b[2J"], "last": "2026-11-21T08:00:00Z"}
+    life = {"id": "2-11111111", "began": "2026-11-20T08:00:00Z"}
+    auth.answers["/v1/status"] = answers.status(cas=[], other_life=other, life=life)
+    assert tctl("status").out.splitlines()[2:5] == [
+        "Warning  2 hosts were told by another life of this cluster, the last at "
+        "21 Nov 26 08:00 UTC",
+        "         life 1-00c0ffee\\x1b[2J; this one is 2-11111111",
+        "         a second auth server runs on a copy of the store: docs/backup.md",
+    ]
+    auth.answers["/v1/status"] = answers.status(cas=[], other_life=None, life=life)
+    assert "Warning" not in tctl("status").out
+
+
 def test_hosts_of_other_versions_are_counted_before_the_pin(auth: FakeAuth, tctl: Tool) -> None:
     versions = {"7.1.3": 7, "7.1.2": 2, "7.0.0\x1b[2J": 1}
     auth.answers["/v1/status"] = answers.status(cas=[], host_versions=versions)
