@@ -35,6 +35,9 @@ _MAX_SESSIONS = 1000
 _PTS = re.compile(r"/dev/(pts/[0-9]{1,7})")
 # PID_MAX_LIMIT of the kernel. The field of a record has 32 bits.
 _MOST_PID = 1 << 22
+# proc(5), field 9, flags: PF_EXITING of the kernel's sched.h. Its terminal is gone by then, or will
+# be in a moment, and on a busy machine that moment may be long.
+_EXITING = 0x4
 _PTS_MAJOR = 136  # Linux, Documentation/admin-guide/devices.txt; minors go on in later majors
 
 
@@ -163,8 +166,7 @@ class Records:
 
 
 def _is_alive(tty: str, pid: int, uid: int) -> bool | None:
-    """None: it is not to be believed. A process that is just ending has no terminal any more and
-    is not over yet, so it is looked at more than once."""
+    """None: it is not to be believed. A process may end between the two looks."""
     for _ in range(_LOOKS):
         if _is_theirs(tty, pid, uid):
             return True
@@ -175,15 +177,16 @@ def _is_alive(tty: str, pid: int, uid: int) -> bool | None:
 
 
 def _is_over(tty: str, pid: int) -> bool:
-    """A shell may end before we look. Then its terminal is history only, where a broker that
-    lies about it hurts nobody: who logged in, when and from where is what we say."""
+    """A shell may end before we look, or be about to. Then its terminal is history only, where a
+    broker that lies about it hurts nobody: who logged in, when and from where is what we say."""
     if not _PTS.fullmatch(tty) or not 1 < pid <= _MOST_PID:
         return False
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return True
-    return stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    fields = stat.rpartition(b")")[2].split()
+    return fields[0] in (b"Z", b"X") or bool(int(fields[6]) & _EXITING)
 
 
 def _is_theirs(tty: str, pid: int, uid: int) -> bool:

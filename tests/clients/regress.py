@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,7 @@ class Running:
         if self.process.poll() is None:
             os.killpg(self.process.pid, 9)
             self.process.wait()
-        if (self.here / "pidfile").exists():
+        with suppress(OSError):  # it has gone with the script
             os.kill(int((self.here / "pidfile").read_text()), 15)
         shutil.rmtree(self.here, ignore_errors=True)
 

@@ -24,7 +24,7 @@ async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def serve(listening: socket.socket, port: int) -> None:
+async def serve(listening: socket.socket, port: int, pid_file: Path) -> None:
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         onward, back = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(relay(reader, back), relay(onward, writer))
@@ -36,6 +36,10 @@ async def serve(listening: socket.socket, port: int) -> None:
     loop.add_signal_handler(signal.SIGTERM, over.set)
     # No handles kept: it ends with the script, and connections of it end then, too.
     await asyncio.start_server(visit, sock=listening)
+    # Who reads it may end us at once: it is whole, and we hear.
+    draft = pid_file.with_name(f"{pid_file.name}.draft")
+    draft.write_text(f"{os.getpid()}\n")
+    draft.rename(pid_file)
     await over.wait()
 
 
@@ -52,8 +56,7 @@ def main() -> None:
         os._exit(0)
     os.setsid()
     pid_file = Path(setting(config, "PidFile"))
-    pid_file.write_text(f"{os.getpid()}\n")
-    asyncio.run(serve(listening, port))
+    asyncio.run(serve(listening, port, pid_file))
     pid_file.unlink(missing_ok=True)
     os._exit(0)
 

@@ -52,7 +52,7 @@ def test_all_kinds_share_a_connection(house: House, echo: Echo, short: Path) -> 
         for place in (*doors, *paths):
             wait_for(place)
         _asking(*doors, *paths)()
-        assert client.communicate(b"and a session\n", timeout=30)[0] == b"and a session\n"
+        assert client.communicate(b"and a session\n", timeout=60)[0] == b"and a session\n"
         assert client.returncode == 0
 
 
@@ -83,7 +83,7 @@ def agent(short: Path) -> Iterator[Path]:
         yield door
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def with_agent(agent: Path) -> dict[str, str]:
@@ -159,7 +159,7 @@ def test_paramiko_is_visited_from_there(house: House) -> None:
         port = transport.request_port_forward("127.0.0.1", 0)
 
         def serve() -> None:
-            channel = transport.accept(30)
+            channel = transport.accept(60)
             assert channel is not None
             while data := channel.recv(1 << 16):
                 channel.sendall(data)
@@ -168,14 +168,14 @@ def test_paramiko_is_visited_from_there(house: House) -> None:
         server = threading.Thread(target=serve)
         server.start()
         assert ask(("127.0.0.1", port), noise(SIZE)) == noise(SIZE)
-        server.join(30)
+        server.join(60)
         transport.cancel_port_forward("127.0.0.1", port)
         eventually(lambda: not _listens(port), what="the port to be closed")
 
 
 def _listens(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=30).close()
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
     except OSError:
         return False
     return True

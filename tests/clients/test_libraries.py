@@ -18,6 +18,8 @@ from tests.clients.test_openssh import noise
 from tests.node.house import ME, House
 
 SIZE = (3 << 20) + 17
+# Seconds for what nothing hinders, on a machine with more to do.
+PATIENCE = 60
 
 
 # --- paramiko
@@ -35,7 +37,16 @@ def paramiko_client(house: House) -> Iterator[paramiko.SSHClient]:
     client.get_host_keys().add(f"[127.0.0.1]:{house.port}", kind, host)
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
     client.connect(
-        "127.0.0.1", house.port, ME, pkey=key, allow_agent=False, look_for_keys=False, timeout=30
+        "127.0.0.1",
+        house.port,
+        ME,
+        pkey=key,
+        allow_agent=False,
+        look_for_keys=False,
+        timeout=PATIENCE,
+        banner_timeout=PATIENCE,
+        auth_timeout=PATIENCE,
+        channel_timeout=PATIENCE,
     )
     try:
         yield client
@@ -51,7 +62,9 @@ def para(house: House) -> Iterator[paramiko.SSHClient]:
 
 def test_paramiko_runs_commands(para: paramiko.SSHClient) -> None:
     for number in range(3):
-        stdin, stdout, stderr = para.exec_command(f"cat; echo error >&2; exit {number}", timeout=30)
+        stdin, stdout, stderr = para.exec_command(
+            f"cat; echo error >&2; exit {number}", timeout=PATIENCE
+        )
         stdin.write(b"words\n")
         stdin.channel.shutdown_write()
         assert stdout.read() == b"words\n"
@@ -60,7 +73,7 @@ def test_paramiko_runs_commands(para: paramiko.SSHClient) -> None:
 
 
 def test_paramiko_moves_a_lot_in_both_directions(para: paramiko.SSHClient) -> None:
-    stdin, stdout, _ = para.exec_command("cat", timeout=30)
+    stdin, stdout, _ = para.exec_command("cat", timeout=PATIENCE)
     data = noise(SIZE)
 
     def write() -> None:
@@ -75,7 +88,7 @@ def test_paramiko_moves_a_lot_in_both_directions(para: paramiko.SSHClient) -> No
 
 def test_paramiko_sits_at_a_terminal(para: paramiko.SSHClient) -> None:
     channel = para.invoke_shell(width=101, height=33)
-    channel.settimeout(30)
+    channel.settimeout(PATIENCE)
     channel.send(b"PS1=; stty size\n")
     assert heard(channel, b"33 101\r\n")
     channel.resize_pty(width=99, height=44)
@@ -108,7 +121,7 @@ def test_paramiko_changes_keys(para: paramiko.SSHClient) -> None:
     """Nothing is closed meanwhile: paramiko's own thread would wait for itself then."""
     transport = para.get_transport()
     assert transport is not None
-    stdin, stdout, _ = para.exec_command("cat", timeout=30)
+    stdin, stdout, _ = para.exec_command("cat", timeout=PATIENCE)
     for number in range(3):
         transport.renegotiate_keys()
         stdin.write(b"%d\n" % number)
@@ -130,15 +143,16 @@ async def connected(house: House) -> AsyncIterator[asyncssh.SSHClientConnection]
         agent_path=None,
         config=None,
         keepalive_interval=1,
-        connect_timeout=30,
-        login_timeout=30,
+        keepalive_count_max=PATIENCE,
+        connect_timeout=PATIENCE,
+        login_timeout=PATIENCE,
     ) as connection:
         yield connection
 
 
 def talk(house: House, tell: Callable[[asyncssh.SSHClientConnection], Awaitable[None]]) -> None:
     async def whole() -> None:
-        async with asyncio.timeout(30), connected(house) as connection:
+        async with asyncio.timeout(PATIENCE), connected(house) as connection:
             await tell(connection)
 
     asyncio.run(whole())
@@ -251,7 +265,7 @@ def test_dropbear_is_turned_away_before_anything_is_asked_of_it(house: House) ->
     command = ["dbclient", "-y", "-y", "-T", "-p", str(house.port), f"{ME}@127.0.0.1", "true"]
     env = {**os.environ, "HOME": str(house.directory)}
     done = subprocess.run(
-        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=30
+        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE
     )
     assert done.returncode == 1
     assert b"No matching algo" in done.stderr
@@ -260,7 +274,7 @@ def test_dropbear_is_turned_away_before_anything_is_asked_of_it(house: House) ->
 
 def test_who_does_not_speak_ssh_hears_so_at_once(house: House) -> None:
     """A browser, say. OpenSSH's own scripts look for these words."""
-    with socket.create_connection(("127.0.0.1", house.port), timeout=30) as line:
+    with socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE) as line:
         line.sendall(b"GET / HTTP/1.1\r\n\r\n")
         with line.makefile("rb") as said:
             assert said.readline().startswith(b"SSH-2.0-")

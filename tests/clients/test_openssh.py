@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import pty
+import re
 import shlex
 import signal
 import struct
@@ -172,10 +173,10 @@ def test_ten_sessions_share_a_connection_and_the_eleventh_is_refused(
     refused = visitor.ssh("true", options=shared)
     assert refused.returncode == 255
     assert b"Session open refused by peer" in refused.stderr
-    assert sessions[0].communicate(b"still\n", timeout=30)[0] == b"still\n"
+    assert sessions[0].communicate(b"still\n", timeout=60)[0] == b"still\n"
     eventually(lambda: visitor.ssh("true", options=shared).returncode == 0)
     for number, session in enumerate(sessions[1:]):
-        assert session.communicate(b"bye %d\n" % number, timeout=30)[0] == b"bye %d\n" % number
+        assert session.communicate(b"bye %d\n" % number, timeout=60)[0] == b"bye %d\n" % number
         assert session.returncode == 0
 
 
@@ -251,10 +252,13 @@ def test_only_harmless_variables_come_along(house: House) -> None:
 
 
 def test_a_client_that_asks_whether_we_are_there_is_answered(house: House) -> None:
-    """keepalive@openssh.com wants a reply; with none the client gives up after two seconds."""
-    alive = ["-oServerAliveInterval=1", "-oServerAliveCountMax=1"]
-    done = house.visitor().ssh("sleep 4; echo done", options=alive)
+    """keepalive@openssh.com wants a reply; without any a client that is less patient gives up."""
+    options = ["-oServerAliveInterval=1", "-oServerAliveCountMax=60", "-oLogLevel=DEBUG3"]
+    done = house.visitor().ssh("sleep 2.5; echo done", options=options)
     assert (done.returncode, done.stdout) == (0, b"done\n")
+    said = done.stderr.partition(b"receive packet: type 99")[2]  # from when the session began
+    # SSH_MSG_GLOBAL_REQUEST, and REQUEST_SUCCESS or REQUEST_FAILURE.
+    assert re.search(rb"send packet: type 80\b.*receive packet: type 8[12]\b", said, re.DOTALL)
 
 
 def test_keys_change_under_load_in_both_directions(house: House) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,17 +27,34 @@ __all__ = ["system"]  # pytest finds fixtures by name
 @pytest.fixture(scope="module")
 def house(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     system.add_user(LOGIN)
+    system.pam(SERVICE, OPEN)
+    with pam_house(system, tmp_path_factory.mktemp("house"), pam_time=60.0) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def hasty(
+    house: House, system: System, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """One that waits for modules no longer than a test may take."""
+    with pam_house(system, tmp_path_factory.mktemp("hasty"), pam_time=4.0) as hasty:
+        yield hasty
+
+
+@contextmanager
+def pam_house(system: System, directory: Path, *, pam_time: float) -> Iterator[House]:
     settings = {
         "pam_service": SERVICE,
         "pam_environment": [["MAIL_OF", "{{external.email}}"], ["NOBODYS", "x{{external.none}}"]],
-        "pam_time": 3.0,
+        "pam_time": pam_time,
     }
-    house = House(tmp_path_factory.mktemp("house"), settings=settings)
+    house = House(directory, settings=settings)
     house.python = system.command(sys.executable)
-    system.pam(SERVICE, OPEN)
     house.start()
-    yield house
-    house.stop()
+    try:
+        yield house
+    finally:
+        house.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +136,7 @@ def test_an_account_that_modules_refuse_does_not_get_in(house: House, system: Sy
     assert (code, said) == (255, "")
     assert "this account is refused by the host: authentication failure" in told
     house.event("T3007W", login=LOGIN, reason="pam_acct_mgmt: authentication failure")
-    assert not house.named("tl-ssh-broker")
+    eventually(lambda: not house.named("tl-ssh-broker"), what="those of earlier ones to end")
 
 
 def test_a_refusal_comes_with_the_modules_own_words(house: House, system: System) -> None:
@@ -160,7 +178,7 @@ def test_words_of_modules_are_read_before_the_shell_s(house: House, system: Syst
     eventually(lambda: "shell" in terminal.so_far(), what=terminal.so_far())
     said = terminal.so_far()
     assert said.index(f"Hello {LOGIN}.") < said.index("shell")
-    client.wait(30)
+    client.wait(60)
     os.close(master)
     assert "Hello" not in shown(house, "true")[2]  # a command's output is its own
 
@@ -173,8 +191,9 @@ def test_modules_that_ask_get_no_answer(house: House, system: System) -> None:
     assert shown(house, "echo in")[:2] == (0, "in\n")
 
 
-def test_a_module_that_hangs_ends_that_login_only(house: House, system: System) -> None:
-    system.path("/etc/tl-test-3.sh").write_text("#!/bin/sh\nexec sleep 98765.4\n")
+def test_a_module_that_hangs_ends_that_login_only(hasty: House, system: System) -> None:
+    house, seconds = hasty, f"98765.{os.getpid()}"
+    system.path("/etc/tl-test-3.sh").write_text(f"#!/bin/sh\nexec sleep {seconds}\n")
     system.path("/etc/tl-test-3.sh").chmod(0o755)
     # Read by the keeper when it starts; whoever comes later finds another file.
     other = house.visitor(house.cluster.user(logins=(LOGIN,))).start("echo in; cat", login=LOGIN)
@@ -184,20 +203,21 @@ def test_a_module_that_hangs_ends_that_login_only(house: House, system: System) 
     code, _, told = shown(house, "true")
     assert code == 255
     assert "PAM does not answer on this host" in told
-    assert other.communicate(b"still here", timeout=30)[0] == b"still here"
+    assert other.communicate(b"still here", timeout=60)[0] == b"still here"
     eventually(lambda: not house.named("tl-ssh-pam"), what="the keepers to end")
-    assert "98765.4" not in _all_words()
+    eventually(lambda: seconds not in _all_words(), what="the module's program to end")
 
 
-def test_a_module_that_hangs_at_the_end_is_not_waited_for(house: House, system: System) -> None:
+def test_a_module_that_hangs_at_the_end_is_not_waited_for(hasty: House, system: System) -> None:
+    house, seconds = hasty, f"98766.{os.getpid()}"
     script = system.path("/etc/tl-test-5.sh")
-    script.write_text("#!/bin/sh\n[ $PAM_TYPE = open_session ] || exec sleep 98766.5\n")
+    script.write_text(f"#!/bin/sh\n[ $PAM_TYPE = open_session ] || exec sleep {seconds}\n")
     script.chmod(0o755)
     system.pam(SERVICE, OPEN + "session required pam_exec.so /etc/tl-test-5.sh\n")
     assert shown(house, "echo in")[:2] == (0, "in\n")
     eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
     eventually(lambda: not house.named("tl-ssh-pam"), what="the modules to end")
-    assert "98766.5" not in _all_words()
+    eventually(lambda: seconds not in _all_words(), what="the module's program to end")
 
 
 def test_a_module_that_crashes_ends_that_login_only(house: House, system: System) -> None:

@@ -304,6 +304,6 @@ def test_a_terminal_shows_the_message_of_the_day_first(house: House, system: Sys
     eventually(lambda: "shell" in terminal.so_far(), what=terminal.so_far())
     said = terminal.so_far()
     assert said.index("Mind the step.") < said.index("shell")
-    client.wait(30)
+    client.wait(60)
     os.close(master)
     assert b"Mind" not in house.ssh("true", login=LOGIN, options=["-tt"]).stdout

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -232,12 +233,24 @@ def test_only_a_process_below_us_that_has_the_terminal_is_believed() -> None:
     os.close(slave)
 
 
+@pytest.mark.parametrize(
+    ("state", "flags", "over"), [("S", 0x400100, False), ("R", 0x400104, True), ("Z", 0, True)]
+)
+def test_a_process_that_is_about_to_end_is_over(
+    monkeypatch: pytest.MonkeyPatch, state: str, flags: int, over: bool
+) -> None:
+    """It has let go of its terminal, and how soon the rest follows is for the kernel to say."""
+    line = f"77 (a) b) {state} 1 77 77 0 -1 {flags} 0 0".encode()
+    paper = SimpleNamespace(read_bytes=lambda: line)
+    monkeypatch.setattr(module, "Path", lambda _path: paper)
+    assert module._is_over("/dev/pts/7", 77) is over
+
+
 # Through ssh
 
 
 @pytest.fixture(scope="module")
 def house(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    system.add_user(LOGIN)
     for place in ("/run/utmp", "/var/log/wtmp", "/var/log/lastlog"):
         system.path(place).touch()
     house = House(tmp_path_factory.mktemp("house"))
@@ -247,11 +260,27 @@ def house(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     house.stop()
 
 
-def test_who_w_last_and_lastlog_show_a_session(house: House, system: System) -> None:
+@pytest.fixture
+def login(house: House, system: System, request: pytest.FixtureRequest) -> str:
+    """An account that nobody has used yet, on a host where nobody is."""
+    eventually(lambda: not house.named("tl-ssh-monitor"), what="earlier ones to end")
+    number = sorted(dir(request.module)).index(request.node.originalname)
+    system.add_user(f"{LOGIN}{number}")
+    return f"{LOGIN}{number}"
+
+
+def entries(system: System, login: str) -> list[int]:
+    """Process ids of sessions of theirs in utmp, read without a lock: who holds one for long keeps
+    the monitor from writing."""
+    return [row[1] for row in read(system.path("/run/utmp")) if row[3] == login]
+
+
+def test_who_w_last_and_lastlog_show_a_session(house: House, system: System, login: str) -> None:
+    before = len(read(system.path("/var/log/wtmp")))
     master, slave = os.openpty()
-    visitor = house.visitor(house.cluster.user(logins=(LOGIN,)))
+    visitor = house.visitor(house.cluster.user(logins=(login,)))
     client = visitor.start(
-        login=LOGIN, options=["-tt"], stdin=slave, stdout=slave, stderr=slave, env=env(TERM="dumb")
+        login=login, options=["-tt"], stdin=slave, stdout=slave, stderr=slave, env=env(TERM="dumb")
     )
     os.close(slave)
     terminal = Terminal(master)
@@ -259,54 +288,69 @@ def test_who_w_last_and_lastlog_show_a_session(house: House, system: System) -> 
     eventually(lambda: "ready" in terminal.so_far(), what=terminal.so_far())
     assert "Last login" not in terminal.so_far()
     tty = next(word for word in terminal.so_far().split() if word.startswith("/dev/pts/"))[5:]
-    eventually(lambda: tty in system.run("who").stdout, what="the entry")
+    eventually(lambda: entries(system, login), what="the entry")
+    # Of the three files that are written it is the first.
+    eventually(lambda: recorded(system, login), what="the last login")
     [line] = system.run("who").stdout.splitlines()
-    assert line.split()[:2] == [LOGIN, tty]
+    assert line.split()[:2] == [login, tty]
     assert line.endswith("(127.0.0.1)")
-    assert LOGIN[:8] in system.run("w", "-h").stdout
+    assert login[:8] in system.run("w", "-h").stdout
     if has("last"):
-        assert "still logged in" in system.run("last", LOGIN).stdout
+        assert "still logged in" in system.run("last", login).stdout
     if has("lastlog"):
-        assert "127.0.0.1" in system.run("lastlog", "-u", LOGIN).stdout
+        assert "127.0.0.1" in system.run("lastlog", "-u", login).stdout
     os.write(master, b"exit\n")
-    client.wait(30)
+    client.wait(60)
     os.close(master)
-    eventually(lambda: not system.run("who").stdout, what="the entry to go")
-    eventually(lambda: [row[0] for row in read(system.path("/var/log/wtmp"))] == [7, 8])
+    eventually(lambda: not entries(system, login), what="the entry to go")
+    assert not system.run("who").stdout
+    eventually(lambda: [row[0] for row in read(system.path("/var/log/wtmp"))[before:]] == [7, 8])
 
 
-def test_the_next_login_is_told_of_the_last_one(house: House, system: System) -> None:
-    done = house.ssh(login=LOGIN, options=["-tt"], input=b"exit\n")
+def recorded(system: System, login: str) -> bool:
+    """Does lastlog know of them?"""
+    assert FORM is not None
+    uid = int(system.run("id", "-u", login).stdout)
+    start = uid * FORM.lastlog.size
+    return any(system.path("/var/log/lastlog").read_bytes()[start : start + FORM.lastlog.size])
+
+
+def test_the_next_login_is_told_of_the_last_one(house: House, system: System, login: str) -> None:
+    assert b"Last login: " not in house.ssh(login=login, options=["-tt"], input=b"exit\n").stdout
+    eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
+    done = house.ssh(login=login, options=["-tt"], input=b"exit\n")
     assert b"Last login: " in done.stdout
     assert b" from 127.0.0.1\r\n" in done.stdout
 
 
-def test_a_session_that_ends_at_once_is_remembered(house: House, system: System) -> None:
-    eventually(lambda: not house.named("tl-ssh-monitor"), what="earlier ones to end")
+def test_a_session_that_ends_at_once_is_remembered(
+    house: House, system: System, login: str
+) -> None:
     before = len(read(system.path("/var/log/wtmp")))
-    house.ssh("true", login=LOGIN, options=["-tt"])
+    house.ssh("true", login=login, options=["-tt"])
     eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
     added = read(system.path("/var/log/wtmp"))[before:]
-    assert [(kind, user) for kind, _, _, user, _ in added] == [(7, LOGIN), (8, "")]
+    assert [(kind, user) for kind, _, _, user, _ in added] == [(7, login), (8, "")]
     assert not system.run("who").stdout
 
 
-def test_a_command_without_a_terminal_is_no_login(house: House, system: System) -> None:
-    eventually(lambda: not house.named("tl-ssh-monitor"), what="earlier ones to end")
+def test_a_command_without_a_terminal_is_no_login(house: House, system: System, login: str) -> None:
     before = system.path("/var/log/wtmp").stat().st_size
-    house.ssh("true", login=LOGIN)
+    house.ssh("true", login=login)
     eventually(lambda: not house.named("tl-ssh-monitor"), what="the monitor to end")
     assert system.path("/var/log/wtmp").stat().st_size == before
 
 
-def test_a_session_whose_broker_is_killed_has_an_end(house: House, system: System) -> None:
-    client = house.visitor(house.cluster.user(logins=(LOGIN,))).start(
-        "echo up; cat", login=LOGIN, options=["-tt"]
+def test_a_session_whose_broker_is_killed_has_an_end(
+    house: House, system: System, login: str
+) -> None:
+    client = house.visitor(house.cluster.user(logins=(login,))).start(
+        "echo up; cat", login=login, options=["-tt"]
     )
     assert client.stdout
     assert b"up" in client.stdout.readline()
-    eventually(lambda: LOGIN in system.run("who").stdout, what="the entry")
+    eventually(lambda: entries(system, login), what="the entry")
     broker = house.one("tl-ssh-broker")
     os.kill(broker, 9)
-    client.communicate(timeout=30)
-    eventually(lambda: not system.run("who").stdout, what="the entry to go")
+    client.communicate(timeout=60)
+    eventually(lambda: not entries(system, login), what="the entry to go")

@@ -23,6 +23,8 @@ from tests.support import eventually, free_port
 
 BINARY = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
 LOGIN = pwd.getpwuid(os.getuid()).pw_name
+# Seconds for a server that is there, on a machine with more to do. Paramiko's own are 15.
+PATIENCE = 60.0
 _CONFIG = """\
 ListenAddress 127.0.0.1:{port}
 HostKey {dir}/host_key
@@ -65,7 +67,7 @@ def sshd(directory: Path, trusted_cas: str) -> Iterator["RawClient"]:
         client.close()
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 @dataclass
@@ -99,6 +101,7 @@ def version() -> str:
 class RawClient:
     def __init__(self, port: int) -> None:
         self._port = port
+        self.address = ""  # where the latest connection comes from
         self._transport: paramiko.Transport | None = None
         paramiko.util.get_logger("paramiko").setLevel(logging.CRITICAL)
 
@@ -127,9 +130,14 @@ class RawClient:
     def _connected(self) -> paramiko.Transport:
         if self._transport is None or not self._transport.is_active():
             self.close()
-            peer = socket.create_connection(("127.0.0.1", self._port), timeout=10)
-            self._transport = paramiko.Transport(peer)
-            self._transport.start_client(timeout=20)
+            peer = socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE)
+            # It tells connections of ours from those of others.
+            host, port = peer.getsockname()
+            self.address = f"{host}:{port}"
+            self._transport = transport = paramiko.Transport(peer)
+            transport.banner_timeout = transport.handshake_timeout = PATIENCE
+            transport.auth_timeout = PATIENCE
+            transport.start_client(timeout=PATIENCE)
         return self._transport
 
 
@@ -139,6 +147,6 @@ class _Verbatim(AuthHandler):
 
 
 def _answers(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as peer:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=60) as peer:
         return peer.recv(4) == b"SSH-"
     return False
