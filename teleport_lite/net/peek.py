@@ -24,7 +24,6 @@ _VERBS = tuple(
 )
 # RFC 8446 §5.1, §4 and RFC 6066 §3, RFC 7301 §3.1
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
-_MAX_RECORD = 1 << 14
 _SERVER_NAME, _ALPN, _HOST_NAME = 0, 16, 0
 
 
@@ -79,8 +78,8 @@ def _read_tls(head: bytes) -> Opening | int:
         if len(header) < 5:
             return at + 5
         size = int.from_bytes(header[3:5], "big")
-        if not 0 < size <= _MAX_RECORD:
-            raise Malformed(f"a TLS record of {size} bytes is not allowed")
+        if not size:  # too long a one is too long a hello, below
+            raise Malformed("a TLS record of 0 bytes is not allowed")
         message += head[at + 5 : at + 5 + size]
         at += 5 + size
         left = _missing(message)

@@ -181,6 +181,45 @@ def test_protocols_nobody_knows_are_left_out() -> None:
     assert look(hello.wire()) == Opening(Kind.TLS, ("h2",))
 
 
+def test_it_asks_for_what_it_can_judge_next_and_no_more() -> None:
+    wire = HELLO.wire()
+    asked = [read(wire[:size]) for size in (0, 1, 4, 5, 8, 9, len(wire) - 1)]
+    assert asked == [1, 5, 5, 9, 9, len(wire), len(wire)]
+    assert [read(head) for head in (b"S", b"SSH", b"P", b"CONNECT")] == [2, 4, 2, 8]
+    in_two = HELLO.wire(record=3)  # the length of the hello is in the second record
+    assert [read(in_two[:size]) for size in (5, 8, 13)] == [8, 13, 16]
+
+
+FEW = {
+    "no session id": HELLO.but(session=sized(1, b"")),
+    "one cipher suite": HELLO.but(suites=sized(2, b"\x13\x01")),
+    "so many compression methods": HELLO.but(compression=sized(1, bytes(255))),
+}
+
+
+@pytest.mark.parametrize("which", FEW)
+def test_as_little_or_much_as_may_be_is_fine(which: str) -> None:
+    assert look(FEW[which].wire()) == SEEN
+
+
+def test_no_extension_at_all_is_fine() -> None:
+    assert look(HELLO.but(extensions=sized(2, b"")).wire()) == Opening(Kind.TLS)
+
+
+@pytest.mark.parametrize("name", [b"a", b"!~", b"a" * 255])
+def test_names_may_be_of_any_printable_letters(name: bytes) -> None:
+    hello = HELLO.but(extensions=sized(2, sni_of(name) + alpn_of(name)))
+    assert look(hello.wire()) == Opening(Kind.TLS, (name.decode(),), name.decode())
+
+
+@pytest.mark.parametrize("letter", [b" ", b"\x7f", b"\0", b"\x80"])
+def test_letters_beyond_those_are_no_name(letter: bytes) -> None:
+    with pytest.raises(Malformed, match="server name is not printable"):
+        look(HELLO.but(extensions=sized(2, sni_of(b"a" + letter))).wire())
+    unknown = HELLO.but(extensions=sized(2, alpn_of(b"a" + letter, b"h2")))
+    assert look(unknown.wire()) == Opening(Kind.TLS, ("h2",))
+
+
 def test_reading_byte_by_byte_costs_little() -> None:
     """Whoever dribbles must not make us work: a port asks only for what it needs."""
     wire = HELLO.but(extensions=sized(2, extension(21, bytes(15_000)))).wire(record=300)
