@@ -25,7 +25,16 @@ AREAS = {
             "pki/keys.py",
             "pki/pin.py",
         ),
-        ("tests/pki",),
+        (
+            "tests/pki/test_verify.py",
+            "tests/pki/test_peer.py",
+            "tests/pki/test_foreign.py",
+            "tests/pki/test_ssh_cert.py",
+            "tests/pki/test_source_address.py",
+            "tests/pki/test_wire.py",
+            "tests/pki/test_keys.py",
+            "tests/pki/test_pin.py",
+        ),
     ),
     "writer": Area(("pki/keyfile.py",), ("tests/pki/test_keyfile.py",)),
     "tokens": Area(

@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "teleport_lite"
 # Seconds of a mutant: of the processor, and beyond what its tests took otherwise, 20 times over.
 MOST = 15
+ENOUGH = 10.0  # seconds of tests for one mutant, the quick ones first
 NOTICED, MISSED = 0, 7
 OPTIONS = ["-q", "-s", "-p", "no:xdist", "-p", "no:warnings", "-o", "timeout=0"]
 
@@ -65,6 +66,20 @@ class Watch:
         for each in self._now:
             self.lines[each].append(item)
         return not any(each.failed for each in reports)
+
+    def of(self, file: str, mutant: Mutant, quick_first: list[Any]) -> list[Any]:
+        """Tests that run its lines; of a line that only an import runs, those of the module."""
+        lines = range(mutant.line, mutant.last + 1)
+        seen = {id(item) for line in lines for item in self.lines.get((file, line), ())}
+        if not seen:
+            whole = [items for (where, _), items in self.lines.items() if where == file]
+            seen = {id(item) for items in whole for item in items}
+        chosen, took = [], 0.0
+        for item in quick_first:
+            if id(item) in seen and took < ENOUGH:
+                chosen.append(item)
+                took += self.took[item]
+        return chosen
 
     def _frame(self, frame: Any, _event: str, _: Any) -> Any:
         return self._line if frame.f_code.co_filename in self._files else None
@@ -100,10 +115,8 @@ class Hunt:
         name = str(Path(file).relative_to(PACKAGE))
         count = self.counts[name] = [0, 0]
         for mutant in mutants_of(source):
-            lines = range(mutant.line, mutant.last + 1)
-            seen = {id(item) for line in lines for item in watch.lines[file, line]}
             swap = patient.swap(mutant)
-            tests = [item for item in quick_first if swap is None or not seen or id(item) in seen]
+            tests = watch.of(file, mutant, quick_first)
             most = MOST + int(20 * sum(watch.took[each] for each in tests))
             noticed = _anew(file, mutant, tests) if swap is None else _forked(swap, tests, most)
             count[0] += 1
