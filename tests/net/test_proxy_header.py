@@ -117,6 +117,7 @@ def test_the_bytes_are_those_of_the_specification() -> None:
         binary(0x20, 0xFF, b"anything"),
         binary(0x21, 0x00, b"unspecified"),
         binary(0x21, 0x31, bytes(216)),  # a unix socket
+        binary(0x21, 0x32, bytes(216)),  # and one of datagrams
     ],
 )
 def test_connections_of_the_relay_itself_have_no_source(wire: bytes) -> None:
@@ -130,6 +131,7 @@ def test_connections_of_the_relay_itself_have_no_source(wire: bytes) -> None:
         binary(0x22, 0x11, bytes(12)),  # a command nobody has defined
         binary(0x21, 0x12, bytes(12)),  # datagrams
         binary(0x21, 0x22, bytes(36)),
+        binary(0x21, 0x33, bytes(216)),
         binary(0x21, 0x41, bytes(36)),
         binary(0x21, 0x11, bytes(11)),
         binary(0x21, 0x21, bytes(35)),
@@ -209,3 +211,12 @@ def test_any_bytes_are_a_header_or_none_or_malformed(start: bytes, rest: bytes, 
             if address is not None:
                 assert plain_address(address[0]) == address[0]
                 assert 0 <= address[1] <= 0xFFFF
+
+
+def test_the_longest_line_has_107_bytes_with_its_end() -> None:
+    line = b"PROXY UNKNOWN ".ljust(105, b"x")
+    assert read_header(line + b"\r\n") == ProxyHeader(107)
+    assert read_header(line + b"\r") == 107
+    for longer in (line + b"xx", line + b"x\r", line + b"x\r\n"):
+        with pytest.raises(Malformed, match="longer than 107 bytes"):
+            read_header(longer)
