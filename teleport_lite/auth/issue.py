@@ -86,7 +86,9 @@ class Issuer:
         return _signed(self._cas.signer, plan)
 
     def marks(self) -> dict[str, str]:
-        """What whoever was just made welcome has caught up with, by type of CA."""
+        """By type of CA, what whoever is made welcome after this has caught up with at least: with
+        a step between the two it has more, and may say so the next time."""
+        self._cas.refresh()
         return self._cas.view.marks()
 
     def shown_to_all(self, host: Host) -> str:

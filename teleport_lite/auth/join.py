@@ -6,6 +6,7 @@ proto/join.py draws the conversation.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from teleport_lite.access.decide import locked
 from teleport_lite.access.verdict import Refused
@@ -17,7 +18,7 @@ from teleport_lite.auth.issue import Issuer
 from teleport_lite.auth.limits import GuessLimit
 from teleport_lite.auth.scram import Decoys, Talks
 from teleport_lite.auth.tokens import TokenDesk
-from teleport_lite.errors import Conflict, Denied, Malformed
+from teleport_lite.errors import Conflict, Denied, Malformed, Unavailable
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.duration import show_skew
 from teleport_lite.model.host import Host
@@ -25,6 +26,7 @@ from teleport_lite.model.names import HOST_NAME, checked_host_name
 from teleport_lite.model.system_role import BOT, RoleBook
 from teleport_lite.model.token import JoinToken, Verifier
 from teleport_lite.pki.keys import check_ssh_public, public_of_csr, ssh_fingerprint
+from teleport_lite.pki.plan import HostCertPlan, UserCertPlan
 from teleport_lite.proto.join import (
     Bundle,
     Hello,
@@ -43,6 +45,8 @@ MAX_SKEW = timedelta(minutes=2)
 # Its own addresses and public names; more than this is a mistake or a trick.
 MAX_PRINCIPALS = 16
 ASK_FOR_ANOTHER = "tctl tokens add"
+# Two answers to one host at once are rare, and three of them are a broken host.
+TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +131,11 @@ class JoinDesk:
             cannot = f"{_shown(asked.hello.node_name)} can not join the cluster"
             token, server_final = self._proved(caller, asked, entry, cannot)
             wish = self._checked(asked.hello, token, cannot)
-            host = self._host(caller, wish, token, entry, cannot)
-            self._unlocked(token, host, cannot)
-            plan = self._issuer.plan(host, token.bot_name)
-            entry.facts["host_id"] = host.id
-            self._store.write(lambda tx: self._record(tx, token, host, wish.roles, entry, cannot))
+            host, plan = self._kept(caller, wish, token, entry, cannot)
+            marks = self._issuer.marks()
             welcome = self._issuer.welcome(host, plan, server_final)
         if host.roles == (BOT,):
-            self._came(host.id, self._issuer.marks())
+            self._came(host.id, marks)
         return welcome
 
     def proved(
@@ -197,10 +198,25 @@ class JoinDesk:
         if isinstance(verdict, Refused):
             raise Denied(f"{cannot}, {verdict.reason}")
 
+    def _kept(
+        self, caller: Caller, wish: Wish, token: JoinToken, entry: Entry, cannot: str
+    ) -> tuple[Host, HostCertPlan | UserCertPlan]:
+        """In the store, and its token spent. Who asks twice at once, because an answer takes long,
+        is one host; also if it asks two auth servers."""
+        for _ in range(TRIES):
+            host, known = self._host(caller, wish, token, entry, cannot)
+            self._unlocked(token, host, cannot)
+            plan = self._issuer.plan(host, token.bot_name)
+            entry.facts["host_id"] = host.id
+            record = partial(self._record, token, host, known, wish.roles, entry, cannot)
+            if self._store.write(record):
+                return host, plan
+        raise Unavailable(f"{cannot} now, it is being changed by others", hint="tctl get hosts")
+
     def _host(
         self, caller: Caller, wish: Wish, token: JoinToken, entry: Entry, cannot: str
-    ) -> Host:
-        """A new host, or a known one with what it has and what it asks for."""
+    ) -> tuple[Host, Host | None]:
+        """A new host, or a known one with what it has and what it asks for; and that as it was."""
         host = Host(
             id=self._chance.uuid(),
             name=wish.name,
@@ -214,17 +230,18 @@ class JoinDesk:
         replay = self._replayed(token, wish)
         if replay is not None:
             entry.facts["replayed"] = "yes"
-            return replace(host, id=replay)
+            return replace(host, id=replay.id), replay
         if not wish.host_id:
-            return host
+            return host, None
         known = self._known(caller, wish, entry, cannot)
-        return replace(
+        grown = replace(
             host,
             id=known.id,
             name=known.name if "rejoined" in entry.facts else host.name,
             roles=tuple(dict.fromkeys((*known.roles, *host.roles))),
             principals=tuple(dict.fromkeys((*known.principals, *host.principals))),
         )
+        return grown, known
 
     def _known(self, caller: Caller, wish: Wish, entry: Entry, cannot: str) -> Host:
         """The host that this is: one that shows its certificate, or one whose certificates nobody
@@ -246,25 +263,33 @@ class JoinDesk:
             hint="start with an empty data_dir to join as a new host",
         )
 
-    def _replayed(self, token: JoinToken, wish: Wish) -> str | None:
-        """The UUID these very keys already got: the first answer was lost on the way.
+    def _replayed(self, token: JoinToken, wish: Wish) -> Host | None:
+        """What these very keys already got: the first answer was lost on the way.
 
         An SSH key is known to everybody who connects; the TLS key is the one that was proved.
         """
         host = self._store.host_by_key(wish.ssh_key)
         if host is None or host.token_id != token.id or host.tls_key != wish.tls_key:
             return None
-        return host.id if set(wish.roles) <= set(host.roles) else None
+        return host if set(wish.roles) <= set(host.roles) else None
 
     def _record(
         self,
-        tx: Tx,
         token: JoinToken,
         host: Host,
+        known: Host | None,
         roles: tuple[str, ...],
         entry: Entry,
         cannot: str,
-    ) -> None:
+        tx: Tx,
+    ) -> bool:
+        """False, and nothing has changed, if what it was decided on is another by now."""
+        if known is None:
+            placed = tx.add_host(host)
+        elif placed := tx.is_still(Host, known.id, known):
+            tx.put_host(host)
+        if not placed:
+            return False
         now = self._clock.now()
         key = ssh_fingerprint(host.ssh_key)
         if not token.static and not tx.spend_token(token.name, roles=roles, key=key, now=now):
@@ -273,8 +298,8 @@ class JoinDesk:
                 hint=ASK_FOR_ANOTHER,
                 log="used, removed or expired a moment ago",
             )
-        tx.put_host(host)
         entry.commit(tx)
+        return True
 
     def _refuse_clock(self, caller: Caller, asked: JoinStart, skew: float) -> None:
         self._limit.failed(caller.address)

@@ -2,19 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from teleport_lite.access.decide import locked
 from teleport_lite.access.verdict import Refused
 from teleport_lite.ambient import Clock
-from teleport_lite.audit.trail import Trail
+from teleport_lite.audit.trail import Entry, Trail
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.issue import Issuer, bot_user
 from teleport_lite.auth.record import write_recorded
-from teleport_lite.errors import Denied, NotFound
+from teleport_lite.errors import Denied, NotFound, Unavailable
 from teleport_lite.model.host import Host
 from teleport_lite.pki.keys import check_ssh_public, public_of_csr
+from teleport_lite.pki.plan import HostCertPlan, UserCertPlan
 from teleport_lite.proto.join import Hello, Renew, Welcome
-from teleport_lite.store.protocols import Store
+from teleport_lite.store.protocols import Store, Tx
+
+# What somebody else changes of a host meanwhile, a role it has joined with, is rare.
+TRIES = 4
 
 
 class RenewDesk:
@@ -48,15 +53,25 @@ class RenewDesk:
             **{"host_id": host_id, "addr.remote": caller.address},
         ) as entry:
             self._check(caller)
-            host = self._known(host_id)
-            renewed = _with_new_keys(host, asked.hello)
-            plan = self._issuer.plan(renewed, _bot_name(caller, host))
-            write_recorded(self._store, entry, lambda tx: tx.put_host(renewed))
+            renewed, plan = self._kept(caller, host_id, asked.hello, entry)
+            marks = self._issuer.marks()
             welcome = self._issuer.welcome(renewed, plan)
             self._check(caller)  # of now: a signature looks for news of the CAs
         if caller.kind is Kind.BOT:
-            self._came(host_id, self._issuer.marks())
+            self._came(host_id, marks)
         return welcome
+
+    def _kept(
+        self, caller: Caller, host_id: str, hello: Hello, entry: Entry
+    ) -> tuple[Host, HostCertPlan | UserCertPlan]:
+        """With its new keys, in the store. One that is removed meanwhile does not come back."""
+        for _ in range(TRIES):
+            host = self._known(host_id)
+            renewed = _with_new_keys(host, hello)
+            plan = self._issuer.plan(renewed, _bot_name(caller, host))
+            if write_recorded(self._store, entry, partial(_replace, host, renewed)):
+                return renewed, plan
+        raise Unavailable(f"host {host_id} is being changed by others", hint="tctl get hosts")
 
     def _known(self, host_id: str) -> Host:
         found = self._store.host(host_id)
@@ -69,6 +84,14 @@ class RenewDesk:
         if isinstance(verdict, Refused):
             raise Denied(verdict.reason)
         return found[0]
+
+
+def _replace(was: Host, renewed: Host, tx: Tx) -> bool:
+    """False, and nothing changes, if it is another one by now, or removed."""
+    if not tx.is_still(Host, was.id, was):
+        return False
+    tx.put_host(renewed)
+    return True
 
 
 def _bot_name(caller: Caller, host: Host) -> str:

@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -13,6 +14,7 @@ from scramp import ScramClient, ScramException
 from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.auth.scram import TALK_LIFE
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, Unavailable
+from teleport_lite.model.host import Host
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.names import UUID
 from teleport_lite.pki.keys import csr, new_tls_key
@@ -24,6 +26,7 @@ from teleport_lite.secret import Secret
 from teleport_lite.store.protocols import REPLAY_WINDOW
 from teleport_lite.testing.makers import TOKEN
 from tests.auth.bench import CLUSTER, OURS, Applicant, Bench, stranger, the_host
+from tests.auth.meanwhile import before_writing
 from tests.store.makers import OPENERS
 
 SAME_ANSWER = "web-1 can not join the cluster, token expired or not found"
@@ -387,7 +390,56 @@ def test_a_spent_bot_token_and_a_public_key_are_not_enough_either() -> None:
     assert isinstance(refused(bench, thief), Conflict)
 
 
+def test_who_asks_again_while_the_first_answer_takes_long_is_one_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its answer was late, so it has asked another auth server."""
+    bench, other = Bench(), list[str]()
+    bench.token()
+    who = Applicant()
+    twin = Applicant()
+    twin.ssh_key, twin.tls_csr = who.ssh_key, who.tls_csr
+    before_writing(monkeypatch, bench.store, lambda: other.append(bench.join(twin).host_id))
+    assert [bench.join(who).host_id] == other == bench.hosts()
+    assert bench.last_event("instance.join").facts["replayed"] == "yes"
+
+
 # Hosts that are known already
+
+
+def test_two_roles_that_are_added_at_once_are_both_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.token("node,app,db")
+    host_id = bench.join().host_id
+
+    def add(role: str) -> None:
+        bench.join(Applicant(roles=(role,), host_id=host_id), the_host(host_id))
+
+    before_writing(monkeypatch, bench.store, lambda: add("Db"))
+    add("App")
+    [(host, _)] = bench.store.hosts()
+    assert host.roles == ("Node", "Db", "App")
+
+
+def test_a_step_of_a_rotation_while_a_bot_is_let_in_is_not_one_it_has_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    bench.token("bot")
+    issuer = bench.desks.joins._issuer
+    answer = issuer.welcome
+
+    def slow(host: Host, plan: Any, server_final: str = "") -> Welcome:
+        welcome = answer(host, plan, server_final)
+        bench.ask("/v1/auth/rotate", types=["user"], phase="init", manual=True)
+        return welcome
+
+    monkeypatch.setattr(issuer, "welcome", slow)
+    host_id = bench.join(Applicant(roles=("Bot",))).host_id
+    assert bench.desks.cas.view.marks()
+    found = bench.desks.presence.host(host_id)
+    assert found is not None
+    assert found[1].rotated == {}
 
 
 def test_a_joined_host_adds_a_role_and_stays_itself() -> None:

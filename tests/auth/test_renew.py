@@ -9,6 +9,7 @@ from teleport_lite.auth.caller import Caller
 from teleport_lite.errors import Denied, Malformed, NotFound
 from teleport_lite.proto.join import Renew, Welcome
 from tests.auth.bench import Applicant, Bench, the_host
+from tests.auth.meanwhile import before_writing
 
 
 def joined(**changes) -> tuple[Bench, str]:
@@ -62,6 +63,33 @@ def test_who_was_removed_or_locked_does_not_renew_and_it_is_recorded() -> None:
         renew(bench, the_host(host_id))
     assert "tctl tokens add" in why.value.hint
     assert bench.last_event("instance.renew").code == "TJ003E"
+
+
+def test_who_is_removed_while_it_renews_does_not_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, host_id = joined()
+    remove = lambda: bench.ask("/v1/resources/remove", kind="node", name=host_id)  # noqa: E731
+    before_writing(monkeypatch, bench.store, remove)
+    with pytest.raises(NotFound, match="is not part of this cluster any more"):
+        renew(bench, the_host(host_id))
+    assert bench.store.hosts() == []
+    assert bench.last_event("instance.renew").outcome == "not_found"
+
+
+def test_a_role_that_it_has_joined_with_meanwhile_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, host_id = joined()
+    grow = lambda: bench.join(  # noqa: E731
+        Applicant(roles=("App",), host_id=host_id), the_host(host_id)
+    )
+    before_writing(monkeypatch, bench.store, grow)
+    fresh = Applicant()
+    welcome = renew(bench, the_host(host_id), fresh)
+    assert welcome.roles == ["Node", "App"]
+    [(host, _)] = bench.store.hosts()
+    assert (host.roles, host.ssh_key) == (("Node", "App"), fresh.ssh_key)
 
 
 @pytest.mark.parametrize("changes", [{"ssh_key": "x"}, {"tls_csr": "x"}])
