@@ -80,7 +80,8 @@ class Systemd:
         """Restart and watch: "" if it was ready in time and then stayed, else what went wrong.
 
         With Type=notify the restart returns when the daemon says READY=1, so `ready` seconds
-        are all it gets; after that the same process must still be there `stays` seconds later.
+        are all it gets; after that the same process must still be there `stays` seconds later,
+        however long a look takes.
         """
         self._run(self.systemctl, "reset-failed", unit)  # else its limit of starts may be reached
         try:
@@ -92,9 +93,10 @@ class Systemd:
         first = self._facts(unit)
         if first.get("ActiveState") != "active":
             return f"{unit} is {first.get('ActiveState', 'gone')} after its restart"
-        end = self.clock.monotonic() + stays
-        while self.clock.monotonic() < end:
+        end, late = self.clock.monotonic() + stays, False
+        while not late:
             self.pause(_STEP)
+            late = self.clock.monotonic() >= end
             facts = self._facts(unit)
             if facts.get("ActiveState") not in ("active", "reloading"):
                 return f"{unit} was ready, and then {facts.get('ActiveState', 'gone')}"

@@ -21,6 +21,7 @@ from teleport_lite.release.fetch import Origin, Wanted
 from teleport_lite.release.version import Version
 from tests.packaging.published import Published, published
 from tests.release.rough import rough
+from tests.support import free_port
 
 V = Version.parse("1.2.3")
 CHANNEL = "/v1/webapi/automaticupgrades/channel"
@@ -293,8 +294,7 @@ def test_no_other_status_is_an_answer_and_nobody_is_sent_elsewhere(
 
 
 def test_nobody_there_is_told_by_name() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
+    port = free_port()
     with pytest.raises(Unavailable, match=f"127.0.0.1:{port}: Connection refused"):
         Origin(f"127.0.0.1:{port}").latest()
 
