@@ -122,7 +122,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(auth: FakeAuth, data_dir: Path)
     assert run.stderr
     assert run.stdout.read(10) == "kind: role"
     run.stdout.close()
-    assert (run.stderr.read(), run.wait(20)) == ("", 141)
+    assert (run.stderr.read(), run.wait(60)) == ("", 141)
     run.stderr.close()
 
 
@@ -131,7 +131,7 @@ def test_a_full_disk_is_told_not_lost(auth: FakeAuth, data_dir: Path) -> None:
     auth.answers["/v1/tokens/list"] = {"tokens": []}
     with open("/dev/full", "w") as full:
         run = program("tctl", "tokens", "ls", f"--data-dir={data_dir}", stdout=full)
-        _, said = run.communicate(timeout=20)
+        _, said = run.communicate(timeout=60)
     assert run.returncode == 5
     assert said.startswith("ERROR: standard output cannot be written: no space left on device\n")
 
@@ -140,7 +140,7 @@ def test_a_terminal_without_unicode_still_gets_its_listing(auth: FakeAuth, data_
     auth.answers["/v1/resources/get"] = {"resources": [{"kind": "user", "a": "Ω"}]}
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"}
     run = program("tctl", "get", "users", f"--data-dir={data_dir}", env=ascii_only)
-    out, err = run.communicate(timeout=20)
+    out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (0, "")
     assert "\\u03a9" in out
 

@@ -26,7 +26,7 @@ def ssh(port: int, identity: Path) -> subprocess.CompletedProcess[str]:
     options = [f"-o{key}={value}" for key, value in OPTIONS.items()]
     where = ["-F", "none", "-p", str(port), "-i", identity, f"{LOGIN}@127.0.0.1"]
     command = ["ssh", *options, *where, "echo", "inside"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("shape", ["file", "openssh"])

@@ -52,7 +52,7 @@ def modules(*argv: str, **environment: str) -> set[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         env={**os.environ, "TELEPORT_HOME": "/nonexistent", **environment},
     )
     assert done.returncode == 0, done.stderr[:2000]

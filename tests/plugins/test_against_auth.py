@@ -79,7 +79,7 @@ def test_each_role_joins_announces_and_says_what_is_not_there(tmp_path):
         for kind, name in SHOWN.items():
             eventually(lambda k=kind, n=name: names(cluster, k) == [n], what=f"{kind} {name}")
         for role in ("app", "db", "kube", "windowsdesktop", "discovery"):
-            assert f"role {role} joins and announces itself" in running.said()
+            running.wait_for(f"role {role} joins and announces itself")
 
 
 def test_a_wrong_setting_stops_the_start_before_the_token_is_read(tmp_path):

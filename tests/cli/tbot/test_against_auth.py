@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.cluster import Cluster
-from tests.support import free_port
+from tests.support import eventually, free_port
 
 LOGIN = pwd.getpwuid(os.getuid()).pw_name
 pytestmark = pytest.mark.timeout(180)
@@ -36,6 +36,8 @@ def node(cluster) -> int:
     config.chmod(0o600)
     token = cluster.token("node")
     cluster.start("-c", str(config), f"--token={token}", name="web-1").wait_for("is running")
+    told = cluster.root / "web-1" / "knowledge.json"  # who may come in; auth says so a moment later
+    eventually(told.exists, what="what auth tells a node")
     return port
 
 

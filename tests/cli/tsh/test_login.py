@@ -352,14 +352,19 @@ def agent(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     path = directory / "agent.sock"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     try:
-        eventually(path.exists)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+        eventually(answers)  # its socket is there a moment before it listens
         yield
     finally:
         process.terminate()
         process.wait(30)
 
 
+def answers() -> bool:
+    done = subprocess.run(["ssh-add", "-l"], capture_output=True, timeout=60)
+    return done.returncode in (0, 1)  # 1: it has no keys
+
+
 def listed() -> str:
-    done = subprocess.run(["ssh-add", "-l"], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["ssh-add", "-l"], capture_output=True, text=True, timeout=60)
     return done.stdout
