@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -26,6 +27,9 @@ from teleport_lite.pki.keys import check_ssh_public, public_of_csr
 from teleport_lite.proto.admin import BotAdd, SignUser, UserAdd, UserReset, UserUpdate
 from teleport_lite.proto.resource import moment, user_doc
 from teleport_lite.store.protocols import Store, Tx
+
+# Two who change one user at once are rare.
+TRIES = 4
 
 
 class PeopleDesk:
@@ -78,19 +82,25 @@ class PeopleDesk:
         return {"name": user.name, "locked": locked}
 
     def update(self, caller: Caller, asked: UserUpdate) -> dict[str, Any]:
+        """Raises NotFound, Malformed, and Conflict if others change the same user all the time."""
+        user, changed = self._updated(asked)
+        facts = _facts(caller, changed)
+        with self._trail.attempt("user.update", ok="T1003I", refused="T1003E", **facts) as entry:
+            for _ in range(TRIES):
+                if write_recorded(self._store, entry, partial(_change, user, changed)):
+                    return {"user": user_doc(changed)}
+                user, changed = self._updated(asked)
+                entry.facts |= _facts(caller, changed)
+            raise Conflict(f"user {user.name} is being changed by others", hint="tctl users ls")
+
+    def _updated(self, asked: UserUpdate) -> tuple[User, User]:
+        """As it is, and as it is to be."""
         user = self._known(asked.name)
         roles = user.roles if asked.roles is None else tuple(asked.roles)
         logins = user.logins if asked.logins is None else tuple(asked.logins)
         checked = self._user(user.name, roles, logins)
         traits = {**user.traits, **checked.traits}
-        changed = replace(user, roles=checked.roles, traits=traits)
-
-        facts = _facts(caller, changed)
-        with self._trail.attempt("user.update", ok="T1003I", refused="T1003E", **facts) as entry:
-            # Whoever was removed meanwhile stays removed.
-            if not write_recorded(self._store, entry, lambda tx: tx.change_user(changed)):
-                raise _removed(changed)
-        return {"user": user_doc(changed)}
+        return user, replace(user, roles=checked.roles, traits=traits)
 
     def remove(self, caller: Caller, name: str) -> dict[str, Any]:
         user = self._known(name)
@@ -195,6 +205,14 @@ class PeopleDesk:
         if user is None:
             raise NotFound(f"user {name[:64]!a} does not exist", hint="tctl users ls")
         return user
+
+
+def _change(was: User, changed: User, tx: Tx) -> bool:
+    """False, and nothing changes, if it is another one by now. Raises NotFound: who was removed
+    meanwhile stays removed."""
+    if tx.is_still(User, was.name, None):
+        raise _removed(was)
+    return tx.is_still(User, was.name, was) and tx.change_user(changed)
 
 
 def _listed(user: User) -> dict[str, Any]:

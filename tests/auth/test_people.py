@@ -16,6 +16,7 @@ from teleport_lite.proto.join import Renew, token_name
 from teleport_lite.proto.resource import read_moment
 from teleport_lite.secret import Secret
 from tests.auth.bench import Applicant, Bench
+from tests.auth.meanwhile import before_writing
 
 
 def a_request(**words: Any) -> dict[str, Any]:
@@ -114,6 +115,20 @@ def test_changing_who_was_removed_meanwhile_does_not_bring_them_back() -> None:
     bench.store.user = lambda name: alice  # type: ignore[method-assign]  # read before
     for path in ("/v1/users/update", "/v1/users/remove"):
         assert "a moment ago" in refusal(bench, path, name="alice").message
+
+
+def test_of_two_who_change_a_user_at_once_none_undoes_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = with_alice()
+    demote = lambda: bench.ask("/v1/users/update", name="alice", roles=["auditor"])  # noqa: E731
+    before_writing(monkeypatch, bench.store, demote)
+    answer = bench.ask("/v1/users/update", name="alice", logins=["www"])
+    alice = bench.store.user("alice")
+    assert alice is not None
+    assert (alice.roles, alice.logins) == (("auditor",), ("www",))
+    assert answer["user"]["spec"]["roles"] == ["auditor"]
+    assert bench.last_event("user.update").facts["roles"] == "auditor"
 
 
 def test_what_a_change_does_not_name_stays() -> None:
