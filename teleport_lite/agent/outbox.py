@@ -27,11 +27,16 @@ class Outbox:
         self.put_ever = self.gone_ever = 0  # gone: auth has them, or they were dropped
 
     def __len__(self) -> int:
+        """Those that auth does not have, sent or not."""
+        with self._guard:
+            return self._count()
+
+    def _count(self) -> int:
         return len(self._events) + len(self._sent)
 
     def put(self, event: AgentEvent) -> None:
         with self._guard:
-            if len(self) >= MAX_EVENTS:
+            if self._count() >= MAX_EVENTS:
                 self._events.popleft()
                 self.lost += 1
                 self.gone_ever += 1

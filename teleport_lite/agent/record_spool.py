@@ -106,8 +106,9 @@ class RecordSpool:
 
     def waiting(self, now: float) -> list[str]:
         """Ids of finished sessions, the oldest first. Facts whose recording is gone are removed."""
+        parts = self._named(PART)  # first: one that is finished meanwhile is seen as the other
         casts = sorted(self._named(CAST), key=lambda path: (_changed(path), path.name))
-        there = {path.stem for path in (*casts, *self._named(PART))}
+        there = {path.stem for path in (*parts, *casts)}
         for path in self._named(FACTS):
             if path.stem not in there and now - _changed(path) >= SETTLED:
                 path.unlink(missing_ok=True)

@@ -160,7 +160,7 @@ class Hijacker:
 
     def _pass_on(self, path: str, body: bytes) -> bytes:
         context = stranger_context()
-        with Connection.tls(Way(self._auth.address), context, timeout=5) as wire:
+        with Connection.tls(Way(self._auth.address), context, timeout=30) as wire:
             wire._http.request("POST", path, body=body)
             answer = wire._http.getresponse()
             return reply(answer.read(), f"{answer.status} relayed")

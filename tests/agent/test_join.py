@@ -263,7 +263,7 @@ def losing(auth: Auth) -> Little:
 
     def talk(wire: socket.socket) -> None:
         host, _, port = auth.address.partition(":")
-        with socket.create_connection((host, int(port)), timeout=5) as real:
+        with socket.create_connection((host, int(port)), timeout=30) as real:
             splice(wire, real)
 
     def splice(wire: socket.socket, real: socket.socket) -> None:

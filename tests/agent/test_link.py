@@ -107,7 +107,7 @@ class Agent:
     def finish(self) -> None:
         self.stop.event.set()
         self.link.wake()
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=30)
         assert not self._thread.is_alive(), "it does not stop"
 
 
@@ -172,7 +172,7 @@ def test_stopping_says_goodbye_and_takes_no_time(auth: Auth, me: Identity) -> No
     with running:
         eventually(lambda: running.lessons)
     eventually(lambda: state(auth, me) == "offline")
-    assert auth.bench.desks.presence.connected() == 0
+    eventually(lambda: auth.bench.desks.presence.connected() == 0)
 
 
 def test_stopping_before_it_ever_connected_takes_no_time_either(me: Identity, auth: Auth) -> None:
@@ -250,7 +250,8 @@ def test_being_refused_at_once_is_no_reason_to_hurry(
             eventually(lambda: len(clone.stop.waits) >= 4)
         assert clone.stop.waits[:4] == [1.0, 2.0, 4.0, 8.0]
         assert clone.lessons == []
-        assert caplog.text.count("is connected already") == 1
+        tries = len(clone.stop.waits)
+        assert caplog.text.count("is connected already") == 1 + tries // 20, "said seldom"
         assert len(original.states) == 1, "the first one is not disturbed"
 
 
@@ -370,29 +371,27 @@ def test_who_can_not_read_auth_does_not_hurry_back() -> None:
     assert running.stop.waits[:4] == [1.0, 2.0, 4.0, 8.0]
 
 
-def test_a_welcome_that_nobody_asked_for_changes_nothing(auth: Auth, me: Identity) -> None:
-    done = threading.Event()
+def test_a_welcome_that_nobody_asked_for_changes_nothing(
+    auth: Auth, me: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
     auth.bench.token(text="another-token-of-ours")
     welcome = auth.bench.join()
 
     def script(speaker: Speaker) -> None:
         say(speaker, write(ToAgent(welcome=welcome)))
         say(speaker, write(ToAgent(beat=BeatReply(time=0.0))))
-        done.set()
         listen(speaker)
 
     with playing(script) as running:
-        assert done.wait(5)
         before = running.link.identity
-        running.link.nudge()
-        eventually(lambda: running.states)
+        eventually(lambda: "off the auth server's" in caplog.text, what="what follows it")
         assert running.identities == []
         assert running.link.identity is before
 
 
 def test_a_server_that_does_not_read_does_not_hold_up_the_stop() -> None:
     gate = threading.Event()
-    with playing(lambda speaker: gate.wait(20)) as running:  # type: ignore[arg-type, return-value]
+    with playing(lambda speaker: gate.wait(120)) as running:  # type: ignore[arg-type, return-value]
         eventually(lambda: running.states)
         for number in range(50):
             running.link.outbox.put(an_event(str(number)))
@@ -532,6 +531,7 @@ def test_auth_that_can_not_write_is_asked_later_and_by_the_same_stream() -> None
         assert len(heard) == 1, "it waits as long as it was told"
         running.clock.tick(seconds=5)
         eventually(lambda: running.link.wake() or len(heard) >= 2)
+        eventually(lambda: not running.link.flows, what="it has been told to wait again")
         running.clock.tick(seconds=5)
         eventually(lambda: running.link.wake() or len(running.link.outbox) == 0)
         assert [words.partition(" ")[0] for words in running.states] == ["connected"]

@@ -314,7 +314,7 @@ class Agent:
     def __exit__(self, *_: object) -> None:
         self.stop.event.set()
         self.link.wake()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=30)
         assert not self._thread.is_alive()
 
 

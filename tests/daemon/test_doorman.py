@@ -21,20 +21,20 @@ def a_user(auth: Auth, name: str, *roles: str) -> Connection:
     request = {"ssh_key": keys.ssh_public, "tls_csr": csr(keys.tls_private, name)}
     signed = auth.bench.ask("/v1/auth/sign", user=name, **request)
     context = client_context(signed["tls_cert"], keys.tls_private, signed["host_cas"])
-    return Connection.tls(Way(auth.address), context, timeout=5)
+    return Connection.tls(Way(auth.address), context, timeout=30)
 
 
 def a_host(auth: Auth) -> tuple[Connection, str]:
     auth.bench.token()
     me = join(auth.wish())
     context = client_context(me.tls_cert, me.tls_private, me.host_cas)
-    return Connection.tls(Way(auth.address), context, timeout=5), me.host_id
+    return Connection.tls(Way(auth.address), context, timeout=30), me.host_id
 
 
 def nobody(auth: Auth) -> Connection:
     cas = auth.bench.ask("/v1/auth/export", type="tls")["text"]
     context = client_context(None, None, [cas])
-    return Connection.tls(Way(auth.address), context, timeout=5)
+    return Connection.tls(Way(auth.address), context, timeout=30)
 
 
 def test_a_user_may_do_what_the_roles_allow(auth: Auth) -> None:

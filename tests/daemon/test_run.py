@@ -270,7 +270,7 @@ def test_it_serves_until_it_is_told_to_stop_and_leaves_nothing_behind(
     flags = (f"--pid-file={pid_file}", f"--diag-addr=127.0.0.1:{diag}")
     with daemon(tmp_path, text, *flags) as process:
         try:
-            eventually(lambda: pid_file.exists() or process.poll() is not None, seconds=30)
+            eventually(lambda: pid_file.exists() or process.poll() is not None, seconds=60)
             assert process.poll() is None, process.stdout.read()  # type: ignore[union-attr]
             assert pid_file.read_text() == f"{process.pid}\n"
             with Connection.unix(door) as wire:
@@ -279,8 +279,8 @@ def test_it_serves_until_it_is_told_to_stop_and_leaves_nothing_behind(
             started = time.monotonic()
             process.send_signal(number)
             said = process.stdout.read()  # type: ignore[union-attr]
-            assert process.wait(timeout=10) == 0
-            assert time.monotonic() - started < 5
+            assert process.wait(timeout=60) == 0
+            assert time.monotonic() - started < 30, "it waits for nobody"
         finally:
             process.kill()
     assert not pid_file.exists()
