@@ -53,6 +53,10 @@ class Relay:
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(timeout=30)
 
+    def cut(self) -> None:
+        """End every connection; what was on its way is lost."""
+        self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
+
     def _run(self) -> None:
         if self._inside:
             enter(self._inside)

@@ -1,6 +1,7 @@
 """A cluster whose daemons are made to suffer, and what is true of it afterwards."""
 
 import os
+import socket
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -9,7 +10,6 @@ from typing import Any
 
 from teleport_lite.net.http import Connection
 from tests.faults.warm import Daemon, Warm
-from tests.support import free_port
 
 CLUSTER = "faults.example.com"
 
@@ -31,6 +31,15 @@ ssh_service: {{enabled: no}}
 """
 
 
+def _two_ports() -> tuple[int, int]:
+    """Asked for one after the other they can be the same."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        return one.getsockname()[1], two.getsockname()[1]
+
+
 class Auth:
     """One auth server: its files, its daemon, and questions to it by its socket."""
 
@@ -47,7 +56,8 @@ class Auth:
         inside: str = "",
     ) -> None:
         self._warm, self.root, self.name, self._inside = warm, root, name, inside
-        self.address, self.diag = f"{host}:{free_port()}", free_port()
+        port, self.diag = _two_ports()
+        self.address = f"{host}:{port}"
         self.data, self.config, self.log = root / name, root / f"{name}.yaml", root / f"{name}.log"
         self.config.write_text(
             _AUTH.format(

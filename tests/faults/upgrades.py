@@ -27,7 +27,7 @@ def killed(run: Run) -> None:
         for found in _each_version(run, warm):
             for spot in found.spots(points=run.size(2, 0)):
                 auth = found.fresh()
-                found.broken(auth, *spot, KILL).wait()
+                found.broken(auth, *spot, KILL).kill()
                 run.report.fault("kill -9 in an upgrade")
                 began = time.monotonic()
                 auth.start()
