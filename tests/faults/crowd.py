@@ -96,7 +96,7 @@ class Crowd:
         assert self._process.stdin
         with suppress(BrokenPipeError):
             self._process.stdin.close()
-        self._process.wait(timeout=60)
+        self._process.wait(timeout=110)
         self.ended = time.monotonic()
 
     def done(self) -> bool:
@@ -104,22 +104,25 @@ class Crowd:
         return self._process.poll() is not None
 
     def count(self) -> int:
-        return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
+        return len(self._lines())
 
     def answers(self) -> list[Answer]:
-        if not self.path.exists():
-            return []
-        return [Answer(**json.loads(each)) for each in self.path.read_text().splitlines()]
+        return [Answer(**json.loads(each)) for each in self._lines()]
+
+    def _lines(self) -> list[str]:
+        """That are written to their end: somebody may be about to."""
+        text = self.path.read_text() if self.path.exists() else ""
+        return text.splitlines()[: text.count("\n")]
 
     def answered(self) -> list[str]:
         return [each.host_id for each in self.answers() if each.host_id]
 
 
-class _Kept:
+class Kept:
     """The key of a join stays the same until it is answered."""
 
-    def __init__(self) -> None:
-        self._keys = Keys.new()
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
 
     def take(self) -> Keys:
         return self._keys
@@ -134,7 +137,7 @@ class _Kept:
 def _once(
     asked: dict[str, Any], name: str, number: int, goes_on: Callable[[], bool]
 ) -> Answer | None:
-    servers, keeper = list(asked["servers"]), _Kept()
+    servers, keeper = list(asked["servers"]), Kept(Keys.new())
     failed_at, told, tries = 0.0, "", 0
     while True:
         tries += 1

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 from tests.postgres import Postgres
 
 T = TypeVar("T")
+# A small round runs beside the rest of the suite, on a machine that stands still now and then: so
+# many times slower it may be. What the goals promise is measured alone, by `benchmarks.faults`.
+BESIDE = 5.0
 # Of what should not be there, so many are shown.
 EXAMPLES = 3
 
@@ -40,9 +43,11 @@ class Figure:
 
 @dataclass(slots=True)
 class Report:
-    """Of one scenario. A figure beyond its goal is kept, not raised: the rest is worth knowing."""
+    """Of one scenario. A figure beyond its goal is kept, not raised: the rest is worth knowing.
+    Goals in seconds are multiplied by `slower`."""
 
     scenario: str
+    slower: float = 1.0
     faults: Counter[str] = field(default_factory=Counter)
     figures: list[Figure] = field(default_factory=list)
 
@@ -50,6 +55,8 @@ class Report:
         self.faults[kind] += count
 
     def at_most(self, what: str, value: float, goal: float, unit: str = "", *, count: int) -> None:
+        if unit in ("s", "ms"):
+            goal *= self.slower
         self._add(what, value, unit, count, f"<= {goal:g} {unit}".strip(), value <= goal)
 
     def at_least(self, what: str, value: float, goal: float, unit: str = "", *, count: int) -> None:
@@ -139,7 +146,7 @@ def run_small(
     scenario: Scenario, root: Path, warm: "Warm", *, postgres: Postgres | None = None
 ) -> Report:
     """For tests: everything it was to reach, it has reached."""
-    report = Report(scenario.__name__)
+    report = Report(scenario.__name__, slower=BESIDE)
     scenario(Run(root=root, report=report, warm=warm, postgres=postgres))
     assert not report.missed, "\n".join(report.missed)
     return report

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from tests.faults.warm import Daemon
+from tests.support import eventually
 
 CALLS = (
     "write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,"
@@ -51,7 +52,7 @@ class Trap:
         paths: tuple[Path, ...] = (),
     ) -> None:
         """`paths`: in all threads, and only calls on these files."""
-        self._trace = trace
+        self._trace, self._pid, self._kills = trace, daemon.pid, fault == KILL
         self._words = ["strace", "-p", str(daemon.pid), "-o", str(trace), "-e", f"trace={CALLS}"]
         if paths:
             self._words += ["-f", *(f"-P{each}" for each in paths)]
@@ -77,6 +78,7 @@ class Trap:
 
     def close(self) -> None:
         self._process.terminate()
+        eventually(lambda: self._process.poll() is not None or self._dead(), what="strace to end")
         try:
             self._process.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
@@ -98,8 +100,18 @@ class Trap:
 
     @property
     def sprung(self) -> bool:
+        """Who kills is killed itself at times before it has written that down."""
         said = self._trace.read_text()
-        return "(INJECTED)" in said or "killed by SIGKILL" in said
+        killed = "killed by SIGKILL" in said or (self._kills and self._dead())
+        return "(INJECTED)" in said or killed
+
+    def _dead(self) -> bool:
+        """Nobody else kills it meanwhile."""
+        try:
+            stat = Path(f"/proc/{self._pid}/stat").read_text()
+        except OSError:
+            return True
+        return stat.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
 def spread(spots: Sequence[Spot], points: int) -> list[Spot]:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from teleport_lite.errors import Unavailable
+from tests.faults.report import BESIDE
 from tests.faults.site import Auth
 from tests.faults.test_disk_full import ready
 from tests.faults.warm import Warm
@@ -87,7 +88,7 @@ class World:
         config.chmod(0o600)
         token = f"--token={cluster.token('node,proxy')}"
         self.front = cluster.start_words("start", "-c", str(config), token, pin, name="front")
-        self.front.wait_for("connected to auth", seconds=30)
+        self.front.wait_for("connected to auth")
         self.back = cluster.start(
             "--roles=node", f"--proxy=127.0.0.1:{self.web}", token, pin, name="back"
         )
@@ -165,6 +166,8 @@ def test_an_outage_of_auth_ends_nothing_and_loses_nothing(world: World) -> None:
     cluster = world.cluster
     with talks(world) as found:
         before = p99(found)
+        # What is told just then may be told twice: the answer dies with auth.
+        eventually(lambda: quiet(world), what="the trail to have all of it")
         cluster.auth.stop(signal.SIGKILL)
         told = {name: world.wait_on_disk(name) for name in WAYS}
 
@@ -177,7 +180,9 @@ def test_an_outage_of_auth_ends_nothing_and_loses_nothing(world: World) -> None:
         recorded.communicate(timeout=60)
         assert recorded.returncode == 0
         during = p99(found)
-        assert during <= before + 0.25, f"an echo took {before:.3f} s, and {during:.3f} s without"
+        assert during <= before + 0.25 * BESIDE, (
+            f"an echo took {before:.3f} s, and {during:.3f} s without"
+        )
         for name in WAYS:
             eventually(
                 lambda name=name: world.wait_on_disk(name) > told[name],
@@ -186,14 +191,24 @@ def test_an_outage_of_auth_ends_nothing_and_loses_nothing(world: World) -> None:
 
         cluster.start_auth()
         back = monotonic()
-        eventually(lambda: all_told(world), seconds=60, what="all that happened meanwhile")
+        eventually(lambda: all_told(world), seconds=90, what="all that happened meanwhile")
         took = monotonic() - back
         assert took <= 60, f"it took {took:.1f} s"
         in_order(world.events())
         eventually(lambda: not any(world.wait_on_disk(name) for name in WAYS))
         p99(found, rounds=1)  # all of them are still there
-    states = {each["hostname"]: each["state"] for each in cluster.json("nodes", "ls")}
-    assert states == {"front": "online", "back": "online"}
+
+    def states() -> dict[str, str]:
+        return {each["hostname"]: each["state"] for each in cluster.json("nodes", "ls")}
+
+    eventually(lambda: states() == {"front": "online", "back": "online"})
+
+
+def quiet(world: World) -> bool:
+    """Is everything told, but the ends of those that talk?"""
+    events = world.events()
+    starts, ends = (sessions(events, kind) for kind in ("session.start", "session.end"))
+    return len(starts) - len(ends) == OPEN and not any(world.wait_on_disk(name) for name in WAYS)
 
 
 def sessions(events: list[dict[str, Any]], kind: str) -> Counter[str]:
@@ -242,7 +257,7 @@ def test_while_its_database_is_away_auth_says_so_and_is_well_ten_seconds_after(
     postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
     postgres.cut(database)
     away = monotonic()
-    eventually(lambda: ready(auth)[0] == 503, seconds=15, what="/readyz says so")
+    eventually(lambda: ready(auth)[0] == 503, what="/readyz says so")
     assert ready(auth)[1]["components"]["auth"].startswith("read-only: ")
     with pytest.raises(Unavailable):
         auth.token("node")
@@ -252,8 +267,8 @@ def test_while_its_database_is_away_auth_says_so_and_is_well_ten_seconds_after(
     assert said["cas"]
     postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     back = monotonic()
-    eventually(lambda: ready(auth)[0] == 200, seconds=30, what="it is well again")
-    assert monotonic() - back <= 10
+    eventually(lambda: ready(auth)[0] == 200, what="it is well again")
+    assert monotonic() - back <= 10 * BESIDE
     assert {each["token"] for each in auth.ask("/v1/tokens/list")["tokens"]} == {kept}
     auth.token("node")
     assert auth.ask("/v1/audit/verify")["broken_at"] is None

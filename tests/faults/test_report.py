@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.report import Report
+from tests.faults.report import BESIDE, Report
 from tests.faults.sweep import Spot, spread
 
 
@@ -41,6 +41,16 @@ def test_what_is_too_slow_or_was_never_measured_is_a_miss(seconds: tuple[float, 
     report = a_report()
     report.slowest("back", seconds, 5)
     assert len(report.missed) == 1
+
+
+def test_beside_the_suite_seconds_may_be_more_and_nothing_else() -> None:
+    report = Report("example", slower=BESIDE)
+    report.fault("kill -9")
+    report.slowest("back", [5 * BESIDE], 5)
+    assert report.missed == []
+    report.slowest("back", [5 * BESIDE + 0.1], 5)
+    report.at_most("lines", 6, 5, count=1)
+    assert len(report.missed) == 2
 
 
 def test_nothing_lost_of_nothing_is_a_miss() -> None:

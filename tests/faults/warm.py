@@ -49,19 +49,26 @@ class Daemon:
             self.status = self._warm.poll(self.pid)
         return self.status is not None
 
-    def wait_for(self, words: str = RUNS, *, seconds: float = 30) -> Self:
+    def wait_for(self, words: str = RUNS, *, seconds: float = 90) -> Self:
         def found() -> bool:
+            ended = self.ended()
             if words in self.said():
                 return True
-            assert not self.ended(), f"it ended with {self.status}: {self.said()[-2000:]}"
+            assert not ended, f"it ended with {self.status}: {self.said()[-2000:]}"
             return False
 
         eventually(found, seconds=seconds, what=f"{words!r} in {self.log}")
         return self
 
     def signal(self, number: int) -> None:
+        """SIGSTOP: until it does stand still."""
         if not self.ended():
             os.kill(self.pid, number)
+            if number == signal.SIGSTOP:
+                eventually(lambda: self._state() in "TZ", what=f"{self.pid} to stand still")
+
+    def _state(self) -> str:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
@@ -73,7 +80,7 @@ class Daemon:
         self.signal(signal.SIGTERM)
         return self.wait()
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 90) -> int:
         """The status, as subprocess tells it: negative for a signal."""
         eventually(self.ended, seconds=seconds, what=f"the end of {self.pid}, {self.log}")
         assert self.status is not None
