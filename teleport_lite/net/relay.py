@@ -71,8 +71,10 @@ class _Joint:
         up, down = self.sides
         if up.transport.is_closing() or down.transport.is_closing():
             return Moved(0, 0, "reset")
-        up.begin()
-        down.begin()
+        # Both before a byte is written: who can not take more has to tell us so.
+        held = [side.begin() for side in self.sides]
+        for side, early in zip(self.sides, held, strict=True):
+            side.go_on(early)
         if idle:
             self._watch(idle)
         await self._over
@@ -120,17 +122,23 @@ class _Side:
         self._keeps = not isinstance(other, MuxStream)
         self.moved = 0
         self.gone = self.ended = False
+        self.full = False  # the other one takes no more for now
 
-    def begin(self) -> None:
+    def begin(self) -> asyncio.BaseProtocol:
+        """Returns who had it up to now."""
         # A transport looks at the kind of its protocol when reading starts.
         self.transport.pause_reading()
         held = self.transport.get_protocol()
         self.transport.set_protocol(self)  # type: ignore[arg-type]  # a protocol in its subclasses
+        return held
+
+    def go_on(self, held: asyncio.BaseProtocol) -> None:
         if isinstance(held, Held) and held.early:
             self.data_received(bytes(held.early))
         if isinstance(held, Held) and held.ended:
             self.eof_received()
-        self.transport.resume_reading()
+        if not self.full:
+            self.transport.resume_reading()
 
     @property
     def other_side(self) -> "_Side":
@@ -158,9 +166,11 @@ class _Side:
         return self.transport.get_extra_info("sslcontext") is None
 
     def pause_writing(self) -> None:
+        self.other_side.full = True
         self.other_side.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.other_side.full = False
         self.other_side.transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...

@@ -110,11 +110,13 @@ class _Transport(PartingTransport):
         }
 
     def _news(self) -> None:
-        for how in self._desk.ended():
-            pump = self.mover(how.channel)
-            if pump is not None:
-                cast(Pump, pump).exited(how)
-        self._forwards.news()
+        more = True
+        while more:
+            for how in self._desk.ended():
+                pump = self.mover(how.channel)
+                if pump is not None:
+                    cast(Pump, pump).exited(how)
+            more = self._forwards.news()
         if self._desk.goodbye:
             self.part(self._desk.goodbye)
 

@@ -158,12 +158,7 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
     # --- the loop
 
     def before_wait(self, *, may_send: bool) -> None:
-        self._news()
-        # To let go of a channel is to ask the clerk, who may hear other news before the answer.
-        # They are read by then: no descriptor would wake us for them.
-        while self._ended:
-            self._drop_ended()
-            self._news()
+        self._hear_all()
         exchanging_keys = not self.clear_to_send.is_set()
         self._wire.in_a_hurry = exchanging_keys or not self._movers
         may_send = may_send and not exchanging_keys
@@ -171,10 +166,21 @@ class EntryTransport(Channels, paramiko.Transport):  # type: ignore[misc]  # ope
             self._may_send = may_send
             self._stirred.update(self._movers)
         self._ask_movers()
+        while self._ended:  # a mover may find that it has nothing left to do
+            self._hear_all()
+            self._ask_movers()
         watched = self.clerk.watched()
         if watched != self._watched:
             self._watched = watched
             self._wire.watch.change({_CLERK: dict.fromkeys(watched, select.POLLIN)})
+
+    def _hear_all(self) -> None:
+        """To let go of a channel is to ask the clerk, who may hear other news before the answer.
+        They are read by then: no descriptor would wake us for them."""
+        self._news()
+        while self._ended:
+            self._drop_ended()
+            self._news()
 
     def _ask_movers(self) -> None:
         """What those want to wait for to whom something has happened. They pass on what has come

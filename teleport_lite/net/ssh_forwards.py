@@ -98,12 +98,15 @@ class Forwards:
             "cancel-streamlocal-forward@openssh.com": lambda reader: self._unlisten(_unix(reader)),
         }
 
-    def news(self) -> None:
-        """What the desk has heard meanwhile."""
+    def news(self) -> bool:
+        """What the desk has heard meanwhile. True if there may be more by now: who can not be let
+        in is told to the desk, which hears whatever comes before the answer."""
         for opened in self._desk.opened():
             self._opened(opened)
-        for arrival in self._desk.arrived():
+        arrived = self._desk.arrived()
+        for arrival in arrived:
             self._arrived(arrival)
+        return bool(arrived)
 
     # --- ssh -L, -D, -W
 

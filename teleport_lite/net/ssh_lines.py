@@ -78,31 +78,41 @@ class Returns:
         self._pause = None
         self._loop.add_reader(self._listening, self._accept)
 
-    def close(self) -> None:
+    def close(self) -> list[bytes]:
+        """What those have said who were not heard yet: to them it is as good as told. Whatever
+        comes after it fails at their end, and they keep it for the next daemon."""
+        while self._accept():
+            pass
         if self._pause is not None:
             self._pause.cancel()
-        for sock in (self._listening, *self._waiting.values()):
+        self._loop.remove_reader(self._listening)
+        self._listening.close()
+        words = []
+        for sock in self._waiting.values():
             self._loop.remove_reader(sock)
-            sock.close()
+            words += last_words(sock)
         self._waiting.clear()
+        return words
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """True if there may be more."""
         try:
             sock, _ = self._listening.accept()
         except BlockingIOError:
-            return  # it has given up meanwhile
+            return False  # it has given up meanwhile
         except OSError:  # no descriptor is left: asking again at once would only burn the processor
             self._loop.remove_reader(self._listening)
             self._pause = self._loop.call_later(PAUSE, self._listen)
-            return
+            return False
         try:
             check_other_end(sock)
         except (Error, OSError):
             sock.close()
-            return
+            return True
         sock.setblocking(False)
         self._waiting[sock.fileno()] = sock
         self._loop.add_reader(sock, self._hear, sock)
+        return True
 
     def _hear(self, sock: socket.socket) -> None:
         hello = None

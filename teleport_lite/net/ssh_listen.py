@@ -175,7 +175,7 @@ class SshListener:
             self._loop.remove_reader(sock)
             sock.close()
         if self._returns is not None:
-            self._returns.close()
+            self._hear_last(self._returns.close())
         self._loop.remove_reader(self._zygote.fileno())
         for queue in self._queues.values():
             for arrived in queue:
@@ -187,11 +187,15 @@ class SshListener:
         self.retire()
         for fd, line in self._lines.items():
             self._loop.remove_reader(fd)
-            for raw in last_words(line.sock):
-                with suppress(Malformed):
-                    if (event := read(FromMonitor, raw, limit=MAX_SAID).event) is not None:
-                        self._on_event(event)
+            self._hear_last(last_words(line.sock))
         self._lines.clear()
+
+    def _hear_last(self, words: list[bytes]) -> None:
+        """Of what is only heard when we close: events must not be lost."""
+        for raw in words:
+            with suppress(Malformed):
+                if (event := read(FromMonitor, raw, limit=MAX_SAID).event) is not None:
+                    self._on_event(event)
 
     # --- arrivals
 

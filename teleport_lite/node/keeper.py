@@ -79,10 +79,10 @@ def _open_and_wait(errand: Errand, pam: Pam) -> None:
         return
     variables, words = pam.env(), pam.said()
     keep_fds = [link.fileno() for link in errand.theirs]
+    children = Children()  # before there is one whose end could be missed
     pid = fork_child(errand.title, lambda: _be_broker(errand, variables, words), keep_fds)
     for link in errand.theirs:
         link.close()
-    children = Children()
     _tell(errand.line, Opened(ok=True))
     if not _wait_for_either(pid, children, errand.line):
         with suppress(ProcessLookupError):

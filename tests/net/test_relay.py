@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ async def end() -> tuple[asyncio.Transport, socket.socket]:
 
 async def read_all(wire: socket.socket) -> bytes:
     loop, got = asyncio.get_running_loop(), bytearray()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while data := await loop.sock_recv(wire, 1 << 16):
             got += data
     return bytes(got)
@@ -49,7 +50,7 @@ class Joined:
         self.left, self.right, self.task = left, right, task
 
     async def over(self) -> Moved:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self.task
 
 
@@ -184,6 +185,32 @@ def test_what_came_before_is_not_lost(run: Run) -> None:
             assert (await task).up == 15
 
     run(work())
+
+
+def test_a_reader_that_stops_at_what_came_before_stops_the_writer(run: Run) -> None:
+    """More of it than anybody takes is there before the two are joined."""
+
+    async def body() -> None:
+        near, left = await end()
+        far, right = await end()
+        early = near.get_protocol()
+        assert isinstance(early, Held)
+        early.early += bytes(1 << 22)
+        task = asyncio.create_task(relay(near, far), name="relay")
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < 1 << 26:
+                async with asyncio.timeout(1):
+                    await asyncio.get_running_loop().sock_sendall(left, bytes(1 << 16))
+                sent += 1 << 16
+        assert sent < 1 << 24
+        left.shutdown(socket.SHUT_WR)
+        assert len(await read_all(right)) >= (1 << 22) + sent
+        for wire in (left, right):
+            wire.close()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(body())
 
 
 def test_a_side_that_is_gone_already_ends_the_other(run: Run) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,9 +12,18 @@ import pytest
 from teleport_lite.ambient import SystemChance, SystemClock
 from teleport_lite.errors import Unavailable
 from teleport_lite.net.ssh_limits import Limits
-from teleport_lite.net.ssh_line import Found, FromMonitor, Outcome, ToMonitor, Wanted
+from teleport_lite.net.ssh_line import (
+    Found,
+    FromMonitor,
+    Hello,
+    Outcome,
+    ToMonitor,
+    Wanted,
+    call_daemon,
+)
 from teleport_lite.net.ssh_listen import SshListener, Wish
 from teleport_lite.proto.codec import read, write
+from teleport_lite.proto.stream import AgentEvent
 from tests.net.serving import LOOPS
 
 PEER, LOCAL = ("192.0.2.7", 40_000), ("192.0.2.1", 3022)
@@ -52,17 +62,22 @@ class PaperZygote:
 
 @asynccontextmanager
 async def listening(
-    on_wish: Callable[[Wish], None] | None = None, **limits: object
+    on_wish: Callable[[Wish], None] | None = None,
+    *,
+    on_event: Callable[[AgentEvent], None] = lambda _event: None,
+    returns: Path | None = None,
+    **limits: object,
 ) -> AsyncIterator[tuple[SshListener, PaperZygote]]:
     zygote = PaperZygote()
     listener = SshListener(
         sockets=[],
         zygote=zygote,
-        on_event=lambda _event: None,
+        on_event=on_event,
         clock=SystemClock(),
         chance=SystemChance(),
         on_wish=on_wish,
         limits=Limits(**limits),  # type: ignore[arg-type]  # of its fields
+        returns=returns,
     )
     await listener.start()
     yield listener, zygote
@@ -74,7 +89,7 @@ async def listening(
 def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[None]]], None]:
     def run(body: Callable[[], Awaitable[None]]) -> None:
         with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
-            runner.run(asyncio.wait_for(body(), 30))
+            runner.run(asyncio.wait_for(body(), 60))
 
     return run
 
@@ -201,7 +216,7 @@ async def wishing(
         before = listener.counters.logged_in
         line.send(write(FromMonitor(logged_in=True)))
         await until(lambda: listener.counters.logged_in > before)
-    line.settimeout(30)
+    line.settimeout(60)
     return line
 
 
@@ -307,6 +322,33 @@ def test_people_behind_a_proxy_do_not_pay_for_each_other(run: Run) -> None:
             assert listener.counters.dropped_penalty == 1
             for end in ends:
                 end.close()
+
+    run(body)
+
+
+@pytest.mark.parametrize("accepted", [False, True], ids=["in the queue", "accepted"])
+def test_what_a_monitor_says_on_its_way_back_is_not_lost_when_we_close(
+    run: Run, tmp_path: Path, accepted: bool
+) -> None:
+    """To the monitor it is told, as soon as it is sent."""
+
+    async def body() -> None:
+        events: list[AgentEvent] = []
+        async with listening(on_event=events.append, returns=tmp_path) as (listener, _):
+            line = call_daemon(tmp_path)
+            if accepted:
+                assert listener._returns is not None
+                waiting = listener._returns._waiting
+                await until(lambda: waiting)
+            # From here on the loop has no turn before it closes.
+            line.send(write(FromMonitor(hello=Hello(peer=PEER, local=LOCAL, logged_in=True))))
+            event = AgentEvent(kind="session.end", code="T2004I", at=1.0, outcome="ok", facts={})
+            line.send(write(FromMonitor(event=event)))
+            await listener.close()
+            assert events == [event]
+            with pytest.raises(BrokenPipeError):  # so that this one is kept for the next daemon
+                line.send(write(FromMonitor(event=event)))
+            line.close()
 
     run(body)
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from teleport_lite.net import ssh_door, ssh_wire
+from teleport_lite.net import ssh_policy as policy
 from teleport_lite.net.ssh_door import Answer, Exit, Streams, Terminal
 from teleport_lite.net.ssh_forwards import Arrival, Display, Opened, Target
 from teleport_lite.net.ssh_hostkey import HostKey
@@ -23,6 +24,8 @@ from teleport_lite.testing.certs import PaperCluster, packed
 from tests.support import eventually
 
 YES, NO = Answer(ok=True), Answer(ok=False)
+# Seconds: paramiko's own are too few for a machine with more to do.
+PATIENCE = 60.0
 
 
 @dataclass
@@ -39,9 +42,8 @@ class PaperDesk:
     goodbye: str = ""
     moves: list[tuple[int, int]] = field(default_factory=list)
 
-    @property
-    def forwards(self) -> "PaperForwards":
-        return PaperForwards(self)
+    def __post_init__(self) -> None:
+        self.forwards = PaperForwards(self)
 
     def was_idle(self) -> None:
         self.asked.append("was idle")
@@ -121,16 +123,25 @@ class PaperDesk:
 
 @dataclass
 class PaperForwards:
-    """Refuses every connection and every port, by the desk's answers."""
+    """Answers by the desk's answers. What is connected and who arrives, a test says."""
 
     desk: "PaperDesk"
     told: list[int] = field(default_factory=list)
+    # With the next connection that somebody asks for, and when the desk is told of an end.
+    opens: list[Opened] = field(default_factory=list)
+    arrives: list[Arrival] = field(default_factory=list)
+    later: list[Opened] = field(default_factory=list)
+    _opened: list[Opened] = field(default_factory=list)
+    _arrived: list[Arrival] = field(default_factory=list)
 
     def connect(self, number: int, target: Target) -> Answer:
+        self._opened, self.opens = self.opens, []
+        self._arrived, self.arrives = self.arrives, []
         return self.desk.ask("open direct-tcpip")
 
     def opened(self) -> list[Opened]:
-        return []
+        opened, self._opened = self._opened, []
+        return opened
 
     def listen(self, target: Target) -> tuple[Answer, int]:
         return self.desk.ask("global tcpip-forward"), 0
@@ -139,7 +150,8 @@ class PaperForwards:
         return NO
 
     def arrived(self) -> list[Arrival]:
-        return []
+        arrived, self._arrived = self._arrived, []
+        return arrived
 
     def agent(self, channel: int) -> Answer:
         return NO
@@ -149,6 +161,7 @@ class PaperForwards:
 
     def over(self, number: int, *, sent: int, received: int, reason: str) -> None:
         self.told.append(number)
+        self._opened, self.later = self._opened + self.later, []
 
 
 class Conversation:
@@ -169,7 +182,9 @@ class Conversation:
         self.server = threading.Thread(target=serve)
         self.server.start()
         self.client = paramiko.Transport(theirs)
-        self.client.start_client(timeout=10)
+        client = self.client
+        client.banner_timeout = client.handshake_timeout = client.auth_timeout = PATIENCE
+        client.start_client(timeout=PATIENCE)
 
     def log_in(self) -> "Conversation":
         key = paramiko.Ed25519Key.generate() if hasattr(paramiko.Ed25519Key, "generate") else KEY
@@ -184,8 +199,8 @@ class Conversation:
     def end(self) -> str:
         """Everything is over, and nothing has come out of the server but a reason."""
         self.client.close()
-        self.client.join(10)
-        self.server.join(10)
+        self.client.join(PATIENCE)
+        self.server.join(PATIENCE)
         assert not self.server.is_alive()
         for number in list(self.desk.running):
             self.desk.close(number)
@@ -244,12 +259,12 @@ def test_every_channel_and_global_request_is_put_to_the_desk(talk: Conversation)
     talk.desk.answers["open direct-tcpip"] = Answer(ok=False, reason="no forwarding")
     talk.desk.answers["global tcpip-forward"] = NO
     with pytest.raises(paramiko.ChannelException):
-        talk.client.open_channel("direct-tcpip", ("h", 1), ("h", 2), timeout=5)
+        talk.client.open_channel("direct-tcpip", ("h", 1), ("h", 2), timeout=PATIENCE)
     assert talk.client.global_request("tcpip-forward", ("", 0)) is None
-    channel = talk.client.open_session(timeout=5)
+    channel = talk.client.open_session(timeout=PATIENCE)
     channel.invoke_subsystem("sftp")
     with pytest.raises(paramiko.SSHException):
-        talk.client.open_session(timeout=5).invoke_subsystem("")
+        talk.client.open_session(timeout=PATIENCE).invoke_subsystem("")
     assert talk.desk.asked == [
         "open direct-tcpip",
         "global tcpip-forward",
@@ -262,15 +277,48 @@ def test_every_channel_and_global_request_is_put_to_the_desk(talk: Conversation)
 def test_a_yes_of_the_desk_is_not_enough_for_what_the_door_cannot_do(talk: Conversation) -> None:
     talk.log_in()
     with pytest.raises(paramiko.ChannelException):
-        talk.client.open_channel("x11", src_addr=("h", 1), timeout=5)
+        talk.client.open_channel("x11", src_addr=("h", 1), timeout=PATIENCE)
+
+
+def test_news_that_come_with_an_answer_are_heard(
+    talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody arrives for whom there is no room. While the desk is told, it hears that another
+    connection has failed, and no descriptor tells of it any more."""
+    talk.log_in()
+    monkeypatch.setattr(policy, "MAX_CHANNELS", 1)
+    ours, theirs = socket.socketpair()
+    forwards, nowhere = talk.desk.forwards, Target(host=b"h", port=1)
+    arrival = Arrival(number=-1, kind="tcp", at=nowhere, host="h", port=2, sock=theirs)
+    forwards.arrives, forwards.later = [arrival], [Opened(number=1, sock=None, reason="late")]
+    with pytest.raises(paramiko.ChannelException):
+        talk.client.open_channel("direct-tcpip", ("h", 1), ("h", 2), timeout=PATIENCE)
+    assert forwards.told == [-1]
+    ours.close()
+
+
+def test_the_desk_hears_of_an_end_that_the_client_does_not_confirm(talk: Conversation) -> None:
+    talk.log_in()
+    ours, theirs = socket.socketpair()
+    talk.desk.forwards.opens = [Opened(number=1, sock=theirs)]
+    channel = talk.client.open_channel("direct-tcpip", ("h", 1), ("h", 2), timeout=PATIENCE)
+    heard = threading.Event()
+    # A client that says its last and then nothing: CLOSE would be the answer to ours.
+    table = talk.client._channel_handler_table
+    talk.client._channel_handler_table = {**table, 97: lambda _channel, _message: heard.set()}
+    ours.close()
+    assert channel.recv(1) == b""
+    channel.shutdown_write()
+    assert heard.wait(PATIENCE)
+    eventually(lambda: talk.desk.forwards.told == [1], what="the desk to hear of it")
 
 
 def test_no_more_sessions_means_none(talk: Conversation) -> None:
     talk.log_in()
-    talk.client.open_session(timeout=5)
+    talk.client.open_session(timeout=PATIENCE)
     talk.client.global_request("no-more-sessions@openssh.com", wait=True)
     with pytest.raises(paramiko.ChannelException):
-        talk.client.open_session(timeout=5)
+        talk.client.open_session(timeout=PATIENCE)
 
 
 def test_the_server_renews_its_keys_in_the_middle_of_everything(
@@ -280,7 +328,7 @@ def test_the_server_renews_its_keys_in_the_middle_of_everything(
     monkeypatch.setattr(ssh_wire.Wire, "REKEY_BYTES", 100_000)
     talk = Conversation().log_in()
     data = os.urandom(3_000_000)
-    channel = talk.client.open_session(timeout=10)
+    channel = talk.client.open_session(timeout=PATIENCE)
     channel.exec_command("cat")
     heard: list[bytes] = []
 
@@ -292,13 +340,13 @@ def test_the_server_renews_its_keys_in_the_middle_of_everything(
     listener.start()
     for at in range(0, len(data), 300_000):
         channel.sendall(data[at : at + 300_000])
-        other = talk.client.open_session(timeout=10)
+        other = talk.client.open_session(timeout=PATIENCE)
         other.exec_command("cat")
         other.sendall(b"beside")
         assert other.recv(6) == b"beside"
         other.close()
     channel.shutdown_write()
-    listener.join(30)
+    listener.join(PATIENCE)
     assert b"".join(heard) == data
     assert channel.recv_exit_status() == 0
     assert len(talk.desk.signed) > 10
@@ -324,7 +372,7 @@ def test_any_messages_after_the_login_end_in_peace(messages: list[tuple[int, byt
     talk = SHARED.get()
     channel = None
     with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-        channel = talk.client.open_session(timeout=5)
+        channel = talk.client.open_session(timeout=PATIENCE)
         number = struct.pack(">I", channel.remote_chanid)
         for kind, rest in messages:
             talk.send(bytes([kind]), number if 93 <= kind <= 98 else b"", rest)
