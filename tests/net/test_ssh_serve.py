@@ -306,11 +306,12 @@ def test_the_desk_hears_of_an_end_that_the_client_does_not_confirm(talk: Convers
     # A client that says its last and then nothing: CLOSE would be the answer to ours.
     table = talk.client._channel_handler_table
     talk.client._channel_handler_table = {**table, 97: lambda _channel, _message: heard.set()}
-    ours.close()
+    ours.shutdown(socket.SHUT_WR)
     assert channel.recv(1) == b""
     channel.shutdown_write()
     assert heard.wait(PATIENCE)
     eventually(lambda: talk.desk.forwards.told == [1], what="the desk to hear of it")
+    ours.close()
 
 
 def test_no_more_sessions_means_none(talk: Conversation) -> None:
