@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from teleport_lite.agent import enlist, link, renew
 from tests.agent.rig import Auth
 
 
@@ -11,3 +12,10 @@ from tests.agent.rig import Auth
 def auth() -> Iterator[Auth]:
     with Auth() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with much to do is no auth that is away."""
+    for module in (enlist, link, renew):
+        monkeypatch.setattr(module, "PROBE_TIMEOUT", 60.0)

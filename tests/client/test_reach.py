@@ -185,7 +185,7 @@ def test_when_ssh_is_gone_it_ends(proxy: FakeProxy, context: ssl.SSLContext, end
 
     def serve(wire: ssl.SSLSocket, asked: dict[str, Any]) -> None:
         wire.sendall(OK)
-        gone.wait(30)
+        gone.wait(120)
 
     proxy.gate = serve
     pump = threading.Thread(target=ends.carry, args=(proxy, context))

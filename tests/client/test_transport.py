@@ -39,11 +39,11 @@ class Line:
                 self.heard += wire.recv(65536)
             wire.sendall(self.said)
             if self._wait is not None:
-                self._wait.wait(10)
+                self._wait.wait(60)
 
     def join(self) -> None:
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
 
 
 @contextmanager

@@ -190,6 +190,7 @@ def test_a_tunnel_that_was_passed_on_lands_when_the_balancer_turns(
     host = a_host(cluster)
 
     async def work(other: ProxyServing) -> None:
+        await until(lambda: not proxy.role.passing.open, what="what others have left here to end")
         async with middlebox(port_of(proxy, 0)) as box:
             brings = an_agent(host, shared=[f"127.0.0.1:{box.port}"])
             await brings.start()

@@ -70,7 +70,7 @@ async def bring(
         f"127.0.0.1:{port or proxy.port}",
         context,
         proxy_id=proxy.id,
-        timeout=10,
+        timeout=60,
         owner=agent,
         heart=Heart(),
     )
@@ -306,8 +306,10 @@ def test_sessions_of_a_host_that_has_renewed_outlive_the_ca_they_came_with(
 def test_a_host_that_was_left_behind_is_asked_then_avoided_then_cut(
     cluster: PaperCluster, web1: Identity
 ) -> None:
+    clock = FakeClock.here()
+
     async def work() -> None:
-        proxy = Proxy(cluster)
+        proxy = Proxy(cluster, clock=clock)
         await proxy.listen()
         mux, agent = await bring(proxy, web1)
         tunnel = await until(lambda: proxy.tunnels.get(web1.host_id))
@@ -316,11 +318,14 @@ def test_a_host_that_was_left_behind_is_asked_then_avoided_then_cut(
         new = rotated(cluster, proxy)
         proxy.tunnels.recheck(knowledge(cluster, *new.host_cas))
         proxy.tunnels.recheck(knowledge(cluster, *new.host_cas))
+        clock.tick(seconds=module.NO_MORE)
         await until(lambda: agent.refusals)
         asked = GoingAway(delay=module.RETURN, reason="the CA of its certificate was rotated away")
         assert agent.refusals == [asked]
         await until(lambda: proxy.tunnels.get(web1.host_id) is None)
         assert (mux.alive, listener.lost) == (True, [])
+        clock.tick(seconds=module.LAST)
+        proxy.tunnels._part_from_outdated()  # its own timer may have come by before the clock did
         await until(lambda: agent.why)
         assert agent.refusals[-1].reason.endswith("and this host has not renewed")
         assert proxy.changes[-1] == (web1.host_id, False)
@@ -354,10 +359,10 @@ def test_a_tunnel_of_a_retired_ca_keeps_nobody_out_and_is_cut(
         await until(lambda: thief.streams)
         proxy.tunnels.recheck(knowledge(cluster, *new.host_cas))
         _, back = await bring(proxy, renewed, Agent("the host"))
-        await until(lambda: proxy.tunnels.get(web1.host_id) is not held)
+        await until(lambda: proxy.tunnels.get(web1.host_id) not in (None, held))
         assert (back.why, proxy.tunnels.counters.clones) == ([], 0)
         await until(lambda: thief.why)
-        assert proxy.tunnels.count == 1
+        assert proxy.tunnels.get(web1.host_id) not in (None, held)
         await proxy.stop()
 
     asyncio.run(work())
