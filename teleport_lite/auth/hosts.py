@@ -13,11 +13,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from teleport_lite.ambient import Clock
-from teleport_lite.auth.jumps import JumpWatch, shifted
+from teleport_lite.auth.jumps import JumpWatch, shift_own
 from teleport_lite.auth.live import GRACE as GRACE
-from teleport_lite.auth.live import HEARSAY, PROXY_SILENCE, news, not_said, proxies_before, way_to
+from teleport_lite.auth.live import HEARSAY, PROXY_SILENCE, later, news, not_said, proxies_before
 from teleport_lite.auth.live import SURELY_ALIVE as SURELY_ALIVE
 from teleport_lite.auth.live import Live as Live
+from teleport_lite.auth.live import way_to as way_to
 from teleport_lite.auth.said import MAX_ADDRESSES as MAX_ADDRESSES
 from teleport_lite.auth.said import MAX_TUNNELS as MAX_TUNNELS
 from teleport_lite.auth.said import read_beat, session_told, shown_place
@@ -53,11 +54,10 @@ class Presence:
 
         One that was silent for long, or is an older one of the same process, is cut instead.
         """
-        self.heed_clock()
         asked = self.me or live.host_id not in self._reports
         kept = self._store.host(live.host_id) if asked else None
-        now = self._clock.now()
         with self._guard:
+            now = self._heeded()
             old = self._freshest(live.host_id, kept[1] if kept else Report())
             other = self._live.get(live.host_id)
             if other and other.boot_id != live.boot_id and self._fresh(other):
@@ -87,12 +87,12 @@ class Presence:
         """
         if beat.proxy is not None and not is_proxy:
             raise Malformed("a host without role Proxy can not be reached as a proxy")
-        self.heed_clock()
-        now = self._clock.now()
-        skew = beat.time - now.timestamp()
-        said = replace(read_beat(beat, kinds), version=live.version, last_seen=now, skew=skew)
+        said = replace(read_beat(beat, kinds), version=live.version)
         with self._guard:
-            if self._live.get(live.host_id) is live or not self.me:
+            now = self._heeded()
+            skew = beat.time - now.timestamp()
+            said = replace(said, last_seen=now, skew=skew)
+            if (self._live.get(live.host_id) is live or not self.me) and not live.over:
                 live.last_beat = now
                 before = self._reports.get(live.host_id, said)
                 self._note(live.host_id, self._signed(live, not_said(said, before)))
@@ -169,6 +169,8 @@ class Presence:
         """End its stream. It counts as gone from now on, not after a silence."""
         with self._guard:
             live = self._live.get(host_id)
+            if live:
+                live.over = True
             if host_id in self._reports:
                 self._note(host_id, replace(self._reports[host_id], gone=True))
         if live and live.refuse:
@@ -186,8 +188,8 @@ class Presence:
         """A bot has been here. It has no stream, so this is what is known of it."""
         kept = self._store.host(host_id)
         with self._guard:
+            now = self._heeded()
             old = self._reports.get(host_id, kept[1] if kept else Report())
-            now = self._clock.now()
             self._note(host_id, replace(old, last_seen=now, rotated=rotated, gone=False))
 
     def hosts(self) -> list[tuple[Host, Report]]:
@@ -215,42 +217,44 @@ class Presence:
             self._urgent.discard(host_id)
 
     def flush(self, only: Iterable[str] | None = None) -> int:
-        """Write what has changed since the last call, of all or of those; the daemon calls this
-        every few seconds. What can not be written stays to be written. Raises Unavailable."""
+        """Write what has changed since the last call, or what is known of those, also if another
+        call is about to; the daemon calls this every few seconds. What can not be written stays to
+        be written. Raises Unavailable."""
         with self._guard:
-            wanted = self._dirty & set(only) if only is not None else set(self._dirty)
-            changed = [(host_id, self._reports[host_id]) for host_id in sorted(wanted)]
+            wanted = set(self._dirty) if only is None else self._reports.keys() & set(only)
             news = wanted & self._urgent
             self._dirty -= wanted
             self._urgent -= wanted
 
         def put(tx: Tx) -> None:
-            for host_id, report in changed:
-                tx.put_report(host_id, report, news=host_id in news)
+            with self._guard:  # as of now: who writes later has not read earlier
+                reports = [(each, self._reports.get(each)) for each in sorted(wanted)]
+            for host_id, report in reports:
+                if report is not None:
+                    tx.put_report(host_id, report, news=host_id in news)
 
         try:
-            if changed:
+            if wanted:
                 self._store.write(put)
         except Error:
             with self._guard:
                 self._dirty |= wanted & set(self._reports)
                 self._urgent |= news & self._dirty
             raise
-        return len(changed)
+        return len(wanted)
 
     def heed_clock(self) -> None:
-        """When the clock is put, what we have seen ourselves goes with it. Called every second, and
-        before something is seen by the new clock."""
-        jump = self._jumps.jump()
-        if not jump:
-            return
+        """When the clock is put, what we have seen ourselves goes with it. Called every second."""
         with self._guard:
+            self._heeded()
+
+    def _heeded(self) -> datetime:
+        """The time. Under the guard: nothing is seen by a new clock before this."""
+        if jump := self._jumps.jump():
             for live in self._live.values():
                 live.last_beat += jump
-            for host_id, report in self._reports.items():
-                if report.via in ("", self.me):
-                    self._reports[host_id] = shifted(report, jump)
-                    self._dirty.add(host_id)
+            self._dirty |= shift_own(self._reports, me=self.me, by=jump)
+        return self._clock.now()
 
     def retire(self, after: timedelta, *, fence: int = 0) -> list[str]:
         """Remove hosts that nobody has seen for `after`. Returns their UUIDs. With a `fence`, only
@@ -267,10 +271,13 @@ class Presence:
         ]
 
         def remove(tx: Tx, host_id: str) -> bool:
-            return (not fence or tx.holds_lease("retire", fence)) and tx.remove_host(host_id)
+            back = any(live.host_id == host_id for live in self.streams())
+            mine = not fence or tx.holds_lease("retire", fence)
+            return mine and not back and tx.remove_host(host_id)
 
         gone = [each for each in old if self._store.write(partial(remove, host_id=each))]
         for host_id in gone:
+            self.cut(host_id, "this host was removed from the cluster")  # it has just come back
             self.forget(host_id)
         return gone
 
@@ -335,18 +342,13 @@ class Presence:
                 self._live.get(live.host_id) is live
                 and self._is_elsewhere(report, self._clock.now())
                 and report.boot_id != live.boot_id
-                and not self._later(report, live)
+                and not later(report, live, me=self.me)
             )
 
     def _has_moved(self, live: Live, report: Report) -> bool:
-        if report.via in ("", self.me) or not report.boot_id or not self._later(report, live):
+        if report.via in ("", self.me) or not report.boot_id or not later(report, live, me=self.me):
             return False
         return report.boot_id == live.boot_id or not self._fresh(live)
-
-    def _later(self, report: Report, live: Live) -> bool:
-        """Was its stream opened after this one? At the same time it is the name that counts."""
-        assert live.arrived is not None
-        return (report.arrived or live.arrived, report.via) > (live.arrived, self.me)
 
     def _is_elsewhere(self, report: Report, now: datetime) -> bool:
         """Another auth server has its stream, and has heard of it not long ago."""

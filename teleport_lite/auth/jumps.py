@@ -38,8 +38,10 @@ class JumpWatch:
         return self._clock.now() - timedelta(seconds=self._clock.monotonic())
 
 
-def shifted(report: Report, by: timedelta) -> Report:
-    """The same, told by a clock that was put."""
-    if report.last_seen is None:
-        return report
-    return replace(report, last_seen=report.last_seen + by)
+def shift_own(reports: dict[str, Report], *, me: str, by: timedelta) -> set[str]:
+    """Have what was seen at `me` told by a clock that was put. The hosts it is about."""
+    own = {host_id: report for host_id, report in reports.items() if report.via in ("", me)}
+    for host_id, report in own.items():
+        if report.last_seen is not None:
+            reports[host_id] = replace(report, last_seen=report.last_seen + by)
+    return set(own)

@@ -32,6 +32,7 @@ class Live:
     arrived: datetime | None = None  # set by `Presence.arrive`
     ca: str = ""  # id of the host CA that has issued its certificate, or renewed it on this stream
     refuse: Callable[[Error], None] | None = None  # `cut` with more to say
+    over: bool = False  # was cut: what it still says does not count
 
 
 def news(report: Report) -> tuple[object, ...]:
@@ -53,6 +54,12 @@ def not_said(report: Report, before: Report) -> Report:
 def way_to(report: Report) -> tuple[object, ...]:
     """What decides how, and whether, a host is reached."""
     return report.address, report.tunnels, report.labels, report.gone
+
+
+def later(report: Report, live: Live, *, me: str) -> bool:
+    """Was its stream opened after this one, which is at `me`? At the same time the name counts."""
+    assert live.arrived is not None
+    return (report.arrived or live.arrived, report.via) > (live.arrived, me)
 
 
 def proxies_before(hosts: list[tuple[Host, Report]]) -> dict[str, Report]:

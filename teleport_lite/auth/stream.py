@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any
 
 from teleport_lite.access.decide import locked
@@ -131,7 +132,8 @@ class AgentStream:
     ) -> None:
         self._desk, self._caller, self._send = desk, caller, send
         self._live: Live | None = None
-        self._goodbye = self._over = False
+        self._goodbye = self._over = self._closed = False
+        self._teaching = Lock()  # held while it is taught: the lesson that is sent last is the last
         self._unfollow: Callable[[], None] | None = None
 
     def frame(self, raw: bytes) -> None:
@@ -156,6 +158,9 @@ class AgentStream:
                 self._end()
         except Error as why:
             self.refuse(why)
+        finally:
+            if self._closed:  # meanwhile: what was begun here has to end, too
+                self._leave()
 
     def _or_later(self, do: Callable[[Any], None], said: object) -> None:
         """What can not be written now is no reason to end the stream: beats, locks and routes go
@@ -180,6 +185,10 @@ class AgentStream:
         self._end()
 
     def closed(self) -> None:
+        self._closed = True
+        self._leave()
+
+    def _leave(self) -> None:
         if self._unfollow is not None:
             self._unfollow()
         if self._live is not None:
@@ -256,7 +265,8 @@ class AgentStream:
         self._say(ToAgent(taken=len(kept)))
 
     def _teach(self) -> None:
-        self._say(ToAgent(knowledge=self._desk.teacher.lesson()))
+        with self._teaching:
+            self._say(ToAgent(knowledge=self._desk.teacher.lesson()))
 
     def _say(self, message: ToAgent) -> None:
         if not self._over:

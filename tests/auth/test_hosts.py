@@ -11,6 +11,7 @@ from teleport_lite.model.host import LOCAL, Host, presence
 from teleport_lite.proto.stream import Announced, Beat, ProxyPlace
 from teleport_lite.store.memory import MemoryStore
 from teleport_lite.testing.fakes import T0, FakeClock
+from tests.auth.meanwhile import before_writing
 
 KINDS = frozenset({"node", "app_server"})
 PROXY_ID = "aaaaaaaa-2222-4333-8444-555555555555"
@@ -244,6 +245,66 @@ def test_the_auth_host_itself_stays() -> None:
     hall.store.write(lambda tx: tx.put_host(replace(host, token_id=LOCAL)))
     hall.clock.tick(days=400)
     assert hall.presence.retire(timedelta(days=7)) == ["h2"]
+
+
+def test_a_host_that_comes_back_while_it_is_retired_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = Hall()
+    hall.clock.tick(days=8)
+    before_writing(monkeypatch, hall.store, lambda: hall.presence.arrive(hall.live()))
+    assert hall.presence.retire(timedelta(days=7)) == ["h2"]
+    assert [host.id for host, _ in hall.presence.hosts()] == ["h1"]
+
+
+def test_who_writes_slowly_does_not_write_what_is_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    hall.beat(live, address="10.0.0.1:3022")
+
+    def overtake() -> None:
+        hall.beat(live, address="10.0.0.2:3022")
+        hall.presence.flush()
+
+    before_writing(monkeypatch, hall.store, overtake)
+    hall.presence.flush()
+    kept = hall.store.host("h1")
+    assert kept is not None
+    assert kept[1].address == "10.0.0.2:3022"
+
+
+def test_a_goodbye_is_written_when_it_is_taken_also_if_a_chore_is_about_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two auth servers the other one may be asked at once."""
+    hall, gone = Hall(), list[bool]()
+    presence = hall.presence
+    presence.me = "me"
+    live, flush = hall.live(), presence.flush
+    presence.arrive(live)
+
+    def chore_first(only: list[str]) -> int:
+        def goodbye() -> None:
+            flush(only)
+            kept = hall.store.host("h1")
+            assert kept is not None
+            gone.append(kept[1].gone)
+
+        before_writing(monkeypatch, hall.store, goodbye)
+        return flush()
+
+    monkeypatch.setattr(presence, "flush", chore_first)
+    presence.leave(live, said_goodbye=True)
+    assert gone == [True]
+
+
+def test_what_a_host_says_after_it_was_cut_does_not_count() -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    hall.presence.cut("h1", "it is locked")
+    hall.beat(live)  # was on its way
+    [report] = [report for host, report in hall.presence.hosts() if host.id == "h1"]
+    assert report.gone
 
 
 def test_a_host_that_is_gone_is_not_written_again() -> None:

@@ -1,6 +1,7 @@
 """Somebody puts the clock: nobody is cut off, forgotten, or alive again by it."""
 
 import logging
+import threading
 from datetime import timedelta
 
 import pytest
@@ -45,6 +46,31 @@ def test_a_beat_that_comes_first_after_it_counts_as_what_it_is(by: timedelta) ->
     hall.beat(live)
     hall.presence.heed_clock()
     assert hall.state() == "online"
+
+
+@pytest.mark.parametrize("by", JUMPS, ids=str)
+def test_a_beat_while_another_thread_finds_it_counts_as_what_it_is(
+    by: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hall = Hall()
+    live = hall.live()
+    hall.presence.arrive(live)
+    put(hall.clock, by)
+    jumps = hall.presence._jumps
+    jump, beating = jumps.jump, threading.Thread(target=hall.beat, args=(live,))
+
+    def found() -> timedelta:
+        monkeypatch.setattr(jumps, "jump", jump)
+        answer = jump()
+        beating.start()
+        beating.join(0.1)  # it comes now if it can, else later
+        return answer
+
+    monkeypatch.setattr(jumps, "jump", found)
+    hall.presence.heed_clock()
+    beating.join(60)
+    [report] = [report for host, report in hall.presence.hosts() if host.id == "h1"]
+    assert report.last_seen == hall.clock.now()
 
 
 @pytest.mark.parametrize("by", JUMPS, ids=str)

@@ -1,6 +1,7 @@
 """The agent stream, from the auth role's end."""
 
 import re
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from teleport_lite.proto.stream import (
     Beat,
     FromAgent,
     Goodbye,
+    Knowledge,
     ProxyPlace,
     Refusal,
     StreamHello,
@@ -26,6 +28,7 @@ from teleport_lite.proto.stream import (
 )
 from teleport_lite.testing.makers import TOKEN
 from tests.auth.bench import ROOT, Applicant, Bench, the_host
+from tests.auth.meanwhile import after_reading
 
 HELLO = FromAgent(hello=StreamHello(version="1.0", roles=["Node"], boot_id="boot-1"))
 
@@ -71,6 +74,20 @@ def an_event(**changes) -> AgentEvent:
 
 
 # Beginning
+
+
+def test_a_connection_that_ends_during_its_hello_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing is told by another thread than the one that reads the hello."""
+    bench = Bench()
+    bench.token("proxy")
+    host_id = bench.join(Applicant(roles=("Proxy",))).host_id
+    wire = Wire(bench, caller=the_host(host_id, "Proxy"))
+    after_reading(monkeypatch, bench.store, "host", wire.stream.closed)
+    wire.say(HELLO)
+    assert bench.desks.presence.connected() == 0
+    assert bench.desks.board.readers() == 0
 
 
 def test_a_host_that_says_hello_learns_cas_roles_and_locks() -> None:
@@ -560,6 +577,31 @@ def test_a_lock_that_is_over_is_not_taught() -> None:
     )
     bench.store.write(lambda tx: tx.put_lock(expired))
     assert bench.desks.teacher.lesson().locks == []
+
+
+def test_of_two_threads_that_teach_at_once_none_teaches_what_is_older(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A lock that its host has heard of is not taken back by a slower thread."""
+    bench = Bench()
+    wire = Wire(bench).hello()
+    teacher, lesson = bench.desks.teacher, bench.desks.teacher.lesson
+    words = {"target": "user", "value": "mallory"}
+    locking = threading.Thread(target=bench.ask, args=("/v1/locks/add",), kwargs=words)
+
+    def slow() -> Knowledge:
+        monkeypatch.setattr(teacher, "lesson", lesson)
+        found = lesson()
+        locking.start()
+        locking.join(0.1)  # it teaches now if it can, else later
+        return found
+
+    monkeypatch.setattr(teacher, "lesson", slow)
+    bench.desks.presence.tell_everybody()
+    locking.join(60)
+    known = wire.last().knowledge
+    assert known is not None
+    assert [lock["spec"]["target"] for lock in known.locks] == [{"user": "mallory"}]
 
 
 def test_a_lesson_is_built_once_and_again_after_a_change() -> None:
