@@ -101,7 +101,7 @@ class JumpHouse:
         self.jump.take(sock, peer, sock.getsockname())
 
     def wait(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     def call(self, work: Callable[[], T]) -> T:
         """In the loop."""
@@ -170,7 +170,7 @@ class JumpHouse:
             client.communicate()
         self.wait(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
         self.born.close()
         eventually(lambda: not self.processes(), seconds=30, what=f"to end: {self.processes()}")

@@ -430,11 +430,11 @@ def test_a_line_that_is_none_is_refused(tmp_path: Path, go: Go, line: bytes) -> 
 
 def test_who_says_nothing_is_hung_up_on(tmp_path: Path, go: Go) -> None:
     async def body() -> None:
-        limits = Limits(handshake=0.3, line=0.3)
-        async with open_gate(tmp_path, route(1), limits=limits) as gate:
+        async with open_gate(tmp_path, route(1), limits=Limits(handshake=0.3)) as gate:
             silent = await asyncio.open_connection("127.0.0.1", gate.port)
             assert await silent[0].read() == b""
             silent[1].close()
+        async with open_gate(tmp_path, route(1), limits=Limits(handshake=60, line=0.3)) as gate:
             client = await gate.connect()
             client.writer.write(b'{"host": ')
             assert await client.rest() == b""
@@ -536,6 +536,7 @@ def test_a_lock_cuts_a_live_session_and_no_other(tmp_path: Path, go: Go) -> None
             gate.sessions.recheck()
             gate.sessions.recheck()  # twice is as good as once
             assert (await alice.rest()) in (b"", GREETING)
+            await until(lambda: len(gate.events) == 3, "the end in the trail")
             end = gate.events[-1]
             assert (end.code, end.facts["reason"]) == ("T2006I", "user alice is locked")
             await bob.reader.readexactly(len(GREETING))

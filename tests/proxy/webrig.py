@@ -135,7 +135,7 @@ class WebServing:
         self._port.listen(listener)
 
     def wait(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     def call(self, work: Callable[[], Any]) -> Any:
         async def run() -> Any:
