@@ -18,7 +18,10 @@ from tests.net.serving import Serving, trusting
 
 CLUSTER = PaperCluster()
 NODE = CLUSTER.host("web-1")
-QUICK = Limits(handshake=0.3, first_request=0.4, body=0.4, idle=0.5, linger=0.2)
+# What clients of these tests do in time takes less, on a machine with more to do, too: who is to be
+# slow with the handshake has HASTY.
+QUICK = Limits(handshake=30.0, first_request=1.5, body=0.4, idle=0.5, linger=0.2)
+HASTY = Limits(handshake=0.3)
 
 
 class Parrot:
@@ -41,7 +44,7 @@ class Parrot:
         if path == "/unavailable":
             raise Unavailable("not now")
         if path == "/wait":
-            self.gate.wait(10)
+            self.gate.wait(60)
         if path == "/unwritable":
             return {"a": object()}
         return {"path": path, "certificate": peer.certificate is not None, "bytes": len(raw)}
@@ -63,7 +66,7 @@ class Chatter:
         if raw == b"bug":
             raise ZeroDivisionError
         if raw == b"wait":
-            self.gate.wait(10)
+            self.gate.wait(60)
         self.send(None if raw == b"bye" else b"you said " + raw)
 
     def closed(self) -> None:
@@ -71,7 +74,7 @@ class Chatter:
 
 
 def connect(serving: Serving, papers: Papers | None = None) -> Connection:
-    return Connection.tls(Way(serving.address), trusting(CLUSTER, papers), timeout=5)
+    return Connection.tls(Way(serving.address), trusting(CLUSTER, papers), timeout=60)
 
 
 @contextlib.contextmanager
@@ -80,14 +83,14 @@ def raw(serving: Serving, papers: Papers | None = None) -> Iterator[ssl.SSLSocke
     host, _, port = serving.address.partition(":")
     context = trusting(CLUSTER, papers)
     with (
-        socket.create_connection((host, int(port)), timeout=5) as plain,
+        socket.create_connection((host, int(port)), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname=AUTH_SERVER_NAME) as wire,
     ):
         yield wire
 
 
 def everything(wire: socket.socket) -> bytes:
-    """Until the other side closes; it has five seconds."""
+    """Until the other side closes; it has a minute."""
     parts = []
     with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
         while part := wire.recv(65536):
@@ -102,4 +105,4 @@ def closed_within(wire: socket.socket, seconds: float) -> bytes:
 
 def dialled(serving: Serving) -> socket.socket:
     """A TCP connection on which nothing is said."""
-    return socket.create_connection(("127.0.0.1", int(serving.address[10:])), timeout=5)
+    return socket.create_connection(("127.0.0.1", int(serving.address[10:])), timeout=60)

@@ -1,12 +1,17 @@
 """Little servers that say what a test tells them to, rightly or wrongly."""
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+
+import pytest
+
+from teleport_lite.errors import Unavailable
 
 Talk = Callable[[socket.socket], None]
 
@@ -42,7 +47,7 @@ class Little:
             thread.start()
 
     def _serve(self, wire: socket.socket) -> None:
-        wire.settimeout(10)
+        wire.settimeout(60)
         with contextlib.suppress(OSError, ValueError):
             if self._context is not None:
                 wire = self._context.wrap_socket(wire, server_side=True)
@@ -71,13 +76,26 @@ class Little:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=60)
         for wire in self._open:
             # Closing is for the thread that serves it: OpenSSL knows the number of the
             # descriptor only, and would write into whatever gets that number next.
             _hang_up(wire)
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=60)
+
+
+def given_up(act: Callable[[float], object], match: str) -> None:
+    """`act` is given so many seconds, which are not enough, and has to say so. The first that are
+    enough to get as far as that count."""
+    said = ""
+    for seconds in (0.3, 3.0, 30.0):
+        with pytest.raises(Unavailable) as why:
+            act(seconds)
+        said = str(why.value)
+        if re.search(match, said):
+            return
+    raise AssertionError(said)
 
 
 def _hang_up(wire: socket.socket) -> None:

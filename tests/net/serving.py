@@ -83,7 +83,7 @@ class Serving:
 
     def wait(self, work: Any) -> Any:
         """Run a coroutine in the server's loop and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
 
     def call(self, work: Callable[[], T]) -> T:
         """Run a function in the server's loop, where its insides may be looked at."""
@@ -102,5 +102,5 @@ class Serving:
         self.wait(self.server.close())
         self.wait(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
         self._loop.close()

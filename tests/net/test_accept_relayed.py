@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from teleport_lite.net.proxy_header import Address, write_header
 from teleport_lite.pki.attest import TLV, attest, attested
 from teleport_lite.proto.join import AUTH_SERVER_NAME
 from teleport_lite.testing.certs import PaperCluster, Papers
-from tests.net.parrot import CLUSTER, NODE, QUICK, Parrot, closed_within, connect, dialled
+from tests.net.parrot import CLUSTER, HASTY, NODE, Parrot, closed_within, connect, dialled
 from tests.net.serving import LOOPS, Serving, shown, trusting
 from tests.support import eventually
 
@@ -153,25 +154,33 @@ def test_slowness_is_not_waited_for_longer_than_a_handshake(
     parrot: Parrot, loop: str, first: bytes
 ) -> None:
     with (
-        Serving(parrot, shown(CLUSTER), limits=QUICK, loop=loop, attested=check) as serving,
+        Serving(parrot, shown(CLUSTER), limits=HASTY, loop=loop, attested=check) as serving,
         dialled(serving) as wire,
     ):
         wire.sendall(first)
-        closed_within(wire, 4)
+        closed_within(wire, 60)
         eventually(lambda: serving.call(serving.server.connections) == 0)
 
 
-def test_header_and_handshake_share_one_deadline(parrot: Parrot) -> None:
-    limits = Limits(handshake=3.0)
-    with (
-        Serving(parrot, shown(CLUSTER), limits=limits, attested=check) as serving,
-        dialled(serving) as wire,
-    ):
-        began = time.monotonic()
-        time.sleep(2.5)
+def test_header_and_handshake_share_one_deadline(
+    parrot: Parrot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(handshake=3600.0)
+    left: list[float] = []
+    serving = Serving(parrot, shown(CLUSTER), limits=limits, loop="asyncio", attested=check)
+    shake_hands = serving._loop.connect_accepted_socket
+
+    def noting(*some: Any, **more: Any) -> Any:
+        left.append(more["ssl_handshake_timeout"])
+        return shake_hands(*some, **more)
+
+    monkeypatch.setattr(serving._loop, "connect_accepted_socket", noting)
+    with serving, dialled(serving) as wire:
+        eventually(lambda: serving.call(serving.server.connections))
+        time.sleep(0.5)
         wire.sendall(signed())
-        closed_within(wire, 30)
-        assert time.monotonic() - began < 5.4, "not 2.5 and 3"
+        eventually(lambda: left, what="the handshake to begin")
+    assert left[0] <= 3600 - 0.5
 
 
 def test_a_connection_dropped_before_its_turn_is_closed(parrot: Parrot) -> None:
@@ -185,4 +194,4 @@ def test_a_connection_dropped_before_its_turn_is_closed(parrot: Parrot) -> None:
         with connect(serving) as wire:
             assert wire.ask("/x", {})
         for each in silent:
-            closed_within(each, 30)
+            closed_within(each, 60)

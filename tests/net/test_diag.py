@@ -19,7 +19,7 @@ class State:
         self.server = DiagServer("127.0.0.1:0", ready=lambda: self.ready, metrics=lambda: b"up 1\n")
 
     def get(self, path: str, method: str = "GET") -> tuple[int, str, bytes]:
-        wire = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=5)
+        wire = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         wire.request(method, path)
         answer = wire.getresponse()
         found = answer.status, answer.getheader("Content-Type") or "", answer.read()
@@ -64,7 +64,7 @@ def test_it_only_answers(state: State, method: str) -> None:
 
 
 def test_which_python_answers_is_not_told(state: State) -> None:
-    wire = http.client.HTTPConnection("127.0.0.1", state.server.port, timeout=5)
+    wire = http.client.HTTPConnection("127.0.0.1", state.server.port, timeout=60)
     wire.request("GET", "/healthz")
     answer = wire.getresponse()
     assert answer.getheader("Server", "").strip() == "teleport-lite"
@@ -86,7 +86,7 @@ def test_an_address_that_is_not_ours_is_named(address: str) -> None:
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 def test_it_listens_on_ipv6_too() -> None:
     server = DiagServer("[::1]:0", ready=lambda: (200, {}), metrics=lambda: b"")
-    wire = http.client.HTTPConnection("::1", server.port, timeout=5)
+    wire = http.client.HTTPConnection("::1", server.port, timeout=60)
     wire.request("GET", "/healthz")
     assert wire.getresponse().read() == b'{"status": "ok"}'
     wire.close()

@@ -168,7 +168,7 @@ def test_a_compressed_body_is_not_unpacked(serving: Serving, parrot: Parrot) -> 
 def test_a_body_that_does_not_come_is_not_waited_for(parrot: Parrot) -> None:
     with Serving(parrot, shown(CLUSTER), limits=QUICK) as serving, raw(serving) as wire:
         wire.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx")
-        said = closed_within(wire, 4)
+        said = closed_within(wire, 60)
     assert said.startswith(b"HTTP/1.1 400")
     assert b"did not arrive in time" in said
     assert parrot.asked == []
@@ -177,13 +177,13 @@ def test_a_body_that_does_not_come_is_not_waited_for(parrot: Parrot) -> None:
 def test_a_second_request_that_does_not_come_is_not_waited_for(parrot: Parrot) -> None:
     with Serving(parrot, shown(CLUSTER), limits=QUICK) as serving, raw(serving) as wire:
         wire.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET /x HT")
-        said = closed_within(wire, 4)
+        said = closed_within(wire, 60)
     assert said.count(b"200 OK") == 1
 
 
 def test_an_answer_may_take_longer_than_a_question(parrot: Parrot) -> None:
     with Serving(parrot, shown(CLUSTER), limits=QUICK) as serving, connect(serving) as wire:
-        threading.Timer(0.8, parrot.gate.set).start()
+        threading.Timer(1.8, parrot.gate.set).start()
         assert wire.ask("/wait", {})["path"] == "/wait"
 
 
@@ -201,7 +201,7 @@ def test_a_slow_one_does_not_hold_up_the_others(serving: Serving, parrot: Parrot
 
 
 def stream(serving: Serving, papers: Papers | None = NODE) -> StreamClient:
-    return StreamClient(Way(serving.address), trusting(CLUSTER, papers), STREAM, timeout=5)
+    return StreamClient(Way(serving.address), trusting(CLUSTER, papers), STREAM, timeout=60)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -215,7 +215,7 @@ def test_a_stream_carries_frames_both_ways_and_ends(loop: str, parrot: Parrot) -
             client.send(b"bye")
             with pytest.raises(Unavailable, match="closed"):
                 eventually(lambda: client.receive(1))
-        assert parrot.streams[0].over.wait(5)
+        assert parrot.streams[0].over.wait(60)
 
 
 def test_a_stream_that_is_refused_tells_why(serving: Serving, parrot: Parrot) -> None:
@@ -234,7 +234,7 @@ def test_a_client_that_vanishes_ends_its_stream(serving: Serving, parrot: Parrot
     client = stream(serving)
     eventually(lambda: parrot.streams)
     client.close()
-    assert parrot.streams[0].over.wait(5)
+    assert parrot.streams[0].over.wait(60)
 
 
 def test_a_stream_goes_on_past_the_time_for_a_first_request(parrot: Parrot) -> None:
@@ -242,7 +242,7 @@ def test_a_stream_goes_on_past_the_time_for_a_first_request(parrot: Parrot) -> N
         Serving(parrot, shown(CLUSTER), limits=QUICK) as serving,
         contextlib.closing(stream(serving)) as client,
     ):
-        assert client.receive(1.0) is None
+        assert client.receive(1.8) is None
         client.send(b"one")
         assert eventually(lambda: client.receive(1)) == b"you said one"
 
@@ -252,7 +252,7 @@ def test_a_frame_that_is_too_large_ends_the_stream(serving: Serving, parrot: Par
         client.send(b"x" * (1024 * 1024 + 1))
         with pytest.raises((Unavailable, ssl.SSLError)):
             eventually(lambda: client.receive(1))
-        assert parrot.streams[0].over.wait(5)
+        assert parrot.streams[0].over.wait(60)
         assert parrot.streams[0].heard == []
 
 
@@ -292,7 +292,7 @@ def test_closing_the_server_ends_streams_and_connections(parrot: Parrot) -> None
         wire.ask("/x", {})
     client.close()
     wire.close()
-    assert parrot.streams[0].over.is_set()
+    assert parrot.streams[0].over.wait(60)
     with pytest.raises(Unavailable):
         Connection.tls(Way(serving.address), stranger_context(), timeout=1)
 

@@ -11,7 +11,7 @@ from tests.net.servers import Little, silence
 
 def test_a_free_address_is_listened_on() -> None:
     with listen("127.0.0.1:0", "auth_service.listen_addr") as wire:
-        socket.create_connection(wire.getsockname(), timeout=5).close()
+        socket.create_connection(wire.getsockname(), timeout=60).close()
 
 
 def test_a_taken_address_is_named_with_the_key_of_the_config() -> None:
@@ -34,7 +34,7 @@ def test_an_address_that_is_not_ours_is_named(address: str) -> None:
 def test_a_second_start_need_not_wait_for_the_first_ones_connections() -> None:
     with listen("127.0.0.1:0", "x") as first:
         address = f"127.0.0.1:{first.getsockname()[1]}"
-        with socket.create_connection(first.getsockname(), timeout=5):
+        with socket.create_connection(first.getsockname(), timeout=60):
             wire, _ = first.accept()
             wire.close()
     with listen(address, "x"):

@@ -45,7 +45,7 @@ def test_auth_sees_the_client_and_the_relay_sees_nothing(loop: str, parrot: Parr
         relay = Relay(auth.address)
         with Ported(loop=loop, route=relay) as port:
             for client in "127.0.0.2", "127.0.0.3":
-                ends = {"source_address": (client, 0), "timeout": 30}
+                ends = {"source_address": (client, 0), "timeout": 60}
                 wire = socket.create_connection(port.address, **ends)  # type: ignore[arg-type]
                 context = trusting(CLUSTER, NODE)
                 with context.wrap_socket(wire, server_hostname=AUTH_SERVER_NAME) as tls:
@@ -55,7 +55,7 @@ def test_auth_sees_the_client_and_the_relay_sees_nothing(loop: str, parrot: Parr
                     while part := tls.recv(65536):
                         answer += part
                 assert b"200 OK" in answer
-            eventually(lambda: len(relay.moved) == 2, seconds=30)
+            eventually(lambda: len(relay.moved) == 2)
     assert [peer.address for _, peer, _ in parrot.asked] == ["127.0.0.2", "127.0.0.3"]
     assert all(peer.certificate == NODE.tls_der for _, peer, _ in parrot.asked)
     assert all(1000 < each.up < 10_000 and each.down > len(answer) for each in relay.moved)

@@ -39,7 +39,7 @@ LINE = b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n"
 PLAIN = write_header(SOURCE, TARGET)
 LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
 # Generous: the machine is shared.
-LONG = 30
+LONG = 60
 both = pytest.mark.parametrize("loop", LOOPS)
 
 
@@ -459,6 +459,16 @@ def rests() -> bool:
     return time.process_time() - spent < 0.2
 
 
+def typical_wait(port: Ported) -> float:
+    """Seconds that one of those who speak waits."""
+    waits = []
+    for each in (SSH, HELLO, HTTP) * 5:
+        began = time.monotonic()
+        port.serves(each)
+        waits.append(time.monotonic() - began)
+    return sorted(waits)[len(waits) // 2]
+
+
 @both
 @pytest.mark.parametrize("first", [b"", HELLO[:20]], ids=["silent", "half a hello"])
 def test_a_thousand_that_wait_delay_nobody(loop: str, first: bytes) -> None:
@@ -467,12 +477,9 @@ def test_a_thousand_that_wait_delay_nobody(loop: str, first: bytes) -> None:
     with Ported(loop=loop, limits=limits) as port, crowd(port, count, first):
         eventually(lambda: port.port.pending == count, seconds=LONG)
         assert any(rests() for _ in range(4)), "it spins"
-        waits = []
-        for each in (SSH, HELLO, HTTP) * 5:
-            began = time.monotonic()
-            port.serves(each)
-            waits.append(time.monotonic() - began)
-        assert sorted(waits)[len(waits) // 2] < 1
+        with Ported(loop=loop, limits=limits) as empty:
+            alone = typical_wait(empty)
+        assert typical_wait(port) < max(1.0, 10 * alone)
         assert port.port.pending == count
 
 
@@ -618,7 +625,7 @@ def test_stopping_turns_away_who_waits_and_closing_everybody(loop: str) -> None:
 
 @both
 def test_no_descriptor_is_left_behind(loop: str) -> None:
-    with Ported(loop=loop, limits=PortLimits(deadline=0.2)) as port:
+    with Ported(loop=loop, limits=PortLimits(deadline=2.0)) as port:
         port.serves(SSH)
         eventually(lambda: port.port.routed == 0)
         before = len(os.listdir("/proc/self/fd"))

@@ -11,6 +11,7 @@ import uvloop
 
 from teleport_lite.net.relay import Held, Moved, relay
 from tests.net.mux_pair import HELLO, End, pair
+from tests.net.test_splice import Clock
 from tests.tunnel_rig import Listener, until
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -142,15 +143,27 @@ def test_what_waits_for_a_side_that_does_not_read_is_given_up(run: Run) -> None:
 
 def test_an_idle_relay_ends(run: Run) -> None:
     async def work() -> None:
-        both, loop = await joined(idle=0.4), asyncio.get_running_loop()
+        both = await joined(idle=0.3)
         with both.left, both.right:
-            for _ in range(4):
-                await asyncio.sleep(0.15)
-                await loop.sock_sendall(both.left, b".")
-            assert not both.task.done()
-            assert await both.over() == Moved(4, 0, "idle")
+            assert await both.over() == Moved(0, 0, "idle")
 
     run(work())
+
+
+def test_a_relay_in_which_something_moves_is_not_idle() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        clock, both = Clock(loop), await joined(idle=20)
+        with both.left, both.right:
+            for _ in range(5):
+                await loop.sock_sendall(both.left, b".")
+                assert await loop.sock_recv(both.right, 10) == b"."
+                await clock.turn(15)
+            assert not both.task.done()
+            await clock.turn(25)
+            assert await both.over() == Moved(5, 0, "idle")
+
+    asyncio.run(work())
 
 
 def test_cancelling_it_ends_both_sides(run: Run) -> None:

@@ -29,7 +29,7 @@ from teleport_lite.net import stream
 from teleport_lite.net.stream import StreamClient
 from teleport_lite.net.way import Way
 from teleport_lite.testing.certs import PaperCluster
-from tests.net.servers import Little, answering, reply, silence
+from tests.net.servers import Little, answering, given_up, reply, silence
 from tests.net.serving import shown, trusting
 from tests.support import eventually
 
@@ -72,7 +72,7 @@ def speaking(script: Callable[[Speaker], None]) -> Little:
     return Little(talk, SHOWN.context)
 
 
-def connect(server: Little, timeout: float = 5) -> StreamClient:
+def connect(server: Little, timeout: float = 60) -> StreamClient:
     return StreamClient(Way(server.address), trusting(CLUSTER), "/stream", timeout=timeout)
 
 
@@ -173,8 +173,8 @@ def test_waiting_ends_when_somebody_rings() -> None:
     with speaking(listen) as server, contextlib.closing(connect(server)) as client:
         threading.Timer(0.1, client.wake).start()
         started = time.monotonic()
-        assert client.receive(5) is None
-        assert time.monotonic() - started < 3
+        assert client.receive(60) is None
+        assert time.monotonic() - started < 50
 
 
 def test_nothing_said_is_nothing_received() -> None:
@@ -214,13 +214,15 @@ def test_a_server_that_is_stuck_in_the_middle_of_a_record_holds_nobody() -> None
         started = time.monotonic()
         assert client.receive(0.3) is None
         assert client.receive(0.3) is None
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 50, "the time that a write may take"
 
 
 def test_a_server_that_does_not_read_is_given_up_on() -> None:
     gate = threading.Event()
-    with speaking(lambda speaker: gate.wait(10)) as server:  # type: ignore[arg-type, return-value]
-        with contextlib.closing(connect(server, timeout=0.3)) as client:
+    with speaking(lambda speaker: gate.wait(60)) as server:  # type: ignore[arg-type, return-value]
+        with contextlib.closing(connect(server)) as client:
+            client._timeout = 0.3  # from here on
+            client._wire.settimeout(0.3)
             for _ in range(20):
                 client.send(b"x" * 1_000_000)
             with pytest.raises(Unavailable, match="the stream broke"):
@@ -283,7 +285,7 @@ def test_bytes_are_no_words() -> None:
 )
 def test_a_server_without_streams_is_told(answer: bytes) -> None:
     with Little(answering(answer), SHOWN.context) as server, pytest.raises(Unavailable):
-        connect(server, timeout=2)
+        connect(server)
 
 
 def test_a_refusal_is_told_in_the_words_of_the_server() -> None:
@@ -314,8 +316,8 @@ def test_a_refusal_without_words_is_told_by_its_status(body: bytes) -> None:
 
 
 def test_a_server_that_never_answers_is_given_up_on() -> None:
-    with Little(silence, SHOWN.context) as server, pytest.raises(Unavailable, match="timed out"):
-        connect(server, timeout=0.3)
+    with Little(silence, SHOWN.context) as server:
+        given_up(lambda seconds: connect(server, timeout=seconds), r"broke \(.*timed out")
 
 
 def test_a_server_that_drips_its_answer_is_given_up_on() -> None:
@@ -324,10 +326,8 @@ def test_a_server_that_drips_its_answer_is_given_up_on() -> None:
             wire.sendall(bytes([byte]))
             time.sleep(0.02)
 
-    started = time.monotonic()
-    with Little(talk, SHOWN.context) as server, pytest.raises(Unavailable, match="in time"):
-        connect(server, timeout=0.4)
-    assert time.monotonic() - started < 3
+    with Little(talk, SHOWN.context) as server:
+        given_up(lambda seconds: connect(server, timeout=seconds), "in time")
 
 
 def test_a_server_that_is_not_trusted_hears_nothing() -> None:

@@ -17,7 +17,7 @@ CLUSTER = PaperCluster()
 PROXY, HOST = proxy_papers(CLUSTER), CLUSTER.host()
 
 
-def dialled(address: str, timeout: float = 10) -> str:
+def dialled(address: str, timeout: float = 60) -> str:
     """Why nobody could be reached there."""
     context = agent_context(HOST.tls_cert, HOST.tls_private, CLUSTER.host_cas)
 
