@@ -81,6 +81,14 @@ class Session:
         assert all(each[1:5] == numbers(THEIRS) for each in said)
         return [each[:1] + each[5:] for each in said]
 
+    def typed(self, size: int) -> bytes:
+        """So many bytes, as the shell reads them: a terminal hands them over a few at a time."""
+        end = self.shell if hasattr(self, "shell") else self.stdin
+        typed = b""
+        while len(typed) < size:
+            typed += os.read(end, size - len(typed))
+        return typed
+
     def shut(self, end: int) -> None:
         os.close(end)
         self.ends.discard(end)
@@ -117,8 +125,7 @@ THE_END = [STATUS, bytes([EOF]), bytes([CLOSE])]
 def test_what_the_client_says_reaches_the_shell(session: Session) -> None:
     session.paper.hear(DATA, 0, packed(b"hello"))
     session.turn()
-    shell = session.shell if hasattr(session, "shell") else session.stdin
-    assert os.read(shell, 100) == b"hello"
+    assert session.typed(5) == b"hello"
 
 
 def test_output_is_read_only_as_far_as_there_is_room(pipes: Session) -> None:
@@ -245,7 +252,7 @@ def test_keys_of_others_come_between_the_client_s(followed: tuple[Session, Paper
     tap.keys = b"from a peer "
     session.paper.hear(DATA, 0, packed(b"from the client"))
     session.turn()
-    assert os.read(session.shell, 100) == b"from a peer from the client"
+    assert session.typed(len("from a peer from the client")) == b"from a peer from the client"
 
 
 def test_who_follows_hears_of_the_end_once(followed: tuple[Session, PaperTap]) -> None:
