@@ -143,11 +143,16 @@ class BackupDesk:
 
     def tidy(self) -> None:
         """Let go of those that nobody asks for any more."""
-        now = self._clock.monotonic()
         with self._guard:
-            idle = [id for id, job in self._jobs.items() if now - job.asked >= IDLE]
-        for id in idle:
-            self._drop(id)
+            jobs = list(self._jobs.items())
+        for id, job in jobs:
+            if not job.turn.acquire(blocking=False):
+                continue  # a piece of it is being read
+            try:
+                if self._clock.monotonic() - job.asked >= IDLE:
+                    self._drop(id)
+            finally:
+                job.turn.release()
 
     def _note(self, caller: Caller, entry: Entry) -> None:
         """A full disk is no time to go without a backup: root of this host, who could copy the

@@ -125,12 +125,8 @@ class RecordingDesk:
         """Another auth server has removed it from the index: the file goes. Raises Conflict if it
         stands there."""
         checked(UUID, asked.sid, "session id", example=EXAMPLE)
-        if self._store.recording(asked.sid) is not None:
+        if not self._uploads.forget_file(asked.sid):
             raise Conflict(f"recording {asked.sid} is in the index")
-        if self._shelf is not None and self._shelf.has(asked.sid):
-            before = self._shelf.used()
-            self._shelf.remove(asked.sid)
-            self._uploads.shrunk(before - self._shelf.used())
         return {"sid": asked.sid}
 
     def _piece(self, kept: Recording, asked: RecordingRead) -> Doc:
@@ -213,9 +209,7 @@ class RecordingDesk:
             with suppress(Error):
                 self._ask(kept.kept_by, DROPPED, RecordingRemove(sid=kept.sid))
             return
-        if self._shelf is not None:
-            self._shelf.remove(kept.sid)
-        self._uploads.shrunk(kept.stored)
+        self._uploads.forget_file(kept.sid)
 
     def _known(self, sid: str) -> Recording:
         checked(UUID, sid, "session id", example=EXAMPLE)

@@ -1,11 +1,13 @@
 """The keys of the keyring that are in use here, and everything under the first of them."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from teleport_lite.audit.trail import Trail
 from teleport_lite.auth.caller import Caller
 from teleport_lite.auth.record import write_recorded
+from teleport_lite.errors import Unavailable
 from teleport_lite.store.protocols import Store
 
 
@@ -24,6 +26,9 @@ class ResealDesk:
         under the first one of its file: whoever asks may be about to take a key out. Raises
         Unavailable."""
         self._refresh()
+        with suppress(Unavailable):  # then nothing is being written, either
+            # What is being written just now was sealed before: it is waited for, and counted.
+            self._store.write(lambda _: None)
         snapshot = self._store.snapshot()
         try:
             return {"rows": dict(snapshot.sealed_under())}

@@ -103,10 +103,15 @@ class Shelf:
                 while data := file.read(_PIECE):
                     yield data
 
-    def remove(self, sid: str) -> None:
-        """What is not there need not be removed. Raises Unavailable."""
+    def remove(self, sid: str) -> int:
+        """How many bytes that frees: none if it is not there. Raises Unavailable."""
         with _explained():
+            try:
+                size = self._path(sid).stat().st_size
+            except FileNotFoundError:
+                return 0
             self._path(sid).unlink(missing_ok=True)
+        return size
 
     def used(self) -> int:
         """Bytes of all that is finished. Raises Unavailable."""

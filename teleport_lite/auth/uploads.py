@@ -159,10 +159,16 @@ class UploadDesk:
                 self._forget(upload)
         return UploadState(received=upload.received, durable=True)
 
-    def shrunk(self, freed: int) -> None:
-        """A recording was removed."""
+    def forget_file(self, sid: str) -> bool:
+        """Of a recording that was taken out of the index. False, and it stays, if one of its
+        session stands there: the host may have sent it anew. Raises Unavailable."""
+        with self._ending:
+            if self._store.recording(sid) is not None:
+                return False
+            freed = self._shelf.remove(sid) if self._shelf is not None else 0
         with self._guard:
             self._used -= freed
+        return True
 
     def tidy(self) -> None:
         """Drop uploads that do not go on. Called now and then."""

@@ -26,6 +26,8 @@ _TITLE = "teleport-lite keyring v1"
 _VERSION = b"\x01"
 _ID, _NONCE, _KEY = 8, 12, 32
 _HEADER = len(_VERSION) + _ID
+# A keyring is written anew a few times in its life.
+TRIES = 4
 # A keyring of a hundred rotations.
 _MAX_FILE = 16 * 1024
 
@@ -75,10 +77,10 @@ class Keyring:
             """To open it costs a third of a second, or a question to a service elsewhere: a row
             that no key opens may not cost that each time somebody looks at it."""
             nonlocal last
-            raw = read_secret(path, limit=_MAX_FILE)
-            if raw != last[0]:
-                last = raw, _keys(custody.open(raw, f"keyring {path}"), str(path))
-            return last[1]
+            raw, known = read_secret(path, limit=_MAX_FILE), last
+            if raw != known[0]:
+                known = last = raw, _keys(custody.open(raw, f"keyring {path}"), str(path))
+            return known[1]
 
         return cls(read(), read)
 
@@ -133,8 +135,13 @@ class Keyring:
         """Look at the file again. False if it is as it was, or can not be read now."""
         before = self._raw
         with suppress(Error):
-            if self._reread is not None:
-                self._use(self._reread())
+            for _ in range(TRIES if self._reread is not None else 0):
+                assert self._reread is not None
+                keys = self._reread()
+                self._use(keys)
+                # To open it takes time: another thread may have read, and used, a later one.
+                if self._reread() == keys:
+                    break
         return self._raw != before
 
     def seal(self, plain: bytes, purpose: str) -> bytes:

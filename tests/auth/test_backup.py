@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from teleport_lite.auth.backup import IDLE, MAX_OPEN
+from teleport_lite.auth.backup import IDLE, MAX_OPEN, _Job
 from teleport_lite.auth.life import born, life_of
 from teleport_lite.auth.restore import Found, Loader, check_fits, look, must_be_whole
 from teleport_lite.auth.shelf import Shelf
@@ -25,6 +25,7 @@ from teleport_lite.store.sqlite import SqliteStore, open_sqlite
 from teleport_lite.testing.fakes import T0, FakeChance, FakeClock
 from tests.auth.bench import CLUSTER, ROOT, Applicant, Bench, Visitor
 from tests.auth.tapes import Archive, a_tape, person, sid
+from tests.store.makers import a_token
 from tests.support import eventually
 
 RING, OTHER = Keyring([b"k" * 32]), Keyring([b"o" * 32])
@@ -194,6 +195,23 @@ def test_who_goes_away_holds_nothing_up(archive):
     with pytest.raises(NotFound):
         archive.ask("/v1/backup/read", id=ids[0])
     archive.ask("/v1/backup/begin")
+
+
+def test_who_reads_a_piece_for_long_has_not_gone_away(archive, monkeypatch):
+    id = archive.ask("/v1/backup/begin")["id"]
+    piece, tidying = _Job.piece, threading.Thread(target=archive.desks.backups.tidy)
+
+    def slow(job, at):
+        archive.clock.tick(seconds=IDLE)
+        tidying.start()
+        tidying.join(0.1)  # it comes now if it can, else later
+        return piece(job, at)
+
+    monkeypatch.setattr(_Job, "piece", slow)
+    archive.ask("/v1/backup/read", id=id)
+    tidying.join(60)
+    monkeypatch.setattr(_Job, "piece", piece)
+    assert archive.ask("/v1/backup/read", id=id)["data"]  # the same again: its answer was lost
 
 
 def test_a_backup_that_can_not_be_read_further_is_over(archive, monkeypatch):
@@ -451,6 +469,37 @@ def test_auth_says_what_is_sealed_under_which_key_and_seals_anew(tmp_path):
     [event] = archive.told("keyring.reseal")
     assert (event.code, event.outcome, event.facts["user"]) == ("TLB03I", "ok", "admin:root")
     assert archive.store.cas()
+    store.close()
+
+
+def test_what_was_sealed_before_the_look_is_counted_when_it_is_written(tmp_path):
+    """Else a key could be taken out while a row that needs it is on its way."""
+    path = tmp_path / "keyring"
+    ring = Keyring.load_or_make(path)
+    store = open_sqlite(tmp_path / "data" / "auth.db", ring)
+    archive = Archive(tmp_path, store=store)
+    archive.desks.reseals._refresh = ring.refresh
+    old, fresh = ring.ids[0], Keyring.new()
+    before = archive.ask("/v1/keyring/look")["rows"][old]
+    sealed, go_on = threading.Event(), threading.Event()
+
+    def change(tx):
+        tx.add_token(a_token())
+        sealed.set()
+        assert go_on.wait(60)
+
+    found = []
+    looking = threading.Thread(target=lambda: found.append(archive.ask("/v1/keyring/look")["rows"]))
+    writing = threading.Thread(target=store.write, args=(change,))
+    writing.start()
+    assert sealed.wait(60)
+    ring.added(fresh).preferring(fresh.ids[0]).save(path)
+    looking.start()
+    looking.join(0.1)  # it answers now if it can, else later
+    go_on.set()
+    for thread in (writing, looking):
+        thread.join(60)
+    assert found == [{old: before + 1}]
     store.close()
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from teleport_lite.auth import recordings
+from teleport_lite.auth.recordings import RecordingDesk
 from teleport_lite.errors import Conflict, Denied, Malformed, NotFound, Unavailable
+from teleport_lite.model.recording import Recording
 from teleport_lite.model.user import Condition, Role, Rule
 from teleport_lite.testing.fakes import T0
 from tests.auth.bench import ROOT, Bench
@@ -33,6 +35,23 @@ def three(archive: Archive) -> Archive:
         said = {"user": user, "started": at, "ended": at + 60, "command": command}
         archive.send(a_tape(), sid(number), caller, **said)
     return archive
+
+
+def test_what_a_host_sends_again_while_it_is_removed_stays_whole(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not heard that the first time was enough."""
+    archive.send(a_tape())
+    off = archive.desks.recordings._off_the_disk
+
+    def slow(kept: Recording) -> None:
+        archive.send(a_tape())
+        off(kept)
+
+    monkeypatch.setattr(RecordingDesk, "_off_the_disk", lambda desk, kept: slow(kept))
+    archive.ask("/v1/recordings/remove", sid=SID)
+    assert archive.sids() == [SID]
+    assert archive.play() == archive.play()
 
 
 # Listing

@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teleport_lite.errors import Denied, Malformed, NotFound
+from teleport_lite.pki.custody import Custody
 from teleport_lite.pki.seal import Keyring
 
 RING, OTHER = Keyring([b"k" * 32]), Keyring([b"o" * 32])
@@ -169,6 +171,29 @@ def test_of_many_that_start_at_once_one_makes_the_keyring(tmp_path: Path) -> Non
     ring = Keyring.load(path)
     assert [ring.unseal(each, "p") for each in sealed] == [b"%d" % nth for nth in range(many)]
     assert os.listdir(tmp_path) == ["keyring"]
+
+
+def test_of_two_threads_that_read_the_file_none_goes_back_to_what_it_was(tmp_path: Path) -> None:
+    """To open a file takes long; it is replaced, and read by another thread, meanwhile."""
+    path, meanwhile = tmp_path / "keyring", list[Callable[[], None]]()
+
+    class Slow(Custody):
+        def open(self, raw: bytes, where: str) -> bytes:
+            text = super().open(raw, where)
+            while meanwhile:
+                meanwhile.pop()()
+            return text
+
+    ring, first, second = Keyring.load_or_make(path, Slow()), Keyring.new(), Keyring.new()
+
+    def replace() -> None:
+        second.save(path)
+        assert ring.refresh()
+
+    first.save(path)
+    meanwhile.append(replace)
+    ring.refresh()
+    assert ring.ids == second.ids
 
 
 def test_a_keyring_does_not_show_its_keys() -> None:
