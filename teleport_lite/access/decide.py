@@ -63,6 +63,20 @@ def may_reach(
     return next(allowed, Refused("no role allows any login here"))
 
 
+def may_go_on(roles: Sequence[Role], labels: Labels) -> Verdict:
+    """To a leaf cluster with `labels`. As long as nobody speaks of labels, everybody may."""
+    said = any(role.allow.cluster_labels or role.deny.cluster_labels for role in roles)
+    if roles and not said and not labels:
+        return Allowed(by=roles[0].name)
+    for role in roles:
+        if matches(role.deny.cluster_labels, labels):
+            return Refused(f"role {role.name} denies access to this cluster")
+    for role in roles:
+        if matches(role.allow.cluster_labels, labels):
+            return Allowed(by=role.name)
+    return Refused("no role allows this cluster")
+
+
 def may_do(roles: Sequence[Role], resource: str, verb: str) -> Verdict:
     """Verbs: list, read, create, update, delete, use, rotate. A deny anywhere wins."""
     for role in roles:

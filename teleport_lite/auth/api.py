@@ -81,7 +81,9 @@ ROUTES: dict[str, Route] = {
     "/v1/me": Route(VISITORS, admin.Nothing, lambda d, c, m: d.me.me(c)),
     "/v1/me/cas": Route(PERSONS, admin.Nothing, lambda d, c, m: d.me.cas()),
     "/v1/me/nodes": Route(VISITORS, login.MyNodes, lambda d, c, m: d.me.nodes(c, m)),
-    "/v1/me/clusters": Route(PERSONS, admin.Nothing, lambda d, c, m: d.leaves.clusters()),
+    "/v1/me/clusters": Route(
+        PERSONS, admin.Nothing, lambda d, c, m: d.leaves.clusters(d.me.roles(c))
+    ),
     "/v1/host/renew": Route(HOSTS, join.Renew, lambda d, c, m: d.renewals.renew(c, m)),
     "/v1/status": _people(admin.Nothing, "status", "read", lambda d, c, m: d.status()),
     "/v1/tokens/add": _people(
@@ -116,6 +118,9 @@ ROUTES: dict[str, Route] = {
         "",
         "delete",
         lambda d, c, m: d.resources.remove(c, d.resources.kind(m.kind), m.name),
+    ),
+    "/v1/resources/update": _people(
+        admin.ResourceUpdate, "", "update", lambda d, c, m: d.resources.update(c, m)
     ),
     "/v1/users/add": _people(admin.UserAdd, "user", "create", lambda d, c, m: d.people.add(c, m)),
     "/v1/users/reset": _people(

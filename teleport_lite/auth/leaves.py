@@ -6,14 +6,14 @@ believe what it says, because they vouch for its own hosts alone.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from threading import Lock
 from typing import Any
 
-from teleport_lite.access.decide import locked
-from teleport_lite.access.verdict import Refused
+from teleport_lite.access.decide import locked, may_go_on
+from teleport_lite.access.verdict import Allowed, Refused
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.audit.trail import Entry, Trail
 from teleport_lite.auth.caller import Caller
@@ -29,6 +29,7 @@ from teleport_lite.model.lock import Target
 from teleport_lite.model.names import CLUSTER_NAME, checked
 from teleport_lite.model.token import JoinToken
 from teleport_lite.model.trust import LEAF_ROLE, RemoteCluster, related
+from teleport_lite.model.user import Role
 from teleport_lite.pki.foreign import CaSet, check_cas, tidied
 from teleport_lite.pki.keys import new_ssh_key, public_of_csr
 from teleport_lite.pki.plan import HostCertPlan
@@ -135,9 +136,31 @@ class LeafDesk:
         facts = {"name": name[:128], "user": caller.label, "addr.remote": caller.address}
         with self._trail.attempt("cluster.delete", ok="TRC02I", refused="TRC02E", **facts) as entry:
             if not write_recorded(self._store, entry, lambda tx: tx.remove_remote(name)):
-                raise NotFound(
-                    f"remote_cluster {name[:64]!a} does not exist", hint="tctl get remote_clusters"
-                )
+                raise _unknown(name)
+        self._changed()
+        return {"kind": "remote_cluster", "name": name}
+
+    def label(self, caller: Caller, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+        """These, and no others. Raises NotFound or Conflict."""
+        shown = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        facts = {"name": name[:128], "what": "labels", "labels": shown[:4096]}
+        who = {"user": caller.label, "addr.remote": caller.address}
+        with (
+            self._trail.attempt(
+                "cluster.update", ok="TRC04I", refused="TRC04E", **facts, **who
+            ) as entry,
+            self._guard,
+        ):
+            leaf = self._called(name)
+            if leaf is None:
+                raise _unknown(name)
+            changed = replace(leaf, labels=tuple(sorted(labels.items())))
+
+            def change(tx: Tx) -> None:
+                self._check_still(tx, name, leaf)
+                tx.put_remote(changed)
+
+            write_recorded(self._store, entry, change)
         self._changed()
         return {"kind": "remote_cluster", "name": name}
 
@@ -152,12 +175,13 @@ class LeafDesk:
                 id=each.id,
                 host_cas=list(each.host_cas),
                 ssh_host_cas=list(each.ssh_host_cas),
+                labels=dict(each.labels),
             )
             for each in self._all()
         ]
 
-    def clusters(self) -> dict[str, Any]:
-        """For people: where else they may go, and whom to believe there."""
+    def clusters(self, roles: Sequence[Role]) -> dict[str, Any]:
+        """For people: where else these roles may go, and whom to believe there."""
         found = [
             {
                 "name": each.name,
@@ -167,6 +191,7 @@ class LeafDesk:
                 "ssh_host_cas": list(each.ssh_host_cas),
             }
             for each in self._all()
+            if isinstance(may_go_on(roles, dict(each.labels)), Allowed)
         ]
         return {"clusters": found}
 
@@ -220,11 +245,13 @@ class LeafDesk:
         if not (shown.host_cas and shown.ssh_host_cas):
             raise Malformed(f"{cannot}, it shows no CAs")
         shown = self._check_cas(name, shown, others)
+        before = self._called(name)  # the same leaf, with a new token
         leaf = RemoteCluster(
             name=name,
             id=leaf_id,
             host_cas=shown.host_cas,
             ssh_host_cas=shown.ssh_host_cas,
+            labels=before.labels if before else (),
             created_at=self._clock.now(),
         )
         return leaf, key
@@ -344,6 +371,10 @@ class LeafDesk:
 
     def _all(self) -> list[RemoteCluster]:
         return self._store.remote_clusters()
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"remote_cluster {name[:64]!a} does not exist", hint="tctl get remote_clusters")
 
 
 def _cas_of(hello: TrustHello) -> CaSet:

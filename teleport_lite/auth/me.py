@@ -45,6 +45,10 @@ class MeDesk:
             "cluster": self._cluster,
         }
 
+    def roles(self, caller: Caller) -> list[Role]:
+        """Of a person or bot of this cluster, as far as the certificate has them."""
+        return list(self._person(caller)[1])
+
     def cas(self) -> Doc:
         """The host CAs of now, for a profile that was made before they were rotated."""
         return {"host_cas": self._cas.tls(CaType.HOST), "ssh_host_cas": self._cas.ssh(CaType.HOST)}

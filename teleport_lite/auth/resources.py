@@ -19,12 +19,19 @@ from teleport_lite.auth.trust import TrustDesk
 from teleport_lite.errors import Conflict, Malformed, NotFound
 from teleport_lite.model.duration import parse_duration
 from teleport_lite.model.host import Host, Report, presence
+from teleport_lite.model.labels import check_labels
 from teleport_lite.model.lock import Lock, Target
 from teleport_lite.model.names import LOGIN, RESOURCE_NAME, UUID, checked
 from teleport_lite.model.system_role import BOT, NODE, RoleBook
 from teleport_lite.model.token import DEFAULT_TTL
 from teleport_lite.proto import resource as docs
-from teleport_lite.proto.admin import LockAdd, ResourceCreate, ResourceGet, ResourceRemove
+from teleport_lite.proto.admin import (
+    LockAdd,
+    ResourceCreate,
+    ResourceGet,
+    ResourceRemove,
+    ResourceUpdate,
+)
 from teleport_lite.secret import Secret
 from teleport_lite.store.protocols import Store, Tx
 
@@ -128,8 +135,10 @@ class ResourceDesk:
     def found(self, asked: ResourceGet) -> Doc:
         return {"resources": self.get(self.kind(asked.kind), asked.name)}
 
-    def as_roles_name_it(self, asked: ResourceGet | ResourceCreate | ResourceRemove) -> str:
-        """What a question of `tctl get`, `create` or `rm` is about."""
+    def as_roles_name_it(
+        self, asked: ResourceGet | ResourceCreate | ResourceRemove | ResourceUpdate
+    ) -> str:
+        """What a question of `tctl get`, `create`, `update` or `rm` is about."""
         if isinstance(asked, ResourceCreate):
             kind = self.kind(docs.kind_of(asked.resource))
         else:
@@ -183,6 +192,13 @@ class ResourceDesk:
             self._presence.forget(name)
         self._changed()
         return {"kind": kind, "name": name}
+
+    def update(self, caller: Caller, asked: ResourceUpdate) -> Doc:
+        """Raises NotFound, and Malformed for what is changed in another way."""
+        kind = self.kind(asked.kind)
+        if kind == "remote_cluster" and self._leaves is not None:
+            return self._leaves.label(caller, asked.name, check_labels(asked.labels))
+        raise Malformed(f"labels of {kind} can not be set by hand", hint="tctl create -f")
 
     def lock(self, caller: Caller, asked: LockAdd) -> Doc:
         """Refuse somebody everywhere, within seconds."""

@@ -75,6 +75,9 @@ class AdminClient:
     def create_resource(self, resource: Mapping[str, Any], *, force: bool = False) -> Facts:
         return self._ask("/v1/resources/create", resource=resource, force=force)
 
+    def label_resource(self, kind: str, name: str, labels: Mapping[str, str]) -> Facts:
+        return self._ask("/v1/resources/update", kind=kind, name=name, labels=dict(labels))
+
     def remove_resource(self, kind: str, name: str) -> Facts:
         return self._ask("/v1/resources/remove", kind=kind, name=name)
 

@@ -56,6 +56,7 @@ class Condition:
 
     logins: tuple[str, ...] = ()  # may hold {{internal.logins}}
     node_labels: LabelPatterns = field(default_factory=dict)
+    cluster_labels: LabelPatterns = field(default_factory=dict)  # of leaf clusters
     rules: tuple[Rule, ...] = ()
     host_groups: tuple[str, ...] = ()  # of accounts that a node makes for its visitors
     host_sudoers: tuple[str, ...] = ()  # their lines in sudoers(5), without the user in front

@@ -36,6 +36,14 @@ class ResourceRemove(Message, frozen=True):
     name: str
 
 
+class ResourceUpdate(Message, frozen=True):
+    """Of what documents do not make: the labels of a remote_cluster, all of them."""
+
+    kind: str
+    name: str
+    labels: dict[str, str]
+
+
 class UserAdd(Message, frozen=True):
     name: str
     roles: list[str]

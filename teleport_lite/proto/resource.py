@@ -157,8 +157,9 @@ def _condition_doc(condition: Condition) -> Doc:
     doc: Doc = {}
     if condition.logins:
         doc["logins"] = list(condition.logins)
-    if condition.node_labels:
-        doc["node_labels"] = {key: list(values) for key, values in condition.node_labels.items()}
+    for key in ("node_labels", "cluster_labels"):
+        if patterns := getattr(condition, key):
+            doc[key] = {name: list(values) for name, values in patterns.items()}
     if condition.rules:
         doc["rules"] = [
             {"resources": list(rule.resources), "verbs": list(rule.verbs)}
@@ -270,6 +271,7 @@ def _opened(doc: Doc, kind: str, allowed: Iterable[str]) -> tuple[str, Doc]:
 _CONDITION_KEYS = (
     "logins",
     "node_labels",
+    "cluster_labels",
     "rules",
     "host_groups",
     "host_sudoers",
@@ -280,21 +282,26 @@ _CONDITION_KEYS = (
 def _condition(raw: object, where: str) -> Condition:
     block = mapping(raw, where)
     known(block, _CONDITION_KEYS, where)
-    labels = mapping(block.get("node_labels") or {}, f"{where}.node_labels")
     rules = block.get("rules") or []
     if not isinstance(rules, list):
         raise Malformed(f"{where}.rules must be a list")
     return Condition(
         logins=texts(block.get("logins") or [], f"{where}.logins"),
-        node_labels={
-            key: tuple(map(check_pattern, texts(value, f"{where}.node_labels.{key}")))
-            for key, value in labels.items()
-        },
+        node_labels=_patterns(block, "node_labels", where),
+        cluster_labels=_patterns(block, "cluster_labels", where),
         rules=tuple(_rule(rule, where) for rule in rules),
         host_groups=texts(block.get("host_groups") or [], f"{where}.host_groups"),
         host_sudoers=texts(block.get("host_sudoers") or [], f"{where}.host_sudoers"),
         join_sessions=read_join_rules(block.get("join_sessions") or [], f"{where}.join_sessions"),
     )
+
+
+def _patterns(block: Doc, name: str, where: str) -> dict[str, tuple[str, ...]]:
+    labels = mapping(block.get(name) or {}, f"{where}.{name}")
+    return {
+        key: tuple(map(check_pattern, texts(value, f"{where}.{name}.{key}")))
+        for key, value in labels.items()
+    }
 
 
 def _rule(raw: object, where: str) -> Rule:

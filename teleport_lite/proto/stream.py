@@ -129,6 +129,7 @@ class LeafWord(Statement, frozen=True):
     id: str  # UUID that tunnels of its proxies carry
     host_cas: list[str] = []
     ssh_host_cas: list[str] = []
+    labels: dict[str, str] = {}
 
 
 class Knowledge(Statement, frozen=True):

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from teleport_lite.access.decide import locked, may_reach
+from teleport_lite.access.decide import locked, may_go_on, may_reach
 from teleport_lite.access.verdict import Refused, Verdict
 from teleport_lite.agent.roots import Rules, roles_here, rules_of
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied, Error
+from teleport_lite.model.labels import Labels
 from teleport_lite.model.lock import Lock
 from teleport_lite.model.trust import MAX_QUALIFIED, qualified
 from teleport_lite.model.user import Role
@@ -96,7 +97,18 @@ class Judge:
         """Locks aside: a host that is locked is still known to those who use it."""
         return not self._blind and not isinstance(self._by_role(caller, route), Refused)
 
+    def may_go_on(self, caller: Caller, labels: Labels) -> Verdict:
+        """To a leaf cluster; of what it will say there nothing is known here."""
+        roles = self._known_roles(caller)
+        return roles if isinstance(roles, Refused) else may_go_on(roles, labels)
+
     def _by_role(self, caller: Caller, route: Route, login: str = "") -> Verdict:
+        roles = self._known_roles(caller)
+        if isinstance(roles, Refused):
+            return roles
+        return may_reach(roles, caller.traits, route.labels, login)
+
+    def _known_roles(self, caller: Caller) -> list[Role] | Refused:
         roles: list[Role] = []
         try:
             names = self._roles_of(caller)
@@ -108,7 +120,7 @@ class Judge:
                 return Refused(f"role {name} can not be read: {role.message}")
             if role is not None:
                 roles.append(role)
-        return may_reach(roles, caller.traits, route.labels, login)
+        return roles
 
     def _unlocked(self, caller: Caller, login: str = "", node: str = "") -> Verdict:
         if self._blind:

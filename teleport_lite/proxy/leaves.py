@@ -60,6 +60,7 @@ class Leaves(Tunnels):
         self._why = refuse
         self._strangers: Counter[tuple[str, str]] = Counter()  # by leaf, and by leaf and source
         self._ids: dict[str, str] = {}  # by name of the cluster, in lower case
+        self._labels: dict[str, dict[str, str]] = {}  # likewise
         super().__init__(
             cluster=cluster,
             host_cas=host_cas,
@@ -73,10 +74,14 @@ class Leaves(Tunnels):
     def learn(self, known: Knowledge) -> None:
         """Leaves have come or gone, or our CAs have changed."""
         self._ids = {each.cluster.lower(): each.id for each in known.leaves}
+        self._labels = {each.cluster.lower(): each.labels for each in known.leaves}
         self.recheck(known)
 
     def knows(self, cluster: str) -> bool:
         return cluster.lower() in self._ids
+
+    def labels(self, cluster: str) -> dict[str, str]:
+        return self._labels.get(cluster.lower(), {})
 
     def of(self, host: str) -> str:
         """The leaf that a node with this name would be in; "" if it is none."""

@@ -61,6 +61,7 @@ class Leaves(Protocol):
     """proxy/leaves.py, likewise."""
 
     def knows(self, cluster: str) -> bool: ...
+    def labels(self, cluster: str) -> dict[str, str]: ...
     def of(self, host: str) -> str: ...
     async def reach(
         self, request: ReachRequest, client: Client
@@ -155,6 +156,9 @@ class Reach:
             raise Denied(welcome.reason)
         if caller.cluster:
             raise Denied(f"users of {caller.cluster} can not go on to {request.cluster} from here")
+        verdict = self._judge.may_go_on(caller, leaves.labels(request.cluster))
+        if isinstance(verdict, Refused):
+            raise Denied(f"cluster {request.cluster}: {verdict.reason}", hint="tsh clusters")
         if not request.proof:
             raise _by_tsh(request.cluster, request.host)
         if request.login and not LOGIN.fullmatch(request.login):

@@ -11,6 +11,7 @@ from teleport_lite.access.decide import (
     locked,
     logins_of,
     may_do,
+    may_go_on,
     may_open_shell,
     may_reach,
     merged_options,
@@ -48,6 +49,34 @@ def shell(*roles: Role, login: str = "root", labels=PROD, traits=None):
 
 ROOT_ON_PROD = role("prod", allow=Condition(logins=("root",), node_labels={"env": ("prod",)}))
 DEPLOY_ON_DEV = role("dev", allow=Condition(logins=("deploy",), node_labels={"env": ("dev",)}))
+
+
+# Leaf clusters
+
+
+TO_PROD = role("to-prod", allow=Condition(cluster_labels={"env": ("prod",)}))
+NOT_PROD = role("not-prod", deny=Condition(cluster_labels={"env": ("prod",)}))
+TO_ALL = role("to-all", allow=Condition(cluster_labels=EVERYWHERE))
+
+
+@pytest.mark.parametrize(
+    ("roles", "labels", "by"),
+    [
+        ([], {}, None),
+        ([ROOT_ON_PROD], {}, "prod"),  # nobody speaks of labels
+        ([ROOT_ON_PROD], PROD, None),
+        ([ROOT_ON_PROD, TO_PROD], PROD, "to-prod"),
+        ([TO_PROD], DEV, None),
+        ([TO_PROD], {}, None),
+        ([TO_ALL], {}, "to-all"),
+        ([TO_ALL, NOT_PROD], DEV, "to-all"),
+        ([TO_ALL, NOT_PROD], PROD, None),
+        ([NOT_PROD], {}, None),
+    ],
+)
+def test_a_leaf_with_labels_wants_a_role_that_names_them(roles, labels, by) -> None:
+    verdict = may_go_on(roles, labels)
+    assert verdict == Allowed(by=by) if by else isinstance(verdict, Refused)
 
 
 # Shells

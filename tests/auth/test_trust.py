@@ -11,7 +11,7 @@ import pytest
 from scramp import ScramClient
 
 from teleport_lite.ambient import Clock
-from teleport_lite.auth.caller import Kind
+from teleport_lite.auth.caller import Caller, Kind
 from teleport_lite.daemon.doorman import Doorman
 from teleport_lite.errors import Conflict, Denied, Error, Malformed, NotFound, Unavailable
 from teleport_lite.model.authority import CaType
@@ -864,3 +864,68 @@ def test_a_remote_cluster_is_not_made_by_hand(pair: Pair) -> None:
     create = lambda: pair.root.ask("/v1/resources/create", resource=made)  # noqa: E731
     why = refused(Malformed, create, "can not be created by hand")
     assert why.hint == "tctl tokens add --type=trusted_cluster"
+
+
+# Labels of a leaf, which roles of the root name
+
+
+def label(pair: Pair, name: str = LEAF_NAME, kind: str = "rc", **labels: str) -> Any:
+    return pair.root.ask("/v1/resources/update", kind=kind, name=name, labels=labels)
+
+
+def test_labels_of_a_leaf_are_shown_told_and_kept_when_it_comes_back(pair: Pair) -> None:
+    pair.trust()
+    assert label(pair, env="prod", team="db") == {"kind": "remote_cluster", "name": LEAF_NAME}
+    event = pair.root.last_event("cluster.update")
+    assert (event.code, event.facts["what"]) == ("TRC04I", "labels")
+    assert (event.facts["labels"], event.facts["user"]) == ("env=prod,team=db", "admin:root")
+    [shown] = pair.root.ask("/v1/resources/get", kind="rc")["resources"]
+    assert shown["metadata"]["labels"] == {"env": "prod", "team": "db"}
+    [word] = pair.root.desks.teacher.lesson().leaves
+    assert word.labels == {"env": "prod", "team": "db"}
+    pair.root.token("trusted_cluster", text=f"{TOKEN}2")
+    again = doc(token=f"{TOKEN}2")
+    pair.trust(again, force=True)
+    rotate(pair.leaf, CaType.HOST)
+    pair.news()
+    [kept] = pair.root.store.remote_clusters()
+    assert dict(kept.labels) == {"env": "prod", "team": "db"}
+    label(pair)
+    assert pair.root.store.remote_clusters()[0].labels == ()
+
+
+def test_labels_are_set_only_where_there_are_some_to_set(pair: Pair) -> None:
+    pair.trust()
+    refused(NotFound, lambda: label(pair, "nosuch.test"), "does not exist")
+    refused(Malformed, lambda: label(pair, kind="role"), "can not be set by hand")
+    refused(Malformed, lambda: label(pair, **{"teleport.dev/x": "y"}), "reserved")
+
+
+def test_a_leaf_that_is_removed_while_it_gets_labels_stays_away(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.trust()
+    before_writing(monkeypatch, pair.root.store, lambda: remove_leaf(pair))
+    refused(Conflict, lambda: label(pair, env="prod"), "was changed a moment ago")
+    assert pair.root.store.remote_clusters() == []
+
+
+def test_people_are_told_of_leaves_that_a_role_of_theirs_allows(pair: Pair) -> None:
+    pair.trust()
+    pair.root.user()
+    [alice] = pair.root.store.users()
+    caller = Caller(
+        kind=Kind.USER, name="alice", address="192.0.2.7", roles=alice.roles, our_certificate=OURS
+    )
+
+    def told() -> list[str]:
+        return [each["name"] for each in pair.root.ask("/v1/me/clusters", caller)["clusters"]]
+
+    assert told() == [LEAF_NAME]
+    label(pair, env="prod")
+    assert told() == []
+    role = pair.root.store.role(alice.roles[0])
+    assert role is not None
+    allow = replace(role.allow, cluster_labels={"env": ("prod",)})
+    pair.root.store.write(lambda tx: tx.put_role(replace(role, allow=allow)))
+    assert told() == [LEAF_NAME]

@@ -380,3 +380,40 @@ def test_the_greeting_may_come_in_pieces() -> None:
             sock.close()
 
     run("asyncio", body)
+
+
+class PaperLeaves:
+    """One leaf, with labels; whoever gets there has got through."""
+
+    def __init__(self, **labels: str) -> None:
+        self._labels = labels
+
+    def knows(self, cluster: str) -> bool:
+        return cluster == "leaf.test"
+
+    def labels(self, cluster: str) -> dict[str, str]:
+        return self._labels
+
+    def of(self, host: str) -> str:
+        return ""
+
+    async def reach(self, request: ReachRequest, client: Any) -> Any:
+        raise Unavailable("as far as the leaf")
+
+
+@pytest.mark.parametrize(
+    ("labels", "caller", "says"),
+    [
+        ({}, BOB, "as far as the leaf"),
+        ({"env": "prod"}, BOB, "cluster leaf.test: no role allows this cluster"),
+    ],
+)
+def test_a_leaf_with_labels_is_closed_to_who_has_no_role_for_it(
+    tmp_path: Path, labels: dict[str, str], caller: Any, says: str
+) -> None:
+    async def body() -> None:
+        rig = Rig(tmp_path, leaves=PaperLeaves(**labels))
+        no = await rig.refuses("web-1", caller, cluster="leaf.test", proof="signed")
+        assert no.message == says
+
+    run("asyncio", body)

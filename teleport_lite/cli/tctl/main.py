@@ -46,6 +46,7 @@ class TctlGroup(SharedGroup):
         "nodes": Place(f"{_HERE}.nodes", "app", "Machines of the cluster that serve SSH."),
         "get": Place(f"{_HERE}.resources", "get", "Print resources as YAML or JSON."),
         "create": Place(f"{_HERE}.resources", "create", "Make resources from YAML."),
+        "update": Place(f"{_HERE}.resources", "update", "Change labels of a leaf cluster."),
         "rm": Place(f"{_HERE}.resources", "rm", "Remove a resource."),
         "del": Place(f"{_HERE}.resources", "rm", "Remove a resource.", hidden=True),
         "users": Place(f"{_HERE}.users", "app", "People of the cluster."),

@@ -1,4 +1,4 @@
-"""tctl get, create, rm: any kind of resource, as documents."""
+"""tctl get, create, update, rm: any kind of resource, as documents."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,7 @@ from teleport_lite.cli.show import Format, as_yaml, emit, line, out, table
 from teleport_lite.cli.tctl.desk import desk_of
 from teleport_lite.client.facts import Facts
 from teleport_lite.errors import Denied, Error, NotFound, Unavailable
+from teleport_lite.model.labels import parse_labels
 
 # What `get all` means; kinds that hosts announce are asked for by name.
 ALL = ("cert_authority", "lock", "node", "role", "token", "user", "bot")
@@ -64,6 +65,21 @@ def rm(
         ctx.fail(f"{what} is not kind/name, like node/UUID or role/dev")
     gone = desk_of(ctx).admin().remove_resource(kind, name)
     out(f'{line(gone.text("kind"))} "{line(gone.text("name"))}" has been deleted')
+
+
+def update(
+    ctx: typer.Context,
+    what: Annotated[str, typer.Argument(help="rc/name: a leaf cluster.")],
+    set_labels: Annotated[
+        str, typer.Option("--set-labels", help="Its labels from now on: env=prod,team=db.")
+    ],
+) -> None:
+    """Change a resource that documents do not make: the labels of a leaf cluster."""
+    [(kind, name), *more] = _asked(what)
+    if not name or more:
+        ctx.fail(f"{what} is not kind/name, like rc/leaf.example.com")
+    done = desk_of(ctx).admin().label_resource(kind, name, parse_labels(set_labels))
+    out(f'{line(done.text("kind"))} "{line(done.text("name"))}" has been updated')
 
 
 def _asked(what: str) -> list[tuple[str, str]]:

@@ -129,6 +129,32 @@ def test_rm_takes_kind_and_name(auth: FakeAuth, tctl: Tool, verb: str) -> None:
     assert auth.asked[-1][1] == {"kind": "role", "name": "dev"}
 
 
+def test_update_sets_the_labels_of_a_leaf_cluster(auth: FakeAuth, tctl: Tool) -> None:
+    auth.answers["/v1/resources/update"] = {"kind": "remote_cluster", "name": "leaf.example.com"}
+    done = tctl("update", "rc/leaf.example.com", "--set-labels=env=prod,team=db")
+    assert done.out == 'remote_cluster "leaf.example.com" has been updated\n'
+    asked = {"kind": "rc", "name": "leaf.example.com", "labels": {"env": "prod", "team": "db"}}
+    assert auth.asked[-1][1] == asked
+    tctl("update", "rc/leaf.example.com", "--set-labels=")
+    assert auth.asked[-1][1] == asked | {"labels": {}}
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["rc", "--set-labels=a=b"], 2),
+        (["rc/leaf"], 2),
+        (["rc/leaf", "--set-labels=env"], 1),
+        (["rc/leaf", "--set-labels=teleport.dev/x=y"], 1),
+    ],
+)
+def test_update_asks_nothing_it_can_not_say(
+    auth: FakeAuth, tctl: Tool, words: list[str], code: int
+) -> None:
+    refused = tctl("update", *words)
+    assert (refused.code, auth.asked) == (code, [])
+
+
 @pytest.mark.parametrize("what", ["role", "role/", "all", "role/a,role/b"])
 def test_rm_removes_exactly_one_thing(auth: FakeAuth, tctl: Tool, what: str) -> None:
     refused = tctl("rm", what)
