@@ -67,13 +67,14 @@ class StoreHealth:
             self._set("", "")
         return answer
 
-    def look(self, inner: Callable[[Change[None]], None]) -> str:
-        """Is it well, or well again? Returns `trouble`. Called every second or so."""
+    def look(self, inner: Callable[[Change[None]], None], *, doubt: bool = False) -> str:
+        """Is it well, or well again? Returns `trouble`. Called every second or so. `doubt`: who
+        reads has met a reason to ask, while it may be long since somebody wrote."""
         self._looked_after = True
         free = self._free()
         if free is not None and free < FLOOR:
             self._set("the disk is full", "df -h")
-        elif self._cause:
+        elif self._cause or doubt:
             self._probe(inner)
         return self._cause
 

@@ -128,7 +128,7 @@ class PostgresStore(SqlReads):
         return self.health.write(self._writer.write, change)
 
     def look(self) -> str:
-        return self.health.look(self._writer.write)
+        return self.health.look(self._writer.write, doubt=self._link.lost)
 
     def verify_trail(self) -> tuple[int, int | None]:
         with self._explained(), self._reader() as db:

@@ -201,6 +201,11 @@ class Link:
         finally:
             self._asking.release()
 
+    @property
+    def lost(self) -> bool:
+        """Was there no connection to be had, for whoever asked last?"""
+        return self._lost_at is not None
+
     def _lost_for(self) -> float:
         lost_at = self._lost_at
         return 0.0 if lost_at is None else _CLOCK.monotonic() - lost_at

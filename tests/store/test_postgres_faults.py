@@ -161,6 +161,19 @@ def test_a_server_that_is_away_is_told_and_found_again(
     assert hosts(store) == {"before", "after"}
 
 
+def test_what_only_readers_have_met_is_known_though_nobody_writes(
+    server: Postgres, store: PostgresStore
+) -> None:
+    add_host(store, "before")
+    server.stop()
+    with pytest.raises(Unavailable, match="nobody listens there"):
+        hosts(store)
+    assert store.look() == "nobody listens there"
+    server.start()
+    eventually(lambda: store.look() == "")
+    assert hosts(store) == {"before"}
+
+
 def test_while_the_server_is_away_one_asks_for_all(
     conn_string: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
