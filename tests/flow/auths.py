@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.flow.cluster import CONFIG, Cluster, Running
-from tests.support import eventually, free_port
+from tests.support import free_port
 
 STORAGE = """\
   data_dir: {data}
@@ -46,14 +46,8 @@ class Auths(Cluster):
     def start_second(self) -> Running:
         flags = (f"--token={self.token_file}", f"--auth-server={self.address}")
         words = ("start", "-c", str(self.second_config), "--roles=auth", *flags)
-        log = self.root / "auth-2.log"
-        before = log.read_text().count("is running") if log.exists() else 0
         self.second = self.start_words(*words, f"--ca-pin={self.pin}", name="auth-2")
-        eventually(
-            lambda: self.second.said().count("is running") > before or self._ended(self.second),
-            seconds=30,
-            what="the second auth server is running",
-        )
+        self.second.wait_for("is running")
         return self.second
 
     def ask_second(self, *words: str) -> Any:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,19 +40,24 @@ class Running:
 
     def __init__(self, words: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         self.log = log
+        self._begin = log.stat().st_size if log.exists() else 0
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 list(words), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=dict(env)
             )
 
     def said(self) -> str:
-        return self.log.read_text(errors="replace")
+        """By this process; the file may hold what others before it have said."""
+        with self.log.open("rb") as log:
+            log.seek(self._begin)
+            return log.read().decode(errors="replace")
 
-    def wait_for(self, words: str, *, seconds: float = 15) -> None:
+    def wait_for(self, words: str, *, seconds: float = 60) -> None:
         def found() -> bool:
+            ended = self.process.poll()
             if words in self.said():
                 return True
-            assert self.process.poll() is None, f"it ended: {self.said()}"
+            assert ended is None, f"it ended: {self.said()}"
             return False
 
         eventually(found, seconds=seconds, what=f"{words!r} in the log")
@@ -60,7 +66,7 @@ class Running:
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
-            return self.process.wait(timeout=15)
+            return self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -102,14 +108,8 @@ class Cluster:
         return f"127.0.0.1:{self.port}"
 
     def start_auth(self) -> Running:
-        log = self.root / "auth.log"
-        before = log.read_text().count("is running") if log.exists() else 0
-        self.auth = self._spawn(("start", "-c", str(self.config)), log)
-        eventually(
-            lambda: self.auth.said().count("is running") > before or self._ended(self.auth),
-            seconds=20,
-            what="auth is running",
-        )
+        self.auth = self._spawn(("start", "-c", str(self.config)), self.root / "auth.log")
+        self.auth.wait_for("is running")
         return self.auth
 
     def start(self, *flags: str, name: str, env: Mapping[str, str] | None = None) -> Running:
@@ -176,8 +176,9 @@ class Cluster:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for each in reversed(self._running):
-            each.stop()
+        with ExitStack() as all_of_them:  # the next one, too, if one does not end
+            for each in self._running:
+                all_of_them.callback(each.stop)
 
     def _spawn(
         self, words: Sequence[str], log: Path, env: Mapping[str, str] | None = None
@@ -185,8 +186,3 @@ class Cluster:
         running = Running(self.words(*words), log, {**self.env, **(env or {})})
         self._running.append(running)
         return running
-
-    @staticmethod
-    def _ended(running: Running) -> bool:
-        assert running.process.poll() is None, running.said()
-        return False

@@ -71,11 +71,11 @@ _WORDS = (
     ),
     (
         "store/migrations.py",
-        "_CLUSTERS)\n",
-        "_CLUSTERS, (\n"
+        "\n\ndef migrate(\n",
+        "\nMIGRATIONS = (*MIGRATIONS, (\n"
         "    \"ALTER TABLE hosts ADD COLUMN rack TEXT NOT NULL DEFAULT 'r0'\",\n"
         '    "CREATE TABLE racks (name TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID",\n'
-        "))\n",
+        "))\n\n\ndef migrate(\n",
     ),
 )
 

@@ -5,7 +5,7 @@ import urllib.parse
 from pathlib import Path
 
 from tests.flow.cluster import Cluster, Running
-from tests.support import eventually, free_port
+from tests.support import free_port
 
 PASSWORD = "seven-violet-lanterns"
 
@@ -51,14 +51,9 @@ class Proxied(Cluster):
 
     def start_proxy(self, *flags: str) -> Running:
         words = ("start", "-c", str(self.root / "proxy.yaml"), "-d", *flags)
-        log = self.root / "proxy-1.log"
-        before = log.read_text().count("connected to auth") if log.exists() else 0
-        running = self.proxy_process = self.start_words(*words, name="proxy-1")
-        eventually(
-            lambda: running.said().count("connected to auth") > before or self._ended(running),
-            what="the proxy is connected",
-        )
-        return running
+        self.proxy_process = self.start_words(*words, name="proxy-1")
+        self.proxy_process.wait_for("connected to auth")
+        return self.proxy_process
 
     def node(self, name: str, *flags: str) -> Running:
         return self.start("--roles=node", *flags, name=name)

@@ -14,9 +14,10 @@ class Recorder:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.target = 0
-        self._guard = threading.Lock()  # guards the two below
+        self._guard = threading.Lock()  # guards the three below
         self._saw: list[bytes] = []
         self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
 
     @property
     def saw(self) -> bytes:
@@ -28,7 +29,8 @@ class Recorder:
             self._saw.clear()
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, name="recorder", daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, name="recorder", daemon=True)
+        self._accepting.start()
         return self
 
     def __exit__(
@@ -37,11 +39,18 @@ class Recorder:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # a thread waits in accept
+        self._accepting.join(60)
         self._listener.close()
         with self._guard:
-            for each in self._open:
-                with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+            wires, pumps = self._open[:], self._threads[:]
+        for each in wires:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for pump in pumps:
+            pump.join(60)
+        for each in wires:
+            each.close()
 
     def _accept(self) -> None:
         with suppress(OSError):  # until the listener is closed
@@ -55,9 +64,11 @@ class Recorder:
                 server.settimeout(None)
                 with self._guard:
                     self._open += [client, server]
-                for source, sink in ((client, server), (server, client)):
-                    words = (source, sink)
-                    threading.Thread(target=self._pump, args=words, daemon=True).start()
+                for words in ((client, server), (server, client)):
+                    pump = threading.Thread(target=self._pump, args=words, daemon=True)
+                    with self._guard:
+                        self._threads.append(pump)
+                    pump.start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):

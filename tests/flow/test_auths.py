@@ -12,12 +12,14 @@ from teleport_lite.agent.join import JoinRequest, join
 from teleport_lite.ambient import SystemClock
 from teleport_lite.errors import Error
 from teleport_lite.secret import Secret
+from tests.faults.report import BESIDE
 from tests.flow.auths import Auths
 from tests.postgres import Postgres
 from tests.support import eventually
 
-# Goals of the fault plan: others serve within two seconds, hosts are back within ten.
-NO_ERROR_LONGER, BACK_WITHIN = 2.0, 10.0
+# Goals of the fault plan: others serve within two seconds, hosts are back within ten. That is for a
+# machine that does nothing else, where `benchmarks.faults` measures it.
+NO_ERROR_LONGER, BACK_WITHIN = 2.0 * BESIDE, 10.0 * BESIDE
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +31,12 @@ def auths(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Itera
 
 
 def test_the_second_one_has_joined_with_a_token_and_has_the_keyring(auths: Auths) -> None:
-    eventually(lambda: auths.states() == {"auth-1": "online", "auth-2": "online"}, seconds=30)
+    eventually(lambda: auths.states() == {"auth-1": "online", "auth-2": "online"})
     first, second = (auths.root / f"{name}.keyring" for name in ("auth", "auth-2"))
     assert first.read_bytes() == second.read_bytes()
     assert second.stat().st_mode & 0o777 == 0o600
     [event] = auths.events("cluster.keyring")
-    eventually(lambda: AUTH_LINES.search(auths.tctl("status")), seconds=30)
+    eventually(lambda: AUTH_LINES.search(auths.tctl("status")))
     [known] = [each for each in auths.json("get", "auth_servers") if "auth-2" in str(each)]
     assert event["host_id"] == known["metadata"]["name"]
 
@@ -123,35 +125,34 @@ def test_one_is_killed_under_joins_and_nothing_that_was_answered_is_lost(auths: 
     token, pin = auths.token("node,app"), auths.pin
     flags = (f"--token={token}", f"--auth-server={auths.address}", f"--ca-pin={pin}")
     node = auths.start("--roles=app", *flags, name="agent-1")
-    node.wait_for(f"connected to auth at {auths.address}", seconds=30)
+    node.wait_for(f"connected to auth at {auths.address}")
+    told = auths.root / "agent-1" / "knowledge.json"
+    eventually(lambda: told.exists() and auths.second_address in told.read_text(), what="the other")
     joiners = [Joiner(auths, token, pin, f"racer{number}") for number in range(2)]
     over = threading.Event()
     threads = [threading.Thread(target=each.run, args=(over,), daemon=True) for each in joiners]
     for thread in threads:
         thread.start()
-    eventually(lambda: all(len(each.joined) >= 5 for each in joiners), seconds=30)
+    eventually(lambda: all(len(each.joined) >= 5 for each in joiners), what="joins")
     killed_at = time.monotonic()
     auths.auth.process.kill()
     before = [len(each.joined) for each in joiners]
-    node.wait_for(f"connected to auth at {auths.second_address}", seconds=30)
+    node.wait_for(f"connected to auth at {auths.second_address}")
     back = time.monotonic() - killed_at
     eventually(
         lambda: all(len(each.joined) >= had + 5 for each, had in zip(joiners, before, strict=True)),
-        seconds=30,
+        what="joins at the other one",
     )
     auths.start_auth()
     over.set()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=60)
+        assert not thread.is_alive()
     known = {each["metadata"]["name"] for each in auths.ask_second("get", "hosts")}
     answered = [host for each in joiners for host in each.joined]
     assert len(set(answered)) == len(answered) >= 20
     assert set(answered) <= known
-    assert max(each.slowest for each in joiners) < NO_ERROR_LONGER + MACHINE
+    assert max(each.slowest for each in joiners) < NO_ERROR_LONGER
     assert back < BACK_WITHIN
-    eventually(lambda: auths.states()["auth-1"] == "online", seconds=30)
+    eventually(lambda: auths.states()["auth-1"] == "online")
     assert auths.ask_second("audit", "verify")["broken_at"] is None
-
-
-# A machine that several people share may stand still for a while.
-MACHINE = 3.0

@@ -121,7 +121,8 @@ def test_a_session_is_joined_recorded_sent_and_played(cluster: Proxied, tmp_path
     out = tmp_path / "x.cast"
     assert cluster.run("tsh", "recordings", "export", sid, f"--out={out}").returncode == 0
     assert cluster.run("tsh", "play", str(out), "--format=text").stdout == played.stdout
-    assert not list((cluster.root / "web-1" / "log" / "records").glob(f"{sid}*"))
+    kept = cluster.root / "web-1" / "log" / "records"
+    eventually(lambda: not list(kept.glob(f"{sid}*")), what="the node to keep nothing of it")
     assert [each["sid"] for each in cluster.events("session.upload")] == [sid]
     assert cluster.events("recording.access")[0]["user"] == "user:alice"
     cluster.tctl("recordings", "rm", sid)

@@ -1,11 +1,12 @@
 """Joins that must not work: one clear error, the right exit code, nothing written, a trace."""
 
 import json
+import re
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def test_a_clock_that_is_an_hour_off(cluster: Cluster) -> None:
         f"--auth-server={cluster.address}",
     )
     assert done.returncode == UNREACHABLE, done.stderr
-    assert "the clock of this host is 1:00:0" in done.stderr
+    assert re.search("the clock of this host is (0:59|1:0[0-9]):", done.stderr), done.stderr
     assert "ahead of the auth server's" in done.stderr
     assert not (cluster.root / "clock-off").exists()
     assert "clock" in last_refusal(cluster, "clock-off")["reason"]
@@ -258,7 +259,7 @@ def _relay_to(cluster: Cluster, evil_ca: list[str]) -> Any:
             socket.create_connection(("127.0.0.1", cluster.port)) as plain,
             context.wrap_socket(plain) as wire,
         ):
-            wire.settimeout(5)
+            wire.settimeout(60)
             wire.sendall(request)
             return _http(wire)
 
@@ -275,29 +276,33 @@ def tls_server(answer: Any, own_ca: list[str] | None = None) -> Iterator[tuple[i
     listener = socket.create_server(("127.0.0.1", 0))
     transcript: list[bytes] = []
 
-    def serve() -> None:
-        while True:
-            try:
-                plain, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                with context.wrap_socket(plain, server_side=True) as wire:
-                    wire.settimeout(10)
-                    while request := _http(wire):
-                        transcript.append(request)
-                        wire.sendall(answer(request))
-            except OSError:
-                continue
+    threads: list[threading.Thread] = []
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    def serve() -> None:
+        with suppress(OSError):  # until the listener is closed
+            while True:
+                plain, _ = listener.accept()
+                threads.append(threading.Thread(target=talk, args=(plain,), daemon=True))
+                threads[-1].start()
+
+    def talk(plain: socket.socket) -> None:
+        """One of several connections that somebody may have at a time."""
+        with suppress(OSError), context.wrap_socket(plain, server_side=True) as wire:
+            wire.settimeout(60)
+            while request := _http(wire):
+                transcript.append(request)
+                wire.sendall(answer(request))
+
+    accepting = threading.Thread(target=serve, daemon=True)
+    accepting.start()
     try:
         yield listener.getsockname()[1], transcript
     finally:
         listener.shutdown(socket.SHUT_RDWR)
+        accepting.join(60)
         listener.close()
-        thread.join(timeout=15)
+        for thread in threads:
+            thread.join(60)
 
 
 def _own_certificate(context: ssl.SSLContext) -> str:

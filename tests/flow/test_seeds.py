@@ -148,7 +148,7 @@ def test_a_token_is_revoked_before_it_is_used(cluster: Cluster, verb: str) -> No
 # --- joining
 
 
-def test_a_node_joins_with_a_token_and_is_listed_within_two_seconds(cluster: Cluster) -> None:
+def test_a_node_joins_with_a_token_and_is_listed_once_it_runs(cluster: Cluster) -> None:
     token = cluster.token("node")
     running = node(
         cluster,
@@ -159,7 +159,7 @@ def test_a_node_joins_with_a_token_and_is_listed_within_two_seconds(cluster: Clu
         "--labels=distro=ubuntu",
     )
     running.wait_for("is running")
-    eventually(lambda: listed(cluster, "turing"), seconds=2, what="turing in nodes ls")
+    assert listed(cluster, "turing"), "it is by its join, which comes first"
     header = cluster.tctl("nodes", "ls").splitlines()[0]
     assert re.split(r"\s{2,}", header) == ["Host", "UUID", "Public Address", "Labels", "Version"]
     assert "WARN" not in running.said()
@@ -183,7 +183,7 @@ def test_the_grep_of_seed_a_and_a_token_file(cluster: Cluster) -> None:
         f"--auth-server={cluster.address}",
     )
     running.wait_for("is running")
-    eventually(lambda: listed(cluster, "dijkstra"), seconds=2, what="dijkstra in nodes ls")
+    assert listed(cluster, "dijkstra")
     running.stop()
 
 
@@ -204,7 +204,7 @@ def test_the_static_token_lets_a_node_in_and_a_restart_needs_neither_token_nor_p
     uuid = next(n["metadata"]["name"] for n in cluster.json("get", "nodes/static"))
     first.stop()
     again = node(cluster, "static", *flags)
-    eventually(lambda: again.said().count("is running") == 2, what="it runs again")
+    again.wait_for("is running")
     assert again.said().count("no CA pin") == 0
     assert [n["metadata"]["name"] for n in cluster.json("get", "nodes/static")] == [uuid]
     again.stop()

@@ -122,7 +122,7 @@ def world(tmp_path: Path, files: dict[str, Path]) -> Iterator[World]:
         yield world
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_one_version_apart_everybody_speaks_with_everybody(world: World) -> None:
     begin(world)
     # Auth is the oldest.
@@ -130,7 +130,7 @@ def test_one_version_apart_everybody_speaks_with_everybody(world: World) -> None
     world.check_login(NEW, OLD, "bob")
     assert {each["version"] for each in world.ask(NEW, "nodes", "ls")} == {OLD, NEW}
     assert "2 of 4 run 10.0.0 (2)" in world.asked(OLD, "tctl", "-c", str(world.config), "status")
-    [weather, *_] = events(world, "host.event")
+    [weather, *_] = eventually(lambda: events(world, "host.event"), what="an event nobody knew")
     assert (weather["kind"], weather["sky"]) == ("weather.change", "blue")
     # Auth goes first, as it should, and is joined by a host that is behind.
     world.restart_auth(NEW, old=2, new=2)
