@@ -50,6 +50,7 @@ AREAS = {
         ),
         (
             "tests/auth/test_join.py",
+            "tests/auth/test_join_order.py",
             "tests/auth/test_tokens.py",
             "tests/auth/test_limits.py",
             "tests/auth/test_renew.py",
