@@ -22,7 +22,7 @@ settings.load_profile("shared")
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests stay until the end: the collector need not look at them again and again."""
+    """Thousands of tests stay until the end: the collector need not look at them each time."""
     gc.collect()
     gc.freeze()
 
