@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from teleport_lite.config import load as loading
 from teleport_lite.config.load import (
     Flags,
     default_file,
@@ -215,6 +216,52 @@ def test_plugins_can_be_asked_for_before_their_sections_are_known(file, book):
     assert invited(file, {}).directories == (Path("/etc/p"),)
     with pytest.raises(Malformed, match="printer_service: unknown key"):
         load(file, book)
+
+
+def test_plugins_are_asked_for_in_the_file_that_will_be_read(file, tmp_path):
+    """The named one, else the variable, else the usual one, else there are none."""
+    text = "plugins: {{directories: [{}]}}\n"
+    usual = tmp_path / "usual.yaml"
+    usual.write_text(text.format("/usual"))
+    usual.chmod(0o600)
+    file.write_text(text.format("/named"))
+    environ = {"TELEPORT_LITE_CONFIG": str(usual)}
+    both = environ | encoded(text.format("/env"))
+    asked = [(file, both), (None, both), (None, environ), (None, {"TELEPORT_LITE_CONFIG": "/gone"})]
+    found = [invited(path, environ).directories for path, environ in asked]
+    assert found == [(Path("/named"),), (Path("/env"),), (Path("/usual"),), ()]
+
+
+def test_an_error_in_what_plugins_are_asked_for_names_its_source(tmp_path):
+    wrong = "plugins: {directories: 3}\n"
+    with pytest.raises(Malformed, match=r"^\$TELEPORT_CONFIG:1: plugins.directories"):
+        invited(None, encoded(wrong))
+
+
+def test_a_file_that_may_not_be_read_is_denied(file, refusal, monkeypatch):
+    def forbid(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(loading, "opened", forbid)
+    assert refusal(file, Denied).message == f"{file}: may not be read by uid {os.geteuid()}"
+
+
+def test_a_file_name_that_the_system_does_not_take_is_malformed(file, refusal, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(40, "Too many levels of symbolic links")
+
+    monkeypatch.setattr(loading, "opened", fail)
+    assert refusal(file, Malformed).message == f"{file}: cannot be opened"
+
+
+def test_a_name_with_nul_is_malformed(book):
+    with pytest.raises(Malformed, match="cannot be opened"):
+        load(Path("/tmp/a\0b"), book)
+
+
+def test_a_file_of_exactly_the_limit_is_read(file, book):
+    file.write_bytes(TEXT.encode().ljust(MAX_BYTES, b"#"))
+    assert load(file, book).nodename == "web-1"
 
 
 def test_the_source_stands_in_front_of_every_error(book):

@@ -84,6 +84,14 @@ def test_state_the_file_placed_stays_when_the_data_directory_moves(desk):
     assert (storage.path, storage.keyring) == (Path("/srv/db"), Path("/srv/key"))
 
 
+def test_the_keyring_never_ends_up_among_the_data(desk):
+    """Whoever gets at a copy of the data has not got the key to it."""
+    text = "teleport: {storage: {keyring: /srv/t/key}}"
+    assert desk.refusal(text, data_dir="/srv/t") == (
+        "--data-dir: the keyring /srv/t/key must be outside /srv/t"
+    )
+
+
 def test_a_relative_path_on_the_command_line_is_taken_from_here(desk, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = desk.read("", data_dir="./data", pid_file="t.pid")

@@ -143,6 +143,10 @@ def test_absent_empty_and_quoted_empty_keys_have_their_default():
             "1: app_service.apps: a mapping is not a list of mappings, like [{key: value}]",
         ),
         (
+            "apps:\n- name: a\n- b",
+            "3: app_service.apps[1]: 'b' is not a list of mappings, like [{key: value}]",
+        ),
+        (
             "apps:\n- name: a\n  prots: 1",
             "3: app_service.apps[0].prots: unknown key, did you mean ports",
         ),

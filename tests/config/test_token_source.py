@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from teleport_lite.config import token_source
 from teleport_lite.config.token_source import MAX_FILE, StaticToken, TokenSource
 from teleport_lite.errors import Denied, Error, Malformed, NotFound
 
@@ -155,6 +156,23 @@ def test_a_variable_that_is_not_set_or_empty_is_refused(monkeypatch):
     assert refusal("env:JOIN_TOKEN", NotFound) == "environment variable JOIN_TOKEN is not set"
     monkeypatch.setenv("JOIN_TOKEN", "")
     assert refusal("env:JOIN_TOKEN") == "environment variable JOIN_TOKEN is empty"
+
+
+def test_a_variable_holds_no_more_than_a_file(monkeypatch):
+    monkeypatch.setenv("JOIN_TOKEN", "x" * MAX_FILE)
+    assert read("env:JOIN_TOKEN") == "x" * MAX_FILE
+    monkeypatch.setenv("JOIN_TOKEN", "x" * (MAX_FILE + 1))
+    said = f"environment variable JOIN_TOKEN is larger than {MAX_FILE} bytes"
+    assert refusal("env:JOIN_TOKEN") == said
+
+
+def test_a_file_that_may_not_be_read_is_denied(token_file, monkeypatch):
+    def forbid(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(token_source, "opened", forbid)
+    path = token_file(SECRET)
+    assert refusal(path, Denied) == f"token file {path} may not be read by uid {os.geteuid()}"
 
 
 def test_empty_standard_input_is_refused(monkeypatch):

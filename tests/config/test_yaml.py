@@ -133,6 +133,14 @@ def test_an_unfinished_list_says_where_it_began():
     assert refusal("a: 1\nb: [1,\n  2\n").endswith(", begun in line 2")
 
 
+def test_a_complaint_without_a_place_is_told_all_the_same(monkeypatch):
+    def complain(*_: object, **__: object) -> None:
+        raise pyyaml.YAMLError("somewhere")
+
+    monkeypatch.setattr(yaml.yaml, "parse", complain)
+    assert refusal("a: b") == "f.yaml: is not YAML"
+
+
 def nested(depth: int) -> str:
     return f"a: {'[' * (depth - 1)}{']' * (depth - 1)}\n"
 
