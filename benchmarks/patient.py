@@ -4,6 +4,7 @@ import ast
 import gc
 import sys
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
@@ -33,7 +34,7 @@ class Patient:
         bodies = _bodies(self._code, compile(tree, self._file, "exec"))
         if bodies is None:
             if isinstance(tree.body[mutant.statement], ast.Assign | ast.AnnAssign):
-                return lambda: _say_again(self._module, tree.body, mutant.statement, self._file)
+                return lambda: _say_again(self._module, tree.body, self._file, mutant.statement)
             return None
         found = [
             (each, new) for old, new in bodies for each in self._functions if each.__code__ == old
@@ -42,6 +43,8 @@ class Patient:
         def swap() -> None:
             for function, new in found:
                 function.__code__ = new
+            names = {function.__name__ for function, _ in found}
+            _say_again(self._module, tree.body, self._file, None, names)
 
         return swap if found else None
 
@@ -71,20 +74,26 @@ def _bodies(before: CodeType, after: CodeType) -> list[tuple[CodeType, CodeType]
     return pairs
 
 
-def _say_again(module: ModuleType, body: list[ast.stmt], first: int, file: str) -> None:
-    """Run one assignment of a module anew, those that build on it, and tell who has imported it."""
-    changed: set[str] = set()
-    for at, statement in enumerate(body[first:]):
+def _say_again(
+    module: ModuleType,
+    body: list[ast.stmt],
+    file: str,
+    first: int | None,
+    changed: AbstractSet[str] = frozenset(),
+) -> None:
+    """Run assignments of a module anew: one, those that build on it or on what has changed. Who
+    has imported the values is told."""
+    for at, statement in enumerate(body):
         if not isinstance(statement, ast.Assign | ast.AnnAssign):
             continue
         names = {each.id for each in ast.walk(statement) if isinstance(each, ast.Name)}
-        if at and not names & changed:
+        if at != first and not names & changed:
             continue
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         mine = {n.id for each in targets for n in ast.walk(each) if isinstance(n, ast.Name)}
         old = {name: module.__dict__.get(name) for name in mine}
         exec(compile(ast.Module([statement], []), file, "exec"), module.__dict__)
-        changed |= mine
+        changed = changed | mine
         for other in list(sys.modules.values()):
             for name in mine & set(getattr(other, "__dict__", {})):
                 if other.__dict__[name] is old[name]:
