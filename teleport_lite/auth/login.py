@@ -7,6 +7,7 @@ the store, salts that tell nothing (auth/passwords.py).
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 from teleport_lite.access.decide import locked, merged_options, session_ttl
@@ -21,11 +22,11 @@ from teleport_lite.auth.limits import GuessLimit
 from teleport_lite.auth.lockout import Guess, Lockout
 from teleport_lite.auth.passwords import PasswordBook
 from teleport_lite.auth.scram import Talks
-from teleport_lite.errors import Denied, Malformed
+from teleport_lite.errors import Conflict, Denied, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.duration import parse_duration
 from teleport_lite.model.guess import GUESSES_LAST, MAX_GUESSES
-from teleport_lite.model.password import Stretching
+from teleport_lite.model.password import Password, Stretching
 from teleport_lite.model.source import source_of
 from teleport_lite.model.token import Verifier
 from teleport_lite.model.user import DEFAULT_SESSION_TTL, User
@@ -45,6 +46,16 @@ from teleport_lite.store.protocols import Store, Tx
 WRONG = "wrong user name or password"
 UNKNOWN = "(unknown)"
 HELP = "an administrator makes a link for a new one: tctl users reset"
+
+
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """Whose password it was, as it was when that was looked at."""
+
+    user: User
+    password: Password
+    guess: Guess
+    server_final: str
 
 
 class LoginDesk:
@@ -98,8 +109,8 @@ class LoginDesk:
     def finish(self, caller: Caller, asked: LoginFinish) -> LoginWelcome:
         """Check the proof and sign certificates: never more than the roles allow.
 
-        Raises Denied, Unavailable or Malformed. The try is counted before it is looked at, and
-        nothing is signed until the login stands in the trail.
+        Raises Denied, Conflict, Unavailable or Malformed. The try is counted before it is looked
+        at, and nothing is signed until the login stands in the trail, as of whom it was decided.
         """
         self._limit.check(caller.address)
         facts = {"method": "local", "addr.remote": caller.address}
@@ -107,15 +118,15 @@ class LoginDesk:
             "user.login", ok="T1000I", refused="T1000W", user=UNKNOWN, **facts
         ) as entry:
             with ExitStack() as until_kept:
-                user, guess, server_final = self._proved(caller, asked, entry, until_kept)
-                plan = self._planned(caller, asked, user)
+                proved = self._proved(caller, asked, entry, until_kept)
+                plan = self._planned(caller, asked, proved.user)
                 entry.facts["expires"] = moment(plan.ends) or ""
-                self._store.write(lambda tx: self._record(tx, user, guess, caller, entry))
-            return self._welcome(plan, server_final)
+                self._store.write(lambda tx: self._record(tx, proved, caller, entry))
+            return self._welcome(plan, proved.server_final)
 
     def _proved(
         self, caller: Caller, asked: LoginFinish, entry: Entry, until_kept: ExitStack
-    ) -> tuple[User, Guess, str]:
+    ) -> _Proved:
         """Whoever fails here has failed at a guess, for the limit of the address."""
         try:
             return self._looked_at(caller, asked, entry, until_kept)
@@ -125,7 +136,7 @@ class LoginDesk:
 
     def _looked_at(
         self, caller: Caller, asked: LoginFinish, entry: Entry, until_kept: ExitStack
-    ) -> tuple[User, Guess, str]:
+    ) -> _Proved:
         talk = self._talks.take(asked.session)
         user = self._store.user(talk.name)
         # A name that nobody has may be a password that was typed too early.
@@ -138,10 +149,11 @@ class LoginDesk:
                 self._tell_of_lockout(guess, entry)
             reason = "wrong password" if user else "no such user"
             raise Denied(WRONG, hint=HELP, log=reason) from why
-        if user is None or self._passwords.find(talk.name)[1] != talk.verifier:
+        password = self._store.password(talk.name)
+        if user is None or password is None or password.verifier != talk.verifier:
             # Removed, or reset, since the first half.
             raise Denied(WRONG, hint=HELP, log="the password was changed a moment ago")
-        return user, guess, server_final
+        return _Proved(user, password, guess, server_final)
 
     def _planned(self, caller: Caller, asked: LoginFinish, user: User) -> UserCertPlan:
         verdict = locked(self._store.locks(), self._clock.now(), user=user.name, role=user.roles)
@@ -163,10 +175,16 @@ class LoginDesk:
             source_address=_plain(caller.address) if pinned else "",
         )
 
-    def _record(self, tx: Tx, user: User, guess: Guess, caller: Caller, entry: Entry) -> None:
-        self._lockout.right(tx, guess)
+    def _record(self, tx: Tx, proved: _Proved, caller: Caller, entry: Entry) -> None:
+        user = proved.user
+        self._lockout.right(tx, proved.guess)
         if not tx.note_login(user.name, source_of(caller.address), self._clock.now()):
             raise Denied(WRONG, hint=HELP, log="the user was removed a moment ago")
+        if not tx.is_still(Password, user.name, proved.password):
+            raise Denied(WRONG, hint=HELP, log="the password was changed a moment ago")
+        if not tx.is_still(User, user.name, user):
+            # Roles that were taken away must not get into a certificate of hours.
+            raise Conflict(f"user {user.name} was changed a moment ago", hint="tsh login")
         entry.commit(tx)
 
     def _welcome(self, plan: UserCertPlan, server_final: str) -> LoginWelcome:

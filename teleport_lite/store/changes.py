@@ -65,6 +65,7 @@ TRUSTED_PRIVATE = ("tls_private",)
 _DOCUMENT_OF: dict[type[Any], str] = {
     Host: "SELECT document FROM hosts WHERE id = ?",
     User: "SELECT document FROM users WHERE name = ?",
+    Password: 'SELECT document FROM passwords WHERE "user" = ?',
     RemoteCluster: "SELECT document FROM remotes WHERE name = ?",
     TrustedCluster: "SELECT document FROM trusted WHERE name = ?",
 }
@@ -117,10 +118,9 @@ class SqlTx:
         found = self._rows(_DOCUMENT_OF[kind], (name,))
         if not found or was is None:
             return not found and was is None
-        # The key of a trusted cluster is sealed, and changes only together with its certificate.
-        private: dict[str, Any] = (
-            {"tls_private": was.tls_private} if isinstance(was, TrustedCluster) else {}
-        )
+        # What is sealed of them changes only together with the certificate, or the date.
+        apart = [name for name in ("tls_private", "verifier") if hasattr(was, name)]
+        private = {name: getattr(was, name) for name in apart}
         return bool(noun(kind, json.loads(found[0][0]), **private) == was)
 
     def add_host(self, host: Host) -> bool:

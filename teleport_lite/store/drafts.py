@@ -123,6 +123,7 @@ class MemoryTx:
         tables: dict[type[Any], dict[str, Any]] = {
             Host: draft.hosts,
             User: draft.users,
+            Password: draft.passwords,
             RemoteCluster: draft.remotes,
             TrustedCluster: draft.trusted,
         }

@@ -26,7 +26,7 @@ from teleport_lite.store.health import StoreHealth
 
 T = TypeVar("T")
 # What somebody reads, thinks about, and writes anew.
-Known = TypeVar("Known", Host, User, RemoteCluster, TrustedCluster)
+Known = TypeVar("Known", Host, User, Password, RemoteCluster, TrustedCluster)
 
 # How long a host may ask again with the same key and the same once-token, because the answer
 # to its join was lost. A reboot in the middle of a join fits; a stolen token gains nothing.
@@ -56,9 +56,9 @@ class Tx(Protocol):
         the retry of a lost answer and succeeds too. No roles, or no key, is nobody's."""
 
     def is_still(self, kind: type[Known], name: str, was: Known | None) -> bool:
-        """Is what is kept under this name (of a host: its UUID) still what somebody has read, None
-        for nothing? Ask first in a change that was decided on it: two that read at once must not
-        undo each other's work, and what was removed meanwhile must not come back."""
+        """Is what is kept under this name (of a host its UUID, of a password its user) still what
+        somebody has read, None for nothing? Ask first in a change that was decided on it: two that
+        read at once must not undo each other's work, and what was removed must not come back."""
 
     def add_host(self, host: Host) -> bool:
         """False if there is one of that id, or one that has its SSH key."""

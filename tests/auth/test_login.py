@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from teleport_lite.errors import Denied, Error, Malformed, Unavailable
+from teleport_lite.errors import Conflict, Denied, Error, Malformed, Unavailable
 from teleport_lite.model.authority import CaType
 from teleport_lite.model.user import Condition, Options, Role
 from teleport_lite.pki.keys import csr, new_ssh_key, new_tls_key
@@ -17,6 +17,7 @@ from teleport_lite.pki.verify import peer_identity, ssh_blob
 from teleport_lite.proto.resource import read_moment
 from teleport_lite.secret import Secret
 from tests.auth.bench import CLUSTER, OURS, PASSWORD, ROOT, Bench, Visitor, stranger
+from tests.auth.meanwhile import before_writing
 from tests.store.makers import open_file
 
 
@@ -338,6 +339,28 @@ def test_a_user_who_is_removed_at_the_last_moment_gets_no_certificate(bench: Ben
     with pytest.raises(Denied, match="wrong user name or password"):
         bench.desks.logins.finish(who.caller, last)
     assert bench.last_event("user.login").facts["reason"] == "the user was removed a moment ago"
+
+
+def test_roles_that_are_taken_away_at_the_last_moment_get_into_no_certificate(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = lambda: bench.ask("/v1/users/update", name="alice", roles=["auditor"])  # noqa: E731
+    before_writing(monkeypatch, bench.store, take)
+    with pytest.raises(Conflict, match="user alice was changed a moment ago"):
+        bench.login()
+    assert bench.last_event("user.login").outcome == "conflict"
+    assert bench.login().roles == ["auditor"]
+
+
+def test_a_password_that_is_replaced_at_the_last_moment_lets_nobody_in(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.later(minutes=1)
+    token = bench.ask("/v1/users/reset", name="alice")["invite"]["token"]
+    before_writing(monkeypatch, bench.store, lambda: bench.accept(token, "another phrase 2"))
+    with pytest.raises(Denied, match="wrong user name or password"):
+        bench.login()
+    assert "changed a moment ago" in bench.last_event("user.login").facts["reason"]
 
 
 def test_a_proof_of_the_old_password_ends_with_it(bench: Bench) -> None:

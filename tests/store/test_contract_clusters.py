@@ -12,6 +12,7 @@ from teleport_lite.model.guess import Guesses
 from teleport_lite.model.host import Host, Report
 from teleport_lite.model.lease import Lease
 from teleport_lite.model.lock import Lock
+from teleport_lite.model.password import Password
 from teleport_lite.model.rotation import Phase, Rotation
 from teleport_lite.model.trust import RemoteCluster, TrustedCluster
 from teleport_lite.model.user import Role, User
@@ -250,6 +251,22 @@ def test_what_was_read_is_still_so_until_somebody_changes_it(store: Store, kind:
     store.write(lambda tx: getattr(tx, remove)(name))
     assert not still(other)
     assert still(None)
+
+
+def test_a_password_is_still_the_one_that_was_read_until_another_is_set(store: Store) -> None:
+    store.write(lambda tx: tx.add_user(User(name="alice", roles=())))
+    was = a_password()
+
+    def still(password: Any) -> bool:
+        return store.write(lambda tx: tx.is_still(Password, "alice", password))
+
+    assert still(None)
+    store.write(lambda tx: tx.put_password(was))
+    assert still(was)
+    store.write(lambda tx: tx.put_password(replace(was, set_at=was.set_at + MINUTE)))
+    assert not still(was)
+    store.write(lambda tx: tx.remove_user("alice"))
+    assert not still(was)
 
 
 def test_a_host_is_added_once_and_so_is_its_key(store: Store) -> None:
