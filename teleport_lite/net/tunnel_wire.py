@@ -68,4 +68,7 @@ async def dial(
         raise Unavailable(f"{address}: {cause}") from why
     except ValueError as why:
         raise Unavailable(f"{address}: no address with a port") from why
+    except asyncio.CancelledError:
+        mux.die("it was given up")  # as above: nobody has it
+        raise
     return mux
