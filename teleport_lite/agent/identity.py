@@ -37,6 +37,8 @@ class _Stored(Statement, frozen=True):
     serving_ssh_cert: str = ""
     serving_tls_cert: str = ""
     rotation: str = ""
+    auths: list[str] = []
+    proxies: list[str] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,9 @@ class Identity:
     serving_ssh_cert: str = ""
     serving_tls_cert: str = ""
     rotation: str = ""  # mark of the host CA (model/rotation.py) the certificates were made at
+    # Of a bot: host:port of auth servers, and of proxies, that were alive then.
+    auths: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
 
     @property
     def serve_ssh(self) -> str:
@@ -114,6 +119,8 @@ def loads(raw: bytes, where: str) -> Identity:
         serving_ssh_cert=kept.serving_ssh_cert,
         serving_tls_cert=kept.serving_tls_cert,
         rotation=kept.rotation,
+        auths=tuple(kept.auths),
+        proxies=tuple(kept.proxies),
     )
 
 
@@ -135,6 +142,8 @@ def save(data_dir: Path, identity: Identity) -> None:
         serving_ssh_cert=identity.serving_ssh_cert,
         serving_tls_cert=identity.serving_tls_cert,
         rotation=identity.rotation,
+        auths=list(identity.auths),
+        proxies=list(identity.proxies),
     )
     write_secret(data_dir / FILE, write(stored))
 

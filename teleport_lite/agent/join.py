@@ -168,6 +168,8 @@ def identity_of(welcome: Welcome, keys: Keys) -> Identity:
         serving_ssh_cert=welcome.serving_ssh_cert,
         serving_tls_cert=welcome.serving_tls_cert,
         rotation=welcome.rotation,
+        auths=tuple(welcome.auths),
+        proxies=tuple(welcome.proxies),
     )
 
 

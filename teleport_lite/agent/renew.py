@@ -8,6 +8,7 @@ from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import Keys, hello_of, identity_of
 from teleport_lite.agent.probe import cut_off_at, untrusted
 from teleport_lite.agent.rotation import left_behind
+from teleport_lite.agent.servers import THE_ONLY_ONE
 from teleport_lite.errors import Denied, Error, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.net.tls import client_context
@@ -63,10 +64,26 @@ def marks_at(identity: Identity, address: str) -> dict[str, str] | None:
         return None
 
 
-def _renew_at(identity: Identity, address: str, node_name: str, keys: Keys) -> Identity:
+def renew_at(
+    identity: Identity, address: str, *, node_name: str, keys: Keys, patience: float
+) -> Identity:
+    """As `renew`, at one of several. `patience` is in seconds."""
+    try:
+        return _renew_at(identity, address, node_name, keys, patience)
+    except Unavailable as why:
+        raise cut_off_at(address, timeout=PROBE_TIMEOUT) or why from why
+
+
+def _renew_at(
+    identity: Identity,
+    address: str,
+    node_name: str,
+    keys: Keys,
+    patience: float = THE_ONLY_ONE,
+) -> Identity:
     context = client_context(identity.tls_cert, identity.tls_private, identity.host_cas)
     try:
-        with Connection.tls(way_of(identity, address), context) as wire:
+        with Connection.tls(way_of(identity, address), context, timeout=patience) as wire:
             answer = wire.ask("/v1/host/renew", renewal(identity, keys, node_name))
     except ssl.SSLError as why:
         error = untrusted(address, why)

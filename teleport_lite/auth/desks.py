@@ -157,7 +157,14 @@ def build(
     trail = Trail(clock, store)
     cas = Cas(store, cluster)
     tokens = TokenDesk(clock=clock, chance=chance, store=store, trail=trail, book=book)
-    issuer = Issuer(clock=clock, chance=chance, store=store, cas=cas, book=book)
+    issuer = Issuer(
+        clock=clock,
+        chance=chance,
+        store=store,
+        cas=cas,
+        book=book,
+        places=lambda: sharing.places(),
+    )
     presence = Presence(clock=clock, store=store)
     life = LifeDesk(clock=clock, trail=trail, presence=presence, life=life_of(store, clock, chance))
     teacher = Teacher(

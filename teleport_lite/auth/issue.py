@@ -1,6 +1,6 @@
 """Certificates: from a decision to a plan to a signature. No policy of joining or login here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -35,8 +35,17 @@ class Issuer:
     """Plans certificates and has them signed."""
 
     def __init__(
-        self, *, clock: Clock, chance: Chance, store: Store, cas: Cas, book: RoleBook
+        self,
+        *,
+        clock: Clock,
+        chance: Chance,
+        store: Store,
+        cas: Cas,
+        book: RoleBook,
+        places: Callable[[], tuple[list[str], list[str]]] = lambda: ([], []),
     ) -> None:
+        """`places`: where auth servers, and proxies, are reached; for bots."""
+        self._places = places
         self._clock, self._chance = clock, chance
         self._store, self._cas, self._book = store, cas, book
 
@@ -65,6 +74,7 @@ class Issuer:
         if view.serving is not None and isinstance(plan, HostCertPlan):
             # Two CAs of one name: no two certificates of theirs have one serial.
             serving = view.serving.sign_host(replace(plan, serial=self._serial()))
+        auths, proxies = self._places() if host.roles == (BOT,) else ([], [])
         return Welcome(
             server_final=server_final,
             host_id=host.id,
@@ -79,6 +89,8 @@ class Issuer:
             serving_ssh_cert=serving.ssh_cert if serving else "",
             serving_tls_cert=serving.tls_cert if serving else "",
             rotation=view.rotations[CaType.HOST].mark,
+            auths=auths,
+            proxies=proxies,
         )
 
     def sign(self, plan: HostCertPlan | UserCertPlan) -> Signed:

@@ -132,6 +132,11 @@ class Sharing:
         known = self._presence.host(self._me)
         return [(known[0], self._of_self(known[1], gone=False))] if known else []
 
+    def places(self) -> tuple[list[str], list[str]]:
+        """Where the auth servers, and the proxies, that are alive are reached."""
+        proxies = {name for place in self._presence.proxies() for name in place.public}
+        return sorted(self._presence.auths().values()), sorted(proxies)
+
     def listing(self) -> list[dict[str, str | None]]:
         """The same, as `tctl status` is told."""
         now = self._clock.now()

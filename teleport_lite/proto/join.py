@@ -109,6 +109,9 @@ class Welcome(Statement, frozen=True):
     serving_ssh_cert: str = ""
     serving_tls_cert: str = ""
     rotation: str = ""  # mark of the host CA (model/rotation.py) these were made at
+    # To bots, which have no stream to hear it from: host:port of those that are alive.
+    auths: list[str] = []
+    proxies: list[str] = []  # where people and agents reach them
 
 
 class Renew(Message, frozen=True):

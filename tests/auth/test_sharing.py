@@ -398,3 +398,20 @@ def test_an_auth_server_with_an_agent_is_told_of_by_whoever_has_its_stream() -> 
     assert not stream.over
     pair.b.desks.sharing.end()
     pair.a.desks.heed(frozenset({"hosts"}))
+
+
+def test_a_bot_is_told_where_auth_and_proxies_are_and_a_host_is_not() -> None:
+    """It has no stream to hear it from."""
+    pair = Pair()
+    pair.host(PROXY_ID, "p", "Proxy")
+    proxy = Stream(pair.a, the_host(PROXY_ID, "Proxy"))
+    proxy.beat(proxy=ProxyPlace(public=["tele.example.com:443", "tele.example.com:443"]))
+    pair.tick()
+    pair.a.ask("/v1/bots/add", name="ci", roles=["access"])
+    [token] = [each for each in pair.store.tokens() if each.bot_name]
+    bot = pair.b.join(Applicant(text=token.text.reveal(), name="ci", roles=("Bot",)))
+    assert bot.auths == ["10.0.0.1:3025", "10.0.0.2:3025"]
+    assert bot.proxies == ["tele.example.com:443"]
+    pair.a.token()
+    host = pair.a.join(Applicant())
+    assert (host.auths, host.proxies) == ([], [])

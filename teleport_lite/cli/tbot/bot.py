@@ -9,7 +9,8 @@ from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import JoinRequest, Keys, join
 from teleport_lite.agent.pending import PendingKeys
-from teleport_lite.agent.renew import marks_at, renew
+from teleport_lite.agent.renew import marks_at, renew_at
+from teleport_lite.agent.servers import Servers
 from teleport_lite.ambient import Chance, Clock
 from teleport_lite.cli.tbot import output
 from teleport_lite.cli.tbot.settings import CERTIFICATE_TTL, Settings
@@ -36,7 +37,9 @@ class Cluster(Protocol):
 
     def join(self, request: JoinRequest) -> Identity: ...
 
-    def renew(self, identity: Identity, server: str, *, node_name: str, keys: Keys) -> Identity: ...
+    def renew(
+        self, identity: Identity, server: str, *, node_name: str, keys: Keys, patience: float
+    ) -> Identity: ...
 
     def marks(self, identity: Identity, server: str) -> dict[str, str] | None: ...
 
@@ -45,8 +48,10 @@ class RealCluster:
     def join(self, request: JoinRequest) -> Identity:
         return join(request)
 
-    def renew(self, identity: Identity, server: str, *, node_name: str, keys: Keys) -> Identity:
-        return renew(identity, [server], node_name=node_name, keys=keys)
+    def renew(
+        self, identity: Identity, server: str, *, node_name: str, keys: Keys, patience: float
+    ) -> Identity:
+        return renew_at(identity, server, node_name=node_name, keys=keys, patience=patience)
 
     def marks(self, identity: Identity, server: str) -> dict[str, str] | None:
         return marks_at(identity, server)
@@ -68,6 +73,7 @@ class Bot:
     ) -> None:
         self._settings, self._clock, self._chance = settings, clock, chance
         self._cluster, self._say = cluster, say
+        self._servers = Servers(settings.servers, clock)
         self._token: Secret | None = None
         self._marks: dict[str, str] | None = None  # of the CAs, before the last renewal
 
@@ -111,6 +117,7 @@ class Bot:
         current = self._kept()
         if current is None:
             return self._join()
+        self._learn(current)
         try:
             renewed = self._renewed(current)
         except (Denied, NotFound) as why:
@@ -119,6 +126,7 @@ class Bot:
             self._say(f"this bot can not renew: {why.message}; joining again with the token")
             return self._join()
         identities.save(self._settings.storage, renewed)
+        self._learn(renewed)
         return renewed
 
     def _kept(self) -> Identity | None:
@@ -131,13 +139,32 @@ class Bot:
             )
         return kept
 
+    def _learn(self, known: Identity) -> None:
+        """Where else auth can be asked; it stands in the identity, so a restart knows it too."""
+        self._servers.learn(known.proxies if self._settings.only_proxies else known.auths)
+
     def _renewed(self, current: Identity) -> Identity:
-        """With a new key. An expired certificate is told before auth would refuse it."""
+        """With a new key, at the first server that answers. An expired certificate is told before
+        auth would refuse it."""
         check_leaf(current.tls_cert, current.user_cas, self._clock.now())
-        settings = self._settings
-        return self._cluster.renew(
-            current, settings.server, node_name=settings.node_name, keys=Keys.single()
-        )
+        keys, first = Keys.single(), None  # the same keys: an answer of the last may be lost
+        for address in self._servers:
+            try:
+                renewed = self._cluster.renew(
+                    current,
+                    address,
+                    node_name=self._settings.node_name,
+                    keys=keys,
+                    patience=self._servers.patience,
+                )
+            except Unavailable as why:
+                self._servers.failed(address)
+                first = first or why
+            else:
+                self._servers.worked(address)
+                return renewed
+        assert first is not None
+        raise first
 
     def _join(self) -> Identity:
         """The token is spent by it, so the keys stay on disk until the answer is there, too."""
@@ -146,7 +173,7 @@ class Bot:
         keeper = PendingKeys(settings.storage, token, make=Keys.single)
         joined = self._cluster.join(
             JoinRequest(
-                servers=(settings.server,),
+                servers=tuple(self._servers),
                 only_proxies=settings.only_proxies,
                 token=token,
                 pins=settings.ca_pins,
@@ -159,6 +186,7 @@ class Bot:
         )
         identities.save(settings.storage, joined)
         keeper.drop()
+        self._learn(joined)
         return joined
 
     def _read_token(self) -> Secret:
@@ -199,7 +227,12 @@ class Bot:
             known = identities.load(self._settings.storage)
         except Error:  # told by who needs it
             return None
-        return self._cluster.marks(known, self._settings.server) if known else None
+        for address in self._servers if known else ():
+            assert known is not None
+            if (marks := self._cluster.marks(known, address)) is not None:
+                return marks
+            self._servers.failed(address)
+        return None
 
     def _pause(self, length: timedelta, waiter: Waiter) -> Wake:
         until = self._clock.now() + length * self._chance.uniform(1 - JITTER, 1 + JITTER)

@@ -67,7 +67,9 @@ def render(flags: Flags) -> str:
     settled = settle(flags)
     document = {
         "version": "v2",
-        "proxy_server" if settled.only_proxies else "auth_server": settled.server,
+        "proxy_server" if settled.only_proxies else "auth_server": (
+            list(settled.servers) if len(settled.servers) > 1 else settled.servers[0]
+        ),
         "onboarding": {
             "join_method": "token",
             "token": flags.token,

@@ -26,11 +26,11 @@ AuthServer = Annotated[
         "--auth-server",
         "-a",
         envvar="TELEPORT_AUTH_SERVER",
-        help="Auth, or a proxy, to join: host[:port].",
+        help="Auth, or a proxy, to join: host[:port]. Several with commas.",
     ),
 ]
 ProxyServer = Annotated[
-    str, typer.Option(envvar="TELEPORT_PROXY", help="Proxy to join through: host[:port].")
+    str, typer.Option(envvar="TELEPORT_PROXY", help="Proxies to join through, likewise.")
 ]
 CaPin = Annotated[
     list[str] | None,

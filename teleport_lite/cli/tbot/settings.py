@@ -39,8 +39,8 @@ _DESTINATION = Field(
 
 FILE = (
     Field(name="version", kind=Kind.TEXT, help="form of the file", choices=("v2",)),
-    Field(name="auth_server", kind=Kind.TEXT, help="host:port of auth"),
-    Field(name="proxy_server", kind=Kind.TEXT, help="host:port of a proxy"),
+    Field(name="auth_server", kind=Kind.TEXTS, help="host:port of auth, one or several"),
+    Field(name="proxy_server", kind=Kind.TEXTS, help="host:port of a proxy, one or several"),
     Field(
         name="onboarding",
         kind=Kind.MAPPING,
@@ -81,7 +81,7 @@ class Flags:
     """As typed, or as the file says it; empty is "not said"."""
 
     token: str = ""
-    auth_server: str = ""
+    auth_server: str = ""  # several with commas, and so the next
     proxy_server: str = ""
     ca_pins: tuple[str, ...] = ()
     join_method: str = ""
@@ -95,8 +95,8 @@ class Flags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    server: str  # host:port of auth or of a proxy
-    only_proxies: bool  # it was said to be a proxy
+    servers: tuple[str, ...]  # host:port of auth or of proxies
+    only_proxies: bool  # they were said to be proxies
     token: TokenSource | None
     ca_pins: tuple[str, ...]
     storage: Path
@@ -132,7 +132,7 @@ def settle(flags: Flags, file: Flags | None = None) -> Settings:
     if not said.oneshot and interval >= min(ttl, GIVEN_TTL):
         raise _wrong("--renewal-interval", "must be shorter than the certificates live, 1h at most")
     return Settings(
-        server=_server(said),
+        servers=_servers(said),
         only_proxies=bool(said.proxy_server),
         token=TokenSource.parse(said.token) if said.token else None,
         ca_pins=parse_pins(said.ca_pins),
@@ -164,8 +164,8 @@ def read_file(text: str, source: str) -> Flags:
     token = onboarding.get("token")
     return Flags(
         token=token.reveal() if token else "",
-        auth_server=said["auth_server"] or "",
-        proxy_server=said["proxy_server"] or "",
+        auth_server=",".join(said["auth_server"] or ()),
+        proxy_server=",".join(said["proxy_server"] or ()),
         ca_pins=onboarding.get("ca_pins") or (),
         join_method=onboarding.get("join_method") or "",
         certificate_ttl=said["certificate_ttl"] or said["credential_ttl"] or "",
@@ -187,7 +187,7 @@ def directory(flag: str, text: str) -> Path:
     return Path(path).absolute()
 
 
-def _server(said: Flags) -> str:
+def _servers(said: Flags) -> tuple[str, ...]:
     if said.proxy_server and said.auth_server:
         raise _wrong("--proxy-server", "--auth-server is given too, one of them is enough")
     if not said.proxy_server and not said.auth_server:
@@ -197,7 +197,8 @@ def _server(said: Flags) -> str:
         )
     flag, port = ("--proxy-server", WEB_PORT) if said.proxy_server else ("--auth-server", AUTH_PORT)
     try:
-        return parse_address(said.proxy_server or said.auth_server, port)
+        given = (said.proxy_server or said.auth_server).split(",")
+        return tuple(dict.fromkeys(parse_address(each.strip(), port) for each in given))
     except Malformed as why:
         raise _wrong(flag, why.message) from None
 

@@ -8,7 +8,7 @@ from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.join import JoinRequest, Keys
 from teleport_lite.ambient import Clock
 from teleport_lite.cli.tbot.settings import Flags, Settings, settle
-from teleport_lite.errors import Denied
+from teleport_lite.errors import Denied, Unavailable
 from teleport_lite.pki.authority import Signed
 from teleport_lite.pki.keys import csr, public_of_csr
 from teleport_lite.pki.plan import BACKDATE, UserCertPlan
@@ -30,6 +30,9 @@ class PaperAuth:
         self.joins: list[JoinRequest] = []
         self.renewals: list[tuple[Identity, str]] = []
         self.spent: set[str] = set()
+        self.away: set[str] = set()  # servers that do not answer
+        self.auths: tuple[str, ...] = ()  # that a bot is told of
+        self.asked_with: list[tuple[Keys, float]] = []
         self.rotating: dict[str, str] | None = {}
 
     def join(self, request: JoinRequest) -> Identity:
@@ -44,14 +47,17 @@ class PaperAuth:
         self.spent.add(request.token.reveal())
         return self.identity(keys, str(uuid.uuid4()))
 
-    def renew(self, identity: Identity, server: str, *, node_name: str, keys: Keys) -> Identity:
+    def renew(
+        self, identity: Identity, server: str, *, node_name: str, keys: Keys, patience: float
+    ) -> Identity:
         self.renewals.append((identity, server))
-        self._fail()
+        self.asked_with.append((keys, patience))
+        self._fail(server)
         return self.identity(keys, identity.host_id)
 
     def marks(self, identity: Identity, server: str) -> dict[str, str] | None:
-        del identity, server
-        return self.rotating
+        del identity
+        return None if server in self.away else self.rotating
 
     def identity(self, keys: Keys, bot_id: str, roles: tuple[str, ...] = ("Bot",)) -> Identity:
         signed, host, user = self._signed(keys, bot_id), self.paper.host_ca, self.paper.user_ca
@@ -68,6 +74,7 @@ class PaperAuth:
             ssh_host_cas=(host.public.ssh_key,),
             ssh_user_cas=(user.public.ssh_key,),
             user_cas=(user.public.tls_cert,),
+            auths=self.auths,
         )
 
     def _signed(self, keys: Keys, bot_id: str) -> Signed:
@@ -87,7 +94,9 @@ class PaperAuth:
         )
         return self.paper.authority.sign_user(plan)
 
-    def _fail(self) -> None:
+    def _fail(self, server: str = "") -> None:
+        if server in self.away:
+            raise Unavailable(f"{server}: connection refused")
         if self.failures:
             raise self.failures.pop(0)
 

@@ -321,3 +321,56 @@ def test_auth_that_can_not_be_asked_is_no_rotation(bench):
     bench.auth.rotating = None
     bench.bot(renewal_interval="50m").forever(Until(bench.clock, timedelta(minutes=45)))
     assert len(bench.auth.renewals) == 0
+
+
+# several servers
+
+A, B, C = "a.example.com:3025", "b.example.com:3025", "c.example.com:3025"
+
+
+def test_a_bot_goes_on_with_the_next_server_and_stays_there(bench):
+    bench.bot(auth_server=f"{A},{B}").once()
+    [asked] = bench.auth.joins
+    assert asked.servers == (A, B)
+    bot = bench.bot(auth_server=f"{A},{B}")
+    bench.auth.away = {A}
+    bot.once()
+    bot.once()
+    assert [server for _, server in bench.auth.renewals] == [A, B, B]
+    [(keys, patience), (again, _), _] = bench.auth.asked_with
+    assert keys is again, "the answer of the first may have been lost"
+    assert patience == 5.0
+    bench.auth.away = {B}
+    bot.once()
+    assert [server for _, server in bench.auth.renewals][3:] == [B, A]
+
+
+def test_a_bot_remembers_the_servers_that_it_was_told_of(bench):
+    bench.auth.auths = (A, C)
+    bench.bot(auth_server=A).once()
+    bench.auth.away = {A}
+    bench.bot(auth_server=A, token="").once()
+    assert [server for _, server in bench.auth.renewals] == [A, C]
+
+
+def test_a_bot_that_no_server_answers_says_what_the_first_said(bench):
+    bench.bot(auth_server=f"{A},{B}").once()
+    bench.auth.away = {A, B}
+    why = refusal(bench.bot(auth_server=f"{A},{B}"))
+    assert (type(why), why.message) == (Unavailable, f"{A}: connection refused")
+
+
+def test_a_server_that_says_no_is_not_overruled_by_the_next(bench):
+    bench.bot(auth_server=f"{A},{B}").once()
+    bench.auth.failures = [LOCKED]
+    assert "bot ci is locked" in refusal(bench.bot(auth_server=f"{A},{B}", token="")).message
+    assert [server for _, server in bench.auth.renewals] == [A]
+
+
+def test_rotations_are_heard_of_from_whichever_server_answers(bench):
+    bot = bench.bot(auth_server=f"{A},{B}", oneshot=False)
+    bot.once()
+    bench.auth.away = {A}
+    assert bot._heard() == {}
+    bench.auth.rotating = {"host": "1/init"}
+    assert bot._heard() == {"host": "1/init"}

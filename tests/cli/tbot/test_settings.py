@@ -42,14 +42,14 @@ def test_defaults_are_an_hour_and_twenty_minutes():
         timedelta(hours=1),
         timedelta(minutes=20),
     )
-    assert told.server == "auth.example.com:3025"
+    assert told.servers == ("auth.example.com:3025",)
     assert told.storage == Path("/var/lib/teleport-lite/bot")
     assert (told.oneshot, told.token, told.ca_pins, told.pid_file) == (False, None, (), None)
 
 
 def test_the_file_says_all_that_flags_can():
     told = settle(Flags(), read_file(FILE, "tbot.yaml"))
-    assert told.server == "file.example.com:4025"
+    assert told.servers == ("file.example.com:4025",)
     assert told.token is not None
     assert told.token.read().reveal() == "file-token-0123456789"
     assert told.ca_pins == ("sha256:" + "a" * 64,)
@@ -70,7 +70,7 @@ def test_flags_win_over_the_file():
         renewal_interval="15m",
     )
     told = settle(flags, read_file(FILE, "tbot.yaml"))
-    assert told.server == "flag.example.com:3025"
+    assert told.servers == ("flag.example.com:3025",)
     assert told.destinations == (Path("/opt/flag"),)
     assert told.renewal_interval == timedelta(minutes=15)
     assert told.token is not None
@@ -79,19 +79,19 @@ def test_flags_win_over_the_file():
 
 def test_a_proxy_may_be_given_in_place_of_auth():
     told = settle(Flags(proxy_server="p.example.com", destinations=("/b",)))
-    assert (told.server, told.only_proxies) == ("p.example.com:3080", True)
+    assert (told.servers, told.only_proxies) == (("p.example.com:3080",), True)
     assert not settle(GOOD).only_proxies
 
 
 def test_a_proxy_flag_replaces_the_auth_server_of_the_file():
     flags = Flags(proxy_server="p.example.com", destinations=("/b",))
     told = settle(flags, read_file("auth_server: a.example.com:3025\n", "tbot.yaml"))
-    assert (told.server, told.only_proxies) == ("p.example.com:3080", True)
+    assert (told.servers, told.only_proxies) == (("p.example.com:3080",), True)
 
 
 def test_an_auth_server_flag_replaces_the_proxy_of_the_file():
     told = settle(GOOD, read_file("proxy_server: p.example.com:3080\n", "tbot.yaml"))
-    assert told.server == "auth.example.com:3025"
+    assert told.servers == ("auth.example.com:3025",)
 
 
 @pytest.mark.parametrize(
@@ -160,3 +160,12 @@ def test_a_relative_directory_starts_here_and_a_url_is_a_path(tmp_path, monkeypa
     )
     assert told.destinations == (tmp_path / "tbot-user", Path("/opt/bot"))
     assert told.storage == Path("/srv/bot")
+
+
+def test_several_servers_are_given_with_commas_or_as_a_list():
+    told = settle(Flags(auth_server="a.example.com, b.example.com:4025", destinations=("/o",)))
+    assert told.servers == ("a.example.com:3025", "b.example.com:4025")
+    file = FILE.replace("auth_server: file.example.com:4025", "proxy_server: [p.test, q.test:443]")
+    told = settle(Flags(), read_file(file, "tbot.yaml"))
+    assert (told.servers, told.only_proxies) == (("p.test:3080", "q.test:443"), True)
+    assert "--auth-server" in wrong(auth_server="a.example.com,,b.example.com")
