@@ -65,7 +65,8 @@ def now() -> int:
 
 def trusted() -> dict[str, SshKey]:
     """The CAs that both judges trust. Ours is Ed25519; the others must be read right too."""
-    return {"ed25519": ca(), "rsa": rsa_key(2048, 9), "ecdsa": ec_key(256, 9)}
+    ecdsa = {f"ecdsa-{bits}": ec_key(bits, 9) for bits in (256, 384, 521)}
+    return {"ed25519": ca(), "rsa": rsa_key(2048, 9), **ecdsa}
 
 
 def trusted_blobs() -> frozenset[bytes]:
@@ -264,6 +265,8 @@ MATRIX: dict[str, Case] = {
     "right, RSA CA with SHA-512": yes(signed_with(b"rsa-sha2-512")),
     "right, RSA CA with SHA-256": yes(signed_with(b"rsa-sha2-256")),
     "right, ECDSA CA": yes(user(signer=ec_key(256, 9))),
+    "right, P-384 CA": yes(user(signer=ec_key(384, 9))),
+    "right, P-521 CA": yes(user(signer=ec_key(521, 9))),
     "right, login is the last of several": yes(named(b"bob", b"carol", b"LOGIN")),
     "right, 256 principals": yes(named(*(b"p%d" % n for n in range(255)), b"LOGIN")),
     "right, valid for ever": yes(user(valid_after=0, valid_before=FOREVER)),
@@ -369,6 +372,16 @@ MATRIX: dict[str, Case] = {
     ),
     "critical options cut": no(user(critical=options((b"force-command", b"a"))[:-1])),
     "flag with a value": no(extensions((b"permit-pty", b"x"))),
+    **{
+        f"flag {flag.decode()} with a value": no(extensions((flag, b"x")))
+        for flag in (
+            b"no-touch-required",
+            b"permit-X11-forwarding",
+            b"permit-agent-forwarding",
+            b"permit-port-forwarding",
+            b"permit-user-rc",
+        )
+    },
     "flag with raw data": no(user(extensions=packed(b"permit-pty") + packed(b"x"))),
     "flag twice": stricter(extensions((b"permit-pty", None), (b"permit-pty", None))),
     "extensions out of order": stricter(
