@@ -74,6 +74,7 @@ AREAS = {
         (
             "tests/auth/test_phases.py",
             "tests/auth/test_rotation.py",
+            "tests/auth/test_rotation_ticks.py",
             "tests/auth/test_rotation_auths.py",
             "tests/auth/test_rotation_thief.py",
             "tests/auth/test_rotation_walks.py",

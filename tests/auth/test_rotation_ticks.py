@@ -1,0 +1,101 @@
+"""Rotations that several auth servers lead, of several CAs at once: who takes which step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from teleport_lite.errors import Conflict
+from teleport_lite.model.authority import CaType
+from tests.auth.bench import Bench
+from tests.auth.fleet import Member
+from tests.auth.test_rotation import beside, rotate
+
+
+def phases(bench: Bench, *types: CaType) -> list[str]:
+    return [bench.store.rotation(type).phase.value for type in types]
+
+
+def test_a_step_is_decided_on_what_the_store_says_now() -> None:
+    """Another auth server took the step before, and nobody has told us yet."""
+    one = Bench()
+    other = beside(one, "other")
+    rotate(one, "init")
+    assert rotate(other, "update_clients")["phase"] == "update_clients"
+
+
+def test_a_tick_takes_a_step_that_another_auth_server_has_prepared() -> None:
+    one = Bench()
+    other = beside(one, "other")
+    rotate(one, manual=False, grace_period="3h")
+    one.later(hours=1)
+    other.desks.rotation.tick()
+    assert phases(one, CaType.HOST) == ["update_clients"]
+
+
+def test_one_that_is_led_by_hand_keeps_no_other_waiting() -> None:
+    bench = Bench()
+    rotate(bench, "init", "host")
+    rotate(bench, "", "user", manual=False, grace_period="3h")
+    bench.later(hours=1)
+    bench.desks.rotation.tick()
+    assert phases(bench, CaType.HOST, CaType.USER) == ["init", "update_clients"]
+
+
+def test_a_step_that_somebody_else_was_first_with_keeps_no_other_waiting() -> None:
+    bench = Bench()
+    rotate(bench, "", "host", "user", manual=False, grace_period="3h")
+    bench.later(hours=1)
+    write, left = bench.store.write, [Conflict("it was changed a moment ago")]
+
+    def beaten(change: Callable[[Any], Any]) -> Any:
+        if left:
+            raise left.pop()
+        return write(change)
+
+    bench.store.write = beaten  # type: ignore[method-assign]
+    bench.desks.rotation.tick()
+    assert sorted(phases(bench, CaType.HOST, CaType.USER)) == ["init", "update_clients"]
+
+
+def test_a_step_and_its_event_are_one_transaction() -> None:
+    bench = Bench()
+    write, writes = bench.store.write, 0
+
+    def counted(change: Callable[[Any], Any]) -> Any:
+        nonlocal writes
+        writes += 1
+        return write(change)
+
+    bench.store.write = counted  # type: ignore[method-assign]
+    rotate(bench, "init", "host", "user")
+    assert writes == 1
+    assert bench.last_event("cert_authority.rotate").code == "TCA00I"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [("standby", "standby"), ("", "init"), ("init", "init")]
+)
+def test_a_step_that_is_refused_is_in_the_trail_with_what_was_asked(asked: str, told: str) -> None:
+    bench = Bench()
+    rotate(bench, "init")
+    with pytest.raises(Conflict):
+        rotate(bench, asked, "host", "user", force=True)
+    facts = bench.last_event("cert_authority.rotate").facts
+    assert (facts["phase"], facts["types"], facts["force"]) == (told, "host,user", "yes")
+    assert (facts["user"], facts["addr.remote"]) == ("admin:root", "local")
+
+
+def test_it_is_known_which_generation_has_signed_a_certificate() -> None:
+    bench = Bench()
+    signer = bench.desks.rotation.signer_of
+    before = Member(bench).welcome.tls_cert
+    old = bench.store.cas(CaType.HOST)[0].id
+    for step in ("init", "update_clients"):
+        rotate(bench, step)
+    after = Member(bench, "later").welcome.tls_cert
+    assert signer(before) == old
+    assert signer(after) == bench.store.rotation(CaType.HOST).new_ca
+    for step in ("update_servers", "standby"):
+        rotate(bench, step, force=True)
+    assert signer(before) == ""
