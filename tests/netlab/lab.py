@@ -150,20 +150,18 @@ class Lab:
             "add rule ip filter outside drop\n",
         )
 
-    def forget_mappings(self, node: str, towards: str, port: int) -> int:
-        """The NAT drops what `node` has open to `towards`:port, without a word to anybody.
-
-        Returns how many connections. New ones pass.
-        """
+    def mappings(self, node: str, towards: str, port: int) -> list[str]:
+        """Of the NAT, for what `node` has open to `towards`:port: the ports on its side."""
         said = self.run(node, "ss", "-tnH", "state", "established", "dst", towards).stdout
-        ports = [
+        return [
             words[2].rpartition(":")[2]
             for line in said.splitlines()
             if (words := line.split()) and words[3] == f"{towards}:{port}"
         ]
-        if ports:
-            self._nft("nat", f"add element ip filter dead {{ {', '.join(ports)} }}\n")
-        return len(ports)
+
+    def forget_mappings(self, ports: Sequence[str]) -> None:
+        """The NAT drops what comes from and for them, without a word to anybody. New ones pass."""
+        self._nft("nat", f"add element ip filter dead {{ {', '.join(ports)} }}\n")
 
     # --- how
 
@@ -229,7 +227,7 @@ class Lab:
                 process.terminate()
         for process in reversed(self._processes):
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -3,13 +3,18 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.netlab.lab import NODES, SERVERS, refusal
 from tests.netlab.world import BALANCER, CLUSTER, World
 from tests.support import eventually
+
+# Nine daemons in as many machines, on the processors of one.
+pytestmark = pytest.mark.timeout(600)
 
 # Every address is reached; or nothing but the balancer.
 OPEN, BEHIND, BEHIND_HASH = "leastconn", "roundrobin", "source"
@@ -73,7 +78,10 @@ def test_a_dead_proxy_breaks_nothing_of_the_other(world: World) -> None:
     through this one."""
     if world.tunnels_land:
         world.wait_for_direct_tunnels("proxy1", "proxy2")
-    sessions = [Session(world, node) for node in NODES for _ in range(2)]
+    # What was before may be told only now. The trail knows whole seconds.
+    began = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    eventually(lambda: datetime.now(UTC) >= began)
+    sessions = [Session(world, node, began) for node in NODES for _ in range(2)]
     others = [each for each in sessions if each.proxy == "proxy2"]
     world.end("proxy1", kill=True)
     alive = [each for each in sessions if each.answers(b"after")]
@@ -99,21 +107,32 @@ def test_a_proxy_added_later_is_found(world: World) -> None:
 # The same whoever balances.
 @pytest.mark.parametrize("world", [BEHIND_HASH], indirect=True, scope="module")
 def test_a_mapping_the_nat_forgot_is_found_and_rebuilt(world: World) -> None:
-    assert sum(world.lab.forget_mappings("n1", each, 3080) for each in SERVERS.values()) >= 3
-    eventually(lambda: world.ssh(f"root@n1.{CLUSTER}", "true").returncode == 0, seconds=60)
+    def mappings() -> list[str]:
+        found = (world.lab.mappings("n1", each, 3080) for each in SERVERS.values())
+        return [port for ports in found for port in ports]
+
+    # A tunnel to each of the proxies, and the stream to auth.
+    eventually(lambda: len(mappings()) >= 3, what="all that a node has open")
+    world.lab.forget_mappings(mappings())
+    eventually(lambda: world.ssh(f"root@n1.{CLUSTER}", "true").returncode == 0, seconds=90)
     world.wait_for_tunnels("proxy1", "proxy2")
+
+
+def connects(world: World, since: datetime) -> list[dict[str, Any]]:
+    found = world.events("session.connect")
+    return [each for each in found if datetime.fromisoformat(each["time"]) >= since]
 
 
 class Session:
     """A `cat` on a node, and the proxy it goes through."""
 
-    def __init__(self, world: World, node: str) -> None:
-        before = len(world.events("session.connect"))
+    def __init__(self, world: World, node: str, since: datetime) -> None:
+        before = len(connects(world, since))
         config = str(world.root / "ssh_config")
         words = ("ssh", "-F", config, f"root@{node}.{CLUSTER}", "cat")
         self._process = world.lab.popen("client", *words, env=world.env)
         assert self.answers(b"hello"), "there is no session"
-        told = eventually(lambda: world.events("session.connect")[before:], what="it in the trail")
+        told = eventually(lambda: connects(world, since)[before:], what="it in the trail")
         self.proxy = world.host_name(told[0]["server_id"])
 
     def answers(self, words: bytes) -> bool:

@@ -143,7 +143,7 @@ class World:
     def end(self, name: str, *, kill: bool = False) -> None:
         process = self.daemons.pop(name)
         process.kill() if kill else process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
     # --- questions
 
