@@ -30,6 +30,7 @@ AREAS = {
             "tests/pki/test_verify.py",
             "tests/pki/test_peer.py",
             "tests/pki/test_foreign.py",
+            "tests/pki/test_proof.py",
             "tests/pki/test_ssh_cert.py",
             "tests/pki/test_source_address.py",
             "tests/pki/test_wire.py",

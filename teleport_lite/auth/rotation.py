@@ -187,7 +187,6 @@ class RotationDesk:
         rotation, cas = self._cas.view.rotations[type], self._cas.view.of(type)
         now = self._clock.now()
         if phase is None or phase is Phase.INIT:
-            check_step(rotation, Phase.INIT)
             fresh = new_ca(type, cluster=self._cas.cluster, id=self._chance.uuid(), now=now)
             id = self._chance.uuid()
             if grace == timedelta():

@@ -99,3 +99,39 @@ def test_it_is_known_which_generation_has_signed_a_certificate() -> None:
     for step in ("update_servers", "standby"):
         rotate(bench, step, force=True)
     assert signer(before) == ""
+
+
+@pytest.mark.parametrize(
+    ("begun", "went_on", "mode"),
+    [(True, False, "manual"), (False, True, "manual"), (False, False, "automatic")],
+)
+def test_who_takes_a_step_by_hand_leads_it_from_then_on(
+    begun: bool, went_on: bool, mode: str
+) -> None:
+    bench = Bench()
+    rotate(bench, "init", manual=begun, grace_period="3h")
+    assert rotate(bench, "update_clients", manual=went_on)["mode"] == mode
+
+
+def test_a_step_that_makes_no_sense_is_refused_as_that_whoever_is_behind() -> None:
+    bench = Bench()
+    Member(bench).come()
+    rotate(bench, "init")
+    with pytest.raises(Conflict, match="can only switch to phase standby from"):
+        rotate(bench, "standby")
+
+
+def test_a_step_that_nobody_has_asked_for_is_in_the_trail_too() -> None:
+    bench = Bench()
+    rotate(bench, "", "user", manual=False, grace_period="3h")
+    bench.later(hours=1)
+    bench.desks.rotation.tick()
+    event = bench.last_event("cert_authority.rotate")
+    assert (event.code, event.outcome) == ("TCA00I", "ok")
+    facts = {name: event.facts[name] for name in ("types", "phase", "user", "mode")}
+    assert facts == {
+        "types": "user",
+        "phase": "update_clients",
+        "user": "auth",
+        "mode": "automatic",
+    }

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teleport_lite.errors import Denied, Malformed
-from teleport_lite.pki.pin import load_ca, parse_pins, pin_of, pinned
+from teleport_lite.pki.pin import MAX_CA, issuer_pin, load_ca, parse_pins, pin_of, pinned
 from teleport_lite.testing.certs import PaperCluster, tls_private
 
 CLUSTER, OTHER = PaperCluster(), PaperCluster("other.example")
@@ -209,3 +209,26 @@ def test_any_bundle_is_pinned_denied_or_malformed(bundle: list[str]) -> None:
     except (Malformed, Denied):
         return
     assert set(found) == {CA}
+
+
+def test_the_signature_says_which_ca_of_a_name_has_signed() -> None:
+    """While a CA is rotated there are two that are called alike."""
+    twin = PaperCluster(CLUSTER.name).host_cas[0]
+    leaf = CLUSTER.host().tls_cert
+    assert load_ca(twin).subject == load_ca(CA).subject
+    for cas in ([CA], [twin, CA], [ROGUE, twin, CA]):
+        assert issuer_pin(leaf, cas) == PIN
+    for cas in ([], [twin], [ROGUE, twin]):
+        assert issuer_pin(leaf, cas) == ""
+
+
+@pytest.mark.parametrize("leaf", ["", "x", CA + CA])
+def test_what_is_no_certificate_has_no_issuer(leaf: str) -> None:
+    with pytest.raises(Malformed, match="certificate can not be read"):
+        issuer_pin(leaf, [CA])
+
+
+def test_a_ca_of_exactly_the_limit_is_read() -> None:
+    assert load_ca(CA.ljust(MAX_CA, "\n")) == load_ca(CA)
+    with pytest.raises(Malformed, match=f"longer than {MAX_CA} characters"):
+        load_ca(CA.ljust(MAX_CA + 1, "\n"))
