@@ -38,6 +38,8 @@ SILENCE = 30.0
 # For what changes often: a beat so long after the change, and so long after the last beat.
 SOON, SOON_AGAIN = 0.2, 1.0
 BACKOFF = (0.5, 25.0)  # so that all are back within 30 s
+# Seconds. A stream that ends sooner is taken for one that will end again.
+STEADY = 5.0
 PROBE_TIMEOUT = 5.0
 SKEW_WARNING = 30.0
 # What is behind failures is looked into each time after so many: once a minute or so.
@@ -93,26 +95,23 @@ class Link:
         self._address = ""  # that we are connected to, or were last
         self._client: StreamClient | None = None
         self._pending: Keys | None = None
-        self._taught = False  # auth has taken us on this connection
+        self._taught = self._in_vain = False  # auth has taken us on this connection; for nothing
         self._known: Knowledge | None = None  # what it has said on this connection
         self._catching, self._behind = Catching(chance), False
-        self._beat_at = self._heard_at = self._beaten_at = 0.0
+        self._connected_at = self._beat_at = self._heard_at = self._beaten_at = 0.0
         self._not_before = 0.0  # auth can not write until then, and we ask nothing of that kind
 
     def run(self, stopping: Stopping) -> None:
         failures = 0
         while not stopping.is_set():
             address = self._servers.first()
-            self._taught = False
+            self._taught = self._in_vain = False
             try:
                 self._connect(address)
                 self._stay(stopping)
                 failures = 0
             except Error as why:
-                # Connected and refused at once is no success: a clone must not hammer auth. Nor
-                # must who can not read it, which is the same again each time.
-                served = self._taught and not isinstance(why, Malformed)
-                failures = 1 if served else failures + 1
+                failures = 1 if self._served(why) else failures + 1
                 self._servers.failed(address)
                 self._failed(address, why, failures)
             except Exception:
@@ -124,9 +123,22 @@ class Link:
                 self._hang_up()
             stopping.wait(self._pause(failures))
 
+    def _served(self, why: Error) -> bool:
+        """Connected and refused at once is no success: a clone must not hammer auth. Nor must who
+        can not read it, or is dropped as soon as it has spoken: the next one will do the same."""
+        lasted = self._clock.monotonic() - self._connected_at
+        served = self._taught and lasted >= STEADY and not isinstance(why, Malformed)
+        self._in_vain = self._taught and not served
+        return served
+
+    def _rounds(self, failures: int) -> tuple[int, int]:
+        """How often all servers were asked, and how many of them since: then the next is asked
+        soon, unless it will not be better."""
+        return (failures, 0) if self._in_vain else divmod(failures, len(self._servers))
+
     def _failed(self, address: str, why: Error, failures: int) -> None:
         """Told the first time, and then seldom. While there are others to ask, they are asked."""
-        rounds, rest = divmod(failures, len(self._servers))
+        rounds, rest = self._rounds(failures)
         if rest:
             log.info("%s; the next auth server is asked", why.message)
             self._on_state(f"not connected: {why.message}")
@@ -145,7 +157,7 @@ class Link:
         if self._behind:
             return self._chance.uniform(*LEFT_BEHIND)
         low, high = BACKOFF
-        rounds = failures // len(self._servers)
+        rounds, _ = self._rounds(failures)
         return self._chance.uniform(0, min(high, low * 2 ** min(rounds, 10)))
 
     def _cause(self, address: str, why: Error) -> Error:
@@ -193,7 +205,8 @@ class Link:
             raise untrusted(address, why) from why
         self._say(FromAgent(hello=self._hello()))
         self._address = address
-        self._heard_at, self._beat_at, self._pending = self._clock.monotonic(), 0.0, None
+        self._heard_at = self._connected_at = self._clock.monotonic()
+        self._beat_at, self._pending = 0.0, None
         self._known = None
         self._not_before = 0.0
         self._on_state(f"connected to {address}")

@@ -315,19 +315,20 @@ LATER = ToAgent(later=5.0)
 
 
 @contextlib.contextmanager
-def playing(script: Callable[[Speaker], None], **changes: Any) -> Iterator[Agent]:
-    """An agent that talks to a server which follows a script."""
+def playing(
+    script: Callable[[Speaker], None], *, servers: int = 1, **changes: Any
+) -> Iterator[Agent]:
+    """An agent that talks to servers which follow a script."""
 
     def talk(wire: socket.socket) -> None:
         with contextlib.suppress(RemoteProtocolError):  # it also asks other things
             script(Speaker(wire).accept())
 
     context = shown(CLUSTER, auth_papers(CLUSTER)).context
-    with (
-        Little(talk, context) as server,
-        Agent(an_identity(CLUSTER), server.address, clock=FakeClock.here(), **changes) as running,
-    ):
-        yield running
+    with contextlib.ExitStack() as open_:
+        there = [open_.enter_context(Little(talk, context)).address for _ in range(servers)]
+        agent = Agent(an_identity(CLUSTER), *there, clock=FakeClock.here(), **changes)
+        yield open_.enter_context(agent)
 
 
 def say(speaker: Speaker, raw: bytes) -> None:
@@ -369,6 +370,48 @@ def test_who_can_not_read_auth_does_not_hurry_back() -> None:
     with playing(script) as running:
         eventually(lambda: len(running.stop.waits) >= 4)
     assert running.stop.waits[:4] == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_the_next_auth_server_is_not_hurried_to_by_who_could_not_read_the_last(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def script(speaker: Speaker) -> None:
+        say(speaker, write(ToAgent(knowledge=LESSON)))
+        say(speaker, b'{"taken": "x"}')
+        listen(speaker)
+
+    with playing(script, servers=2) as running:
+        eventually(lambda: len(running.stop.waits) >= 6)
+        assert running.stop.waits[:6] == [1.0, 2.0, 4.0, 8.0, 16.0, 25.0]
+    tries = len(running.stop.waits)
+    said = [each for each in caplog.records if "is not a ToAgent" in each.getMessage()]
+    assert len(said) <= 1 + tries // 20, "said once, and then seldom"
+
+
+def test_who_is_dropped_as_soon_as_it_is_taught_does_not_hurry_back_either() -> None:
+    def script(speaker: Speaker) -> None:
+        say(speaker, write(ToAgent(knowledge=LESSON)))
+        speaker.hear()
+
+    with playing(script, servers=2) as running:
+        eventually(lambda: len(running.stop.waits) >= 4)
+    assert running.stop.waits[:4] == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_a_stream_that_has_lasted_is_a_success_however_it_ends() -> None:
+    ends = threading.Semaphore(0)
+
+    def script(speaker: Speaker) -> None:
+        say(speaker, write(ToAgent(knowledge=LESSON)))
+        ends.acquire(timeout=60)
+
+    with playing(script) as running:
+        for number in range(1, 4):
+            eventually(lambda number=number: len(running.lessons) == number)  # type: ignore[misc]
+            running.clock.tick(seconds=module.STEADY)
+            ends.release()
+        eventually(lambda: len(running.stop.waits) >= 3)
+    assert running.stop.waits[:3] == [1.0, 1.0, 1.0]
 
 
 def test_a_welcome_that_nobody_asked_for_changes_nothing(
