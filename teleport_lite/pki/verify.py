@@ -180,6 +180,7 @@ def _check_terms(cert: SshCert, login: str | None, now: datetime) -> None:
     # PROTOCOL.certkeys lets an empty list mean "any". sshd stopped believing that, so do we.
     if not 0 < len(cert.principals) <= MAX_PRINCIPALS:
         raise ValueError(f"{len(cert.principals)} principals")
+    _check_text(*cert.principals)
     if login is None:
         if not any(names.LOGIN.fullmatch(each.decode("latin-1")) for each in cert.principals):
             raise ValueError("no principal is a login")
@@ -193,6 +194,7 @@ def _check_terms(cert: SshCert, login: str | None, now: datetime) -> None:
 
 def _obey(cert: SshCert, peer_ip: str) -> str | None:
     """Check what the critical options and the flags demand; the forced command, if any."""
+    _check_text(*(name for name, _ in (*cert.critical, *cert.extensions)))
     for name, data in cert.extensions:
         if name in _FLAGS and data:
             raise ValueError(f"extension {name!r} carries data")
@@ -206,6 +208,12 @@ def _obey(cert: SshCert, peer_ip: str) -> str | None:
         if not source_address.matches(networks, source_address.read_address(peer_ip)):
             raise ValueError(f"not from {peer_ip}")
     return None if command is None else _command(the_value(command))
+
+
+def _check_text(*texts: bytes) -> None:
+    """To sshd these are strings of C, and one that goes on behind its end spoils the whole."""
+    if any(b"\0" in each for each in texts):
+        raise ValueError("a principal or the name of an option holds a NUL")
 
 
 def _command(value: bytes) -> str:
