@@ -21,6 +21,7 @@ class Patient:
         self._file, self._source = file, source
         self._module = sys.modules[name]
         self._code = compile(source, file, "exec")
+        gc.unfreeze()
         self._functions = [
             each
             for each in gc.get_objects()
