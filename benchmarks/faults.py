@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks import fleets
 from tests.faults import (
     auths,
     crashes,
@@ -35,36 +36,11 @@ from tests.faults import (
     power,
     replies,
     rotations,
+    soaks,
     stops,
     upgrades,
 )
 from tests.faults.report import Report, Run, Scenario
-
-
-def storm(run: Run, hosts: int, goals: dict[str, float]) -> None:
-    """As benchmarks/storm.py, from the checkout: a proxy with `hosts` is killed, and restarted."""
-    from benchmarks import storm as storms
-
-    class Here(storms.Cluster):
-        def __init__(self, root: Path) -> None:
-            super().__init__(root, checkout=True)
-
-    made, storms.Cluster = storms.Cluster, Here  # type: ignore[misc]
-    try:
-        facts, _ = storms.measure(run.directory("storm"), hosts)
-    finally:
-        storms.Cluster = made  # type: ignore[misc]
-    run.report.fault("the proxy ended by SIGKILL, SIGTERM", 2)
-    for each in facts:
-        goal = next((goals[key] for key in goals if each.what.endswith(key)), None)
-        if goal is None:
-            run.report.told(each.what, each.value, each.unit, count=hosts)
-        else:
-            run.report.at_most(each.what, round(each.value, 2), goal, each.unit, count=hosts)
-
-
-BACK = {"are back": 30.0, "are listed again": 60.0, "listed with a tunnel": 60.0}
-TUNNELS = {"50 % of tunnels are back": 3.0, "99 % of tunnels are back": 15.0, **BACK}
 
 INSIDE = "TELEPORT_LITE_FAULTS"
 
@@ -102,8 +78,11 @@ SCENARIOS: dict[str, Scenario] = {
     "locked": disks.locked,
     "floods": floods.floods,
     "outage": outages.auth_away,
-    "storm-200": lambda run: storm(run, run.size(20, 200), TUNNELS),
-    "storm-1000": lambda run: storm(run, run.size(20, 1000), BACK),
+    "soak": soaks.soak,
+    "storm-200": lambda run: fleets.storm(run, run.size(20, 200), fleets.TUNNELS),
+    "storm-1000": lambda run: fleets.storm(run, run.size(20, 1000), fleets.BACK),
+    "restart-300": fleets.hosts_restart,
+    "little-memory": fleets.little_memory,
 }
 
 

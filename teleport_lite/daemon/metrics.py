@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from teleport_lite.daemon.tunnel_role import TunnelRole
 
 
-def render(process: "Process") -> bytes:
+def render(process: "Process", tasks: int) -> bytes:
+    """`tasks`: of its event loop. What only grows there is a leak that no descriptor shows."""
     registry = CollectorRegistry()
     state, _ = process.health.overall()
     Gauge("process_state", "0 ok, 1 recovering, 2 degraded, 3 starting", registry=registry).set(
@@ -25,6 +26,7 @@ def render(process: "Process") -> bytes:
     Gauge("teleport_build_info", "Version", ["version", "python"], registry=registry).labels(
         __version__, platform.python_version()
     ).set(1)
+    Gauge("teleport_lite_tasks", "Tasks of the event loop", registry=registry).set(tasks)
     if process.auth is not None:
         Gauge("teleport_connected_resources", "Open agent streams", registry=registry).set(
             process.auth.desks.presence.connected()

@@ -186,4 +186,9 @@ def _diagnose(process: Process) -> "DiagServer | None":
         body = {"status": state.name.lower(), "pid": os.getpid(), "components": components}
         return STATUS[state], body
 
-    return DiagServer(process.config.diag_addr, ready=ready, metrics=lambda: render(process))
+    loop = asyncio.get_running_loop()
+
+    def metrics() -> bytes:
+        return render(process, len(asyncio.all_tasks(loop)))
+
+    return DiagServer(process.config.diag_addr, ready=ready, metrics=metrics)

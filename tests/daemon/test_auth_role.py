@@ -288,11 +288,12 @@ def test_metrics_count_hosts_and_streams(tmp_path: Path) -> None:
     process = Process(config, guests, clock=FakeClock.here(), chance=FakeChance())
     process.open_auth(("Auth",))
     assert process.auth is not None
-    text = render(process).decode()
+    text = render(process, tasks=7).decode()
     assert "process_state 3.0" in text
     assert "teleport_registered_servers 1.0" in text
     assert "teleport_connected_resources 0.0" in text
     assert "teleport_build_info" in text
+    assert "teleport_lite_tasks 7.0" in text
     process.auth.store.close()
 
 

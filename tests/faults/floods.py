@@ -34,7 +34,7 @@ GIVES_UP = 30.0  # seconds, of somebody who is turned away and tries again
 
 def floods(run: Run) -> None:
     """From one address, and from hundreds."""
-    count, logins = run.size(20, 500), run.size(3, 40)
+    count, logins = run.size(20, 500), run.size(3, 20)
     with warm_for(run) as warm:
         world = World(run, warm, direct=1, tunnels=1, hosts=1)
         alice = visitor(world.auth, world.proxy, "alice-2")
