@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Faults made on purpose, in real processes, and what has become of the cluster.
 
-    .venv/bin/python -m benchmarks.faults [SCENARIO ...] [--minutes N] [--small] [--json FILE]
+    .venv/bin/python -m benchmarks.faults [SCENARIO ...] [--list] [--minutes N] [--small]
 
 Every scenario makes faults, counts them, and compares what clients were answered with what is
 there afterwards (tests/faults). Without names all of them run, one after the other. Some need root:
@@ -24,6 +24,7 @@ from pathlib import Path
 from benchmarks import fleets
 from tests.faults import (
     auths,
+    balancers,
     crashes,
     disks,
     floods,
@@ -74,6 +75,7 @@ SCENARIOS: dict[str, Scenario] = {
     "postgres": auths.postgres_restarts,
     "cut-off": partitions.postgres_cut_off,
     "lease": auths.stopped_past_its_lease,
+    "two-proxies": balancers.two_proxies,
     "disk-full": disks.disk_full,
     "locked": disks.locked,
     "floods": floods.floods,
@@ -85,11 +87,55 @@ SCENARIOS: dict[str, Scenario] = {
     "little-memory": fleets.little_memory,
 }
 
+# Minutes in full, about, on two processors that nobody else uses.
+MINUTES = {
+    "joins": 10,
+    "once": 5,
+    "race": 5,
+    "lost-replies": 6,
+    "expiry": 1,
+    "revocation": 2,
+    "history": 12,
+    "stopped": 4,
+    "stopped-proxy": 7,
+    "stopped-worker": 7,
+    "first-start": 5,
+    "first-start-errors": 6,
+    "changes": 2,
+    "changes-errors": 4,
+    "heartbeats": 4,
+    "upgrade": 8,
+    "upgrade-errors": 10,
+    "identity": 2,
+    "rotation-steps": 12,
+    "rotation-hosts": 20,
+    "power": 15,
+    "bit-flips": 6,
+    "slow-link": 12,
+    "half-open": 6,
+    "auths": 6,
+    "race-auths": 6,
+    "postgres": 5,
+    "cut-off": 7,
+    "lease": 3,
+    "two-proxies": 6,
+    "disk-full": 8,
+    "locked": 3,
+    "floods": 12,
+    "outage": 13,
+    "soak": 33,
+    "storm-200": 4,
+    "storm-1000": 8,
+    "restart-300": 6,
+    "little-memory": 6,
+}
+
 
 def run(name: str, *, full: bool, minutes: float, seed: int) -> Report:
     """A scenario that breaks off has missed all its goals."""
     report = Report(name)
-    print(f"{name} ...", file=sys.stderr, flush=True)
+    about = f", about {MINUTES[name]} minutes" if full and not minutes else ""
+    print(f"{name}{about} ...", file=sys.stderr, flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tl-faults-") as root:
         asked = Run(root=Path(root), report=report, full=full, minutes=minutes, seed=seed)
@@ -133,11 +179,18 @@ def _without_start_up_files() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; else all")
-    parser.add_argument("--minutes", type=float, default=0, help="how long a load is kept up")
+    words = "how long a load is kept up by auths, little-memory, outage, slow-link, soak"
+    parser.add_argument("--minutes", type=float, default=0, help=words)
+    parser.add_argument("--list", action="store_true", help="all of them, and about how long")
     parser.add_argument("--small", action="store_true", help="as the tests do it")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
+    if asked.list:
+        for name, about in MINUTES.items():
+            print(f"{name:<20} {about:3} minutes")
+        print(f"{'all':<20} {sum(MINUTES.values()):3} minutes")
+        return 0
     for name in asked.scenarios:
         if name not in SCENARIOS:
             parser.error(f"{name} is not one of {', '.join(SCENARIOS)}")
