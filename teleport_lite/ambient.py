@@ -17,6 +17,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never run backwards. For timeouts and intervals."""
 
+    def uptime(self) -> float:
+        """Likewise, and they go on while the host is suspended. For how old something is."""
+
 
 class Chance(Protocol):
     def token(self, size: int) -> str:
@@ -37,6 +40,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def uptime(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)  # clock_gettime(2)
 
 
 class SystemChance:

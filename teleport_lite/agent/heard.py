@@ -1,7 +1,7 @@
 """When this host has last heard from auth, on disk: for processes that decide whom to let in.
 
-Kept by a clock that nobody can put back, with the boot it is of. So what was heard before a reboot
-is never taken for new.
+Kept by a clock that nobody can put back and that goes on while the host sleeps, with the boot it is
+of. So what was heard before a reboot, or before a night in suspend, is never taken for new.
 """
 
 import os
@@ -26,9 +26,9 @@ class Heard:
         self._noted_at: float | None = None
 
     def note(self, at: float | None = None) -> None:
-        """Auth has spoken, now or `at` (monotonic), when this could not be kept. In place, so that
+        """Auth has spoken, now or `at` (uptime), when this could not be kept. In place, so that
         a full disk is no obstacle. Raises Error."""
-        at = self._clock.monotonic() if at is None else at
+        at = self._clock.uptime() if at is None else at
         if self._noted_at is not None and 0 <= at - self._noted_at < NOTE_EVERY:
             return
         record = f"{_boot()} {at:.0f}".ljust(_SIZE - 1).encode() + b"\n"
@@ -44,9 +44,33 @@ class Heard:
 def silence(data_dir: Path, clock: Clock) -> float | None:
     """Seconds since auth was last heard; None if it was not since the host has started."""
     try:
-        boot, _, at = read_secret(data_dir / FILE, limit=_SIZE).decode("ascii").partition(" ")
-        seconds = clock.monotonic() - float(at)
-    except (Error, ValueError):
+        return _silence(read_secret(data_dir / FILE, limit=_SIZE), clock)
+    except Error:
+        return None
+
+
+class Silence:
+    """The same, for a process that will not be allowed to open the file. It stays open."""
+
+    def __init__(self, data_dir: Path, clock: Clock) -> None:
+        self._clock = clock
+        try:
+            self._file = os.open(data_dir / FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def seconds(self) -> float | None:
+        try:
+            return _silence(os.pread(self._file, _SIZE, 0), self._clock)
+        except OSError:
+            return None
+
+
+def _silence(record: bytes, clock: Clock) -> float | None:
+    try:
+        boot, _, at = record.decode("ascii").partition(" ")
+        seconds = clock.uptime() - float(at)
+    except ValueError:
         return None
     return seconds if boot == _boot() and seconds >= 0 else None
 

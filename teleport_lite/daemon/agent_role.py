@@ -189,7 +189,7 @@ class AgentRole:
         """For who decides whom to let in, and is strict about it."""
         if self._config.node.strict_locks:
             # As of now: what can not be kept is tried again when auth may have gone.
-            note = partial(self._heard.note, self._clock.monotonic())
+            note = partial(self._heard.note, self._clock.uptime())
             self._saving.save("the time of auth's last word", note)
 
     def _not_kept(self, trouble: str) -> None:

@@ -194,6 +194,9 @@ class Broker:
             self._room_for_one()
 
     def _room_for_one(self) -> None:
+        if reason := self._guest.rights.stale():
+            self._forwards.tell("session rejected", {"reason": reason})
+            raise Refusal(reason)
         if len(self._sessions) < min(self._most, MAX_SESSIONS):
             return
         reason = "too many sessions"

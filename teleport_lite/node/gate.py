@@ -95,11 +95,8 @@ class Gate:
 
     def _check_silence(self) -> None:
         """What is known may be too old. Raises Denied."""
-        silent = heard.silence(self._data_dir, self._clock)
-        if silent is None:
-            raise refusal("strict_locks: nothing was heard from auth since this host has started")
-        if silent > STRICT_AFTER:
-            raise refusal(f"strict_locks: nothing was heard from auth for {silent / 60:.0f} min")
+        if reason := too_silent(heard.silence(self._data_dir, self._clock)):
+            raise refusal(reason)
 
     def decide_again(self, visitor: Visitor) -> Verdict:
         """Is somebody who is inside still welcome, by what is known now?
@@ -248,6 +245,16 @@ class Gate:
             bot_instance_id=visitor.id,
             **more,
         )
+
+
+def too_silent(seconds: float | None) -> str:
+    """Why nobody new comes in under `strict_locks`, nor anything new of who is inside; "" if auth
+    was heard not long ago."""
+    if seconds is None:
+        return "strict_locks: nothing was heard from auth since this host has started"
+    if seconds > STRICT_AFTER:
+        return f"strict_locks: nothing was heard from auth for {seconds / 60:.0f} min"
+    return ""
 
 
 def refusal(reason: str) -> Denied:

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from teleport_lite.access.traits import expand
+from teleport_lite.agent.heard import Silence
 from teleport_lite.ambient import Clock
 from teleport_lite.errors import Denied
 from teleport_lite.node.account import Account, become, find_account, set_login_uid
 from teleport_lite.node.broker import Broker, Guest
 from teleport_lite.node.confine import no_terminal, secretive
 from teleport_lite.node.family import Family
-from teleport_lite.node.gate import Welcome
+from teleport_lite.node.gate import Welcome, too_silent
 from teleport_lite.node.host_users import HostUsers
 from teleport_lite.node.keeper import Errand, Opened, keep
 from teleport_lite.node.notices import nologin
@@ -189,6 +190,7 @@ class Lodging:
                 no_terminal()
                 os.umask(login_umask())
                 set_login_uid(account.uid)
+            stale = self._stale()  # before there is no way to its file
             # Modules may have added groups, changed the umask and set limits.
             no_home = become(account, groups=modules is None)
             secretive()
@@ -197,7 +199,7 @@ class Lodging:
                 worker=worker,
                 monitor=monitor,
                 account=account,
-                guest=self._guest(around),
+                guest=self._guest(around, stale),
                 hang_up_time=self._settings.hang_up_time,
             ).run()
 
@@ -228,7 +230,13 @@ class Lodging:
             no_home=no_home,
         )
 
-    def _guest(self, around: Surroundings) -> Guest:
+    def _stale(self) -> Callable[[], str]:
+        if not self._settings.strict_locks:
+            return lambda: ""
+        silence = Silence(self._settings.data_dir, self._clock)
+        return lambda: too_silent(silence.seconds())
+
+    def _guest(self, around: Surroundings, stale: Callable[[], str]) -> Guest:
         welcome = self.welcome
         return Guest(
             rights=Rights(
@@ -239,6 +247,7 @@ class Lodging:
                     file_copy=self._settings.file_copy,
                     x11=self._settings.x11,
                 ),
+                stale=stale,
             ),
             force_command=welcome.force_command,
             around=around,

@@ -6,6 +6,7 @@ nothing. Three have to agree: the host (its config), the roles as this host know
 certificate.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from teleport_lite.access.verdict import Allowed, Refused, Verdict
@@ -27,6 +28,15 @@ _ALWAYS = frozenset(
         "global cancel-streamlocal-forward@openssh.com",
     }
 )
+# What begins something new, beside sessions, which the broker counts.
+_BEGINS = frozenset(
+    {
+        "open direct-tcpip",
+        "open direct-streamlocal@openssh.com",
+        "global tcpip-forward",
+        "global streamlocal-forward@openssh.com",
+    }
+)
 # Known, and never served: told apart from nonsense in the refusal and the trail.
 _NEVER = {
     "open tun@openssh.com": "tunnel devices are never available",
@@ -35,6 +45,10 @@ _NEVER = {
 
 
 _PLAIN = Options()
+
+
+def _of_now() -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +67,8 @@ class Rights:
     extensions: frozenset[str] = frozenset()  # of the certificate
     options: Options = _PLAIN  # of the roles, merged
     host: HostRules = HostRules()
+    # Why this may be out of date, so that nothing new begins (`strict_locks`); "": it is not.
+    stale: Callable[[], str] = _of_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,5 +136,7 @@ class Refusal(Exception):
 def demand(what: str, rights: Rights) -> None:
     """Raises Refusal unless `may` allows it."""
     verdict = may(what, rights)
+    if what in _BEGINS and (reason := rights.stale()):
+        raise Refusal(reason)
     if isinstance(verdict, Refused):
         raise Refusal(verdict.reason)

@@ -108,6 +108,9 @@ class _Then:
     def monotonic(self) -> float:
         return 0.0
 
+    def uptime(self) -> float:
+        return 0.0
+
 
 class _Gate(Gate):
     """Knows one CA and one role, and no account: /etc/shadow is nothing to have read here."""

@@ -23,7 +23,7 @@ class FakeClock:
         if start.tzinfo is None:
             raise ValueError("a clock needs a time zone")
         self._now = start
-        self._since_start = 0.0
+        self._since_start = self._suspended = 0.0
 
     @classmethod
     def here(cls) -> "FakeClock":
@@ -35,6 +35,14 @@ class FakeClock:
 
     def monotonic(self) -> float:
         return self._since_start
+
+    def uptime(self) -> float:
+        return self._since_start + self._suspended
+
+    def suspend(self, **span: float) -> None:
+        """The host sleeps for so long, and its processes with it."""
+        self._now += timedelta(**span)
+        self._suspended += timedelta(**span).total_seconds()
 
     def tick(self, **span: float) -> None:
         """Time passes: `tick(minutes=30)`, in the words of timedelta."""

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from teleport_lite.agent import heard
-from teleport_lite.agent.heard import FILE, Heard, silence
+from teleport_lite.agent.heard import FILE, Heard, Silence, silence
+from teleport_lite.ambient import SystemClock
 from teleport_lite.errors import Unavailable
 from teleport_lite.testing.fakes import FakeClock
 
@@ -55,6 +57,26 @@ def test_a_clock_that_is_put_back_makes_nothing_new(tmp_path: Path) -> None:
     clock.tick(seconds=700)
     clock.set(clock.now().replace(year=2001))
     assert silence(tmp_path, clock) == 700
+
+
+def test_a_host_that_sleeps_hears_nothing_meanwhile(tmp_path: Path) -> None:
+    """Nor does a process that has the file open and may not open it any more."""
+    clock = FakeClock()
+    noted = Heard(tmp_path, clock)
+    assert Silence(tmp_path, clock).seconds() is None, "there is no file yet"
+    noted.note()
+    ear = Silence(tmp_path, clock)
+    clock.suspend(hours=8)
+    for told in (silence(tmp_path, clock), ear.seconds()):
+        assert told == 8 * 3600
+    noted.note()
+    clock.tick(seconds=5)
+    assert ear.seconds() == 5
+
+
+def test_the_clock_for_it_is_one_that_goes_on_in_suspend() -> None:
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert 0 <= SystemClock().uptime() - now < 60
 
 
 def test_what_was_heard_before_a_reboot_is_not_new(

@@ -6,7 +6,7 @@ import pytest
 
 from teleport_lite.access.verdict import Allowed, Refused
 from teleport_lite.model.user import Options
-from teleport_lite.node.permit import HostRules, Rights, may
+from teleport_lite.node.permit import HostRules, Refusal, Rights, demand, may
 
 ALL = Rights(
     extensions=frozenset(
@@ -141,3 +141,13 @@ def test_a_reason_shows_what_was_asked_without_repeating_it_raw() -> None:
     assert isinstance(verdict, Refused)
     assert verdict.reason.isprintable()
     assert len(verdict.reason) < 200
+
+
+@pytest.mark.parametrize("what", ["open direct-tcpip", "global tcpip-forward"])
+def test_nothing_new_begins_on_what_may_be_out_of_date(what: str) -> None:
+    demand(what, ALL)
+    stale = replace(ALL, stale=lambda: "strict_locks: nothing was heard")
+    with pytest.raises(Refusal, match="nothing was heard"):
+        demand(what, stale)
+    for running in ("request window-change", "global cancel-tcpip-forward"):
+        demand(running, stale)
