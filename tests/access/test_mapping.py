@@ -100,9 +100,9 @@ def test_no_map_that_is_taken_makes_anybody_wait(remote: str, claimed: str) -> N
         check_map(made)
     except Malformed:
         return
-    begun = time.monotonic()
+    begun = time.thread_time()  # of ours alone: others may have the machine for long
     assert set(map_roles(made, (claimed,))) <= {"x"}
-    assert time.monotonic() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,9 @@ def test_no_map_that_is_taken_makes_anybody_wait(remote: str, claimed: str) -> N
 def test_the_worst_pattern_that_is_taken_is_fast(remote: str) -> None:
     made = (line(remote, "x"),)
     check_map(made)
-    begun = time.monotonic()
+    begun = time.thread_time()
     map_roles(made, ["a" * 128] * 256)
-    assert time.monotonic() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 @given(st.lists(st.from_regex(RESOURCE_NAME, fullmatch=True), max_size=5))

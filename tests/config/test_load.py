@@ -36,11 +36,11 @@ def file(tmp_path):
 @pytest.fixture
 def refusal(book):
     def refuse(path: Path, kind: type[Error]) -> Error:
-        begun = time.monotonic()
+        begun = time.thread_time()  # of ours alone: others may have the machine for long
         with pytest.raises(kind) as refused:
             load(path, book)
         assert type(refused.value) is kind
-        assert time.monotonic() - begun < 1
+        assert time.thread_time() - begun < 1
         assert str(path) in refused.value.message
         return refused.value
 

@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from teleport_lite.store.health import FLOOR, StoreHealth
 from teleport_lite.store.sqlite import SqliteStore, open_sqlite
 from teleport_lite.testing.fakes import FakeClock
 from tests.store.makers import a_keyring
+from tests.support import eventually
 
 
 class Disk:
@@ -165,27 +165,38 @@ def test_how_much_is_free(tmp_path: Path) -> None:
 def test_who_waits_behind_a_lock_waits_no_longer_than_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twenty come one after the other while somebody else has the database."""
-    monkeypatch.setattr("teleport_lite.store.connection._BUSY_SECONDS", 0.6)
+    """Twenty come while somebody else has the database, and the first of them waits for it."""
     store = open_sqlite(tmp_path / "auth.db", a_keyring())
     other = sqlite3.connect(tmp_path / "auth.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    took: list[float] = []
+    waits, told = list[float](), list[Unavailable]()
+
+    class Patient(FakeClock):
+        """It stands still until all the others wait behind the first."""
+
+        def monotonic(self) -> float:
+            if len(waits) == 1:
+                eventually(lambda: store._writer._jobs.qsize() == 19, what="all to wait")
+                self.tick(seconds=3600)
+            waits.append(super().monotonic())
+            return waits[-1]
+
+    monkeypatch.setattr("teleport_lite.store.connection._CLOCK", Patient())
 
     def write(number: int) -> None:
-        began = time.monotonic()
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable) as why:
             store.write(lambda tx: tx.set_meta(f"key-{number}", "1"))
-        took.append(time.monotonic() - began)
+        told.append(why.value)
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(20)]
-    for writer in writers:
+    writers[0].start()
+    eventually(lambda: waits, what="the first to wait")
+    for writer in writers[1:]:
         writer.start()
-        time.sleep(0.01)
     for writer in writers:
         writer.join()
-    assert len(took) == 20
-    assert max(took) < 1.0, "a second batch would begin to wait anew"
+    assert len(told) == 20
+    assert len(waits) == 2, "a second batch would begin to wait anew"
     other.execute("ROLLBACK")
     other.close()
     store.look()

@@ -4,7 +4,6 @@ comes to hypothesis' mind.
 
 import shutil
 import tempfile
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -191,9 +190,5 @@ def slate_for_machine(slate: Slate) -> None:
 
 TestTwoStores = TwoStores.TestCase
 TestInPostgres = pytest.mark.usefixtures("slate_for_machine")(InPostgres.TestCase)
-TestInPostgres.settings = settings(
-    max_examples=3, stateful_step_count=25, deadline=timedelta(seconds=20)
-)
-TestTwoStores.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=timedelta(seconds=20)
-)
+TestInPostgres.settings = settings(max_examples=3, stateful_step_count=25)
+TestTwoStores.settings = settings(max_examples=40, stateful_step_count=30)
