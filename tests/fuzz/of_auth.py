@@ -184,3 +184,45 @@ def proofs(data: bytes) -> None:
 
 def _json(words: dict[str, object]) -> bytes:
     return json.dumps(words).encode()
+
+
+_DOOR: list[Bench] = []
+
+
+def _door() -> Bench:
+    """With a token; a new one before the trail of the last gets long."""
+    if not _DOOR or len(_DOOR[0].events()) > 500:
+        _DOOR[:] = [Bench()]
+        _DOOR[0].token(ttl="48h")
+    _DOOR[0].later(seconds=20)  # so that nobody is locked out
+    return _DOOR[0]
+
+
+def _join_seeds() -> list[bytes]:
+    start = {"client_first": "p=tls-server-end-point,,n=x,r=y", "node_name": "web-1", "time": 1.0}
+    hello = json.loads(write(Applicant().hello))
+    finish = {"session": "x", "client_final": "c=eA==,r=y,p=eA==", "hello": hello}
+    return [bytes([kind]) + _json(words) for kind, words in enumerate((start, finish, hello))]
+
+
+@target(raises=(), seeds=_join_seeds, most=2048)
+def join_bodies(data: bytes) -> None:
+    """The bodies of a join: of a stranger, and the hello of somebody who has proved the token."""
+    bench, who = _door(), Applicant()
+    kind, body = data[:1], data[1:]
+    if kind == b"\2":
+        last = bench.begin(who)
+        known = {"session": last.session, "client_final": last.client_final}
+        body = _json(known)[:-1] + b', "hello": ' + body + b"}"
+    path = "/v1/join/start" if kind == b"\0" else "/v1/join/finish"
+    hosts = bench.hosts()
+    try:
+        found = answer(bench.desks, path, stranger(), body)
+    except Error as why:
+        if len(why.message) > 4000 or not why.message.isprintable():
+            raise Finding(f"{path}: {why.message[:200]!r}") from why
+        if bench.hosts() != hosts:
+            raise Finding("a host that was refused is in the store") from why
+        return
+    if kind != b"\0" and (kind != b"\2" or found.roles != ["Node"]):
+        raise Finding(f"let in as {found.roles} by {body!r}")

@@ -107,6 +107,14 @@ class RawClient:
 
     def accepts(self, key: RawKey, login: str = LOGIN) -> bool:
         """The server's verdict. A connection is used again until it is let in or cut off."""
+        used = self._transport is not None and self._transport.is_active()
+        verdict = self._ask(key, login)
+        if verdict is None and used:  # whatever came before may have ended it, and not this key
+            verdict = self._ask(key, login)
+        return bool(verdict)
+
+    def _ask(self, key: RawKey, login: str) -> bool | None:
+        """None: the connection has ended without a word about it."""
         transport = self._connected()
         handler = _Verbatim(transport)
         transport.auth_handler = handler
@@ -116,8 +124,13 @@ class RawClient:
             handler.wait_for_response(answered)
         except paramiko.BadAuthenticationType:
             raise  # the server does not take public keys at all: a fault of this test
-        except (paramiko.SSHException, EOFError, OSError):
-            return False
+        except (paramiko.SSHException, EOFError, OSError) as why:
+            if "timeout" in str(why):
+                raise  # no verdict either
+            if isinstance(why, paramiko.AuthenticationException) and transport.is_active():
+                return False
+            self.close()
+            return None
         self.close()
         return True
 
