@@ -2,6 +2,7 @@
 
 import ast
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -66,22 +67,52 @@ def test_asking_for_the_version_imports_nothing_else(built, root, words):
     assert not imported & {*heavy, "subprocess", "zipfile", "hashlib", "unpack"}
 
 
+# Each command of stdin in a process of its own, forked from one that runs from the tree: the start
+# itself, which the tests around this one look at, is most of what a hundred of them would cost.
+EACH = """
+import json, os, sys, traceback
+sys.path.insert(0, sys.argv[1])
+from teleport_lite.__main__ import main
+import teleport_lite.cli.main
+for line in sys.stdin:
+    said = os.memfd_create("said")
+    pid, code = os.fork(), 70
+    if pid == 0:
+        os.dup2(said, 1), os.dup2(said, 2)
+        try:
+            code = main(["teleport-lite", *json.loads(line)])
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush(), sys.stderr.flush(), os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    print(json.dumps([code, os.pread(said, 1 << 20, 0).decode()]), flush=True)
+    os.close(said)
+"""
+
+
 def test_every_command_can_tell_about_itself(built, root):
     """Among other things it shows that what the file leaves out is not missed."""
     todo: list[list[str]] = [[], ["tctl"], ["tbot"], ["tsh"]]
-    seen = 0
-    with ThreadPoolExecutor(4) as pool:
+    for words in todo:
+        assert start(built, *words, "--help", env=into(root)).returncode == 0
+    (tree,) = root.glob("*-cp*")
+    command = [sys.executable, "-I", "-S", "-c", EACH, str(tree)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={}
+    ) as walk:
+        assert walk.stdin
+        assert walk.stdout
+        seen = 0
         while todo:
-            said = pool.map(lambda words: start(built, *words, "--help", env=into(root)), todo)
-            found = []
-            for words, answer in zip(todo, said, strict=True):
-                told = answer.returncode == 0 or "is not in this version" in answer.stderr
-                assert told, f"{words}: {answer.stderr}"
-                _, _, commands = answer.stdout.partition("\nCommands:\n")
-                names = re.findall(r"^  (\w\S*) ", commands, re.MULTILINE)
-                found += [[*words, name] for name in names]
-            seen += len(todo)
-            todo = found
+            words = todo.pop()
+            walk.stdin.write(json.dumps([*words, "--help"]) + "\n")
+            walk.stdin.flush()
+            code, said = json.loads(walk.stdout.readline())
+            assert code == 0 or "is not in this version" in said, f"{words}: {said}"
+            _, _, commands = said.partition("\nCommands:\n")
+            todo += [[*words, name] for name in re.findall(r"^  (\w\S*) ", commands, re.MULTILINE)]
+            seen += 1
     assert seen > 40
 
 
