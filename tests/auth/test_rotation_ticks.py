@@ -1,12 +1,14 @@
 """Rotations that several auth servers lead, of several CAs at once: who takes which step."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from teleport_lite.errors import Conflict
 from teleport_lite.model.authority import CaType
+from teleport_lite.proto.resource import moment
 from tests.auth.bench import Bench
 from tests.auth.fleet import Member
 from tests.auth.test_rotation import beside, rotate
@@ -134,4 +136,34 @@ def test_a_step_that_nobody_has_asked_for_is_in_the_trail_too() -> None:
         "phase": "update_clients",
         "user": "auth",
         "mode": "automatic",
+    }
+
+
+def test_where_a_ca_stands_is_told_whole() -> None:
+    bench = Bench()
+    [still] = bench.desks.rotation.listing((CaType.HOST,))["rotations"]
+    at_rest = {name: still[name] for name in ("phase", "mode", "started", "phase_since", "due")}
+    nothing = {"mode": "", "started": None, "phase_since": None, "due": None}
+    assert at_rest == {"phase": "standby", **nothing}
+    assert (still["grace_seconds"], still["ends"], still["next"]) == (0, None, ["init"])
+    began = bench.clock.now()
+    rotate(bench, "", manual=False, grace_period="3h")
+    bench.later(hours=1)
+    bench.desks.rotation.tick()
+    now = bench.clock.now()
+    [told] = bench.desks.rotation.listing((CaType.HOST,))["rotations"]
+    assert len(told.pop("pins")) == 2
+    assert told.pop("hosts")["waiting"] == []
+    assert told == {
+        "type": "host",
+        "phase": "update_clients",
+        "id": bench.store.rotation(CaType.HOST).id,
+        "mode": "automatic",
+        "started": moment(began),
+        "phase_since": moment(now),
+        "grace_seconds": 10_800,
+        "due": moment(now + timedelta(hours=1)),
+        "ends": moment(now + timedelta(hours=2)),
+        "last_rotated": None,
+        "next": ["update_servers", "rollback"],
     }
