@@ -2,7 +2,7 @@
 
     shell --> pump --> client
                |
-              tap --o, r, g--> the scribe, which writes the recording
+              tap -o, r, g, e-> the scribe, which writes the recording
                |  --o, r-----> each party, who may be too slow, and is dropped then
                |  <-i--------- parties that may type
                |  <--ToTap---- the monitor: somebody comes or goes, the recording is in trouble
@@ -20,11 +20,13 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from teleport_lite.errors import Malformed
 from teleport_lite.proto.codec import Message, read, write
 
-OUTPUT, RESIZE, GAP, INPUT = b"o", b"r", b"g", b"i"
+# The end is said when all the rest has gone before it: without it a recording is not whole.
+OUTPUT, RESIZE, GAP, INPUT, END = b"o", b"r", b"g", b"i", b"e"
 SIZE, COUNT = struct.Struct(">II"), struct.Struct(">Q")
 # A read of a terminal is 64 KiB at most, and a letter.
 MAX_PACKET = 64 * 1024 + 16
@@ -136,7 +138,7 @@ class RecordTap:
             party.close()
         self._parties.clear()
         if self._reel is not None:
-            self._reel.close()
+            self._reel.close(over=True)
         if self._control is not None:
             self._control.close()
         self._control = self._reel = None
@@ -165,7 +167,7 @@ class RecordTap:
         elif said.leave is not None:
             self._drop(said.leave)
         elif said.broken and self._reel is not None:
-            self._reel.close()
+            self._reel.close(over=False)
             self._reel = None
         for fd in fds:
             os.close(fd)
@@ -264,15 +266,18 @@ class _Reel:
             self._queue.clear()
             self._waiting = 0
 
-    def close(self) -> None:
-        """The end of a recording is worth a moment, if the scribe is that far behind."""
+    def close(self, *, over: bool) -> None:
+        """The end of a recording is worth a moment, if the scribe is that far behind. `over`: it
+        is that of the session, too."""
         self.push()
-        if self._queue:
-            seconds = int(_LAST_PATIENCE)
-            wait = struct.pack("ll", seconds, int((_LAST_PATIENCE - seconds) * 1e6))
-            self._sock.setblocking(True)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
-            self.push()
+        seconds = int(_LAST_PATIENCE)
+        wait = struct.pack("ll", seconds, int((_LAST_PATIENCE - seconds) * 1e6))
+        self._sock.setblocking(True)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
+        self.push()
+        if over and self._alive and not self._queue:
+            with suppress(OSError):
+                self._sock.send(END, socket.MSG_NOSIGNAL)
         self._sock.close()
 
     def _overdue(self) -> bool:

@@ -1,6 +1,6 @@
 """The scribe: a process for each recorded session, which turns what a terminal shows into a file.
 
-    worker --o, r, g (net/ssh_tap.py)--> scribe --> <sid>.part
+    worker --o, r, g, e (net/ssh_tap.py)--> scribe --> <sid>.part
     monitor --ToScribe--> begin, and room for so many bytes more
     monitor <--FromScribe-- room, trouble, done
 
@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from teleport_lite.audit.cast import CastWriter
-from teleport_lite.net.ssh_tap import COUNT, GAP, MAX_PACKET, OUTPUT, RESIZE, SIZE
+from teleport_lite.net.ssh_tap import COUNT, END, GAP, MAX_PACKET, OUTPUT, RESIZE, SIZE
 from teleport_lite.node.wire import Link
 from teleport_lite.proto.codec import Message
 
@@ -77,7 +77,7 @@ class Scribe:
         self._room, self._step = 0, _FIRST_ROOM
         self._began = self._due = 0.0
         self._retry: float | None = None
-        self._told = self._broken = False
+        self._told = self._broken = self._ended = False
 
     def run(self) -> None:
         begin = self._wait_for_begin()
@@ -137,6 +137,8 @@ class Scribe:
             missing = COUNT.unpack(body)[0]
             self._missing += missing
             self._put(self._writer.gap(at, missing))
+        elif kind == END:
+            self._ended = True
 
     def _put(self, lines: bytes, raw: int = 0) -> None:
         if not self._batch:
@@ -222,7 +224,8 @@ class Scribe:
         self._flush()
         missing = self._missing + self._unsaid
         os.fsync(self._file)
-        whole = not self._broken and not missing
+        # A worker that was killed, or could not wait for us any longer, has said no end.
+        whole = self._ended and not self._broken and not missing
         self._tell(
             FromScribe(
                 done=Written(size=self._size, lines=self._lines, missing=missing, whole=whole)

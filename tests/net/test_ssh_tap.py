@@ -9,6 +9,7 @@ import pytest
 from teleport_lite.net import ssh_tap
 from teleport_lite.net.ssh_tap import (
     COUNT,
+    END,
     GAP,
     INPUT,
     OUTPUT,
@@ -131,6 +132,28 @@ def test_at_best_effort_patience_ends_and_what_is_left_out_is_counted(effort: Ri
     assert got + missing == sent
     effort.tap.output(b"on again")
     assert effort.recorded() == (8, 0)
+
+
+@pytest.mark.parametrize("mode", ["strict", "best effort"])
+def test_the_end_is_said_when_all_has_gone_before_it(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(strict=mode == "strict")
+    rig.tap.output(b"last words")
+    rig.tap.close()
+    assert [rig.scribe.recv(100) for _ in range(3)] == [OUTPUT + b"last words", END, b""]
+    rig.close()
+    # And one that does not listen until the moment is over hears of none.
+    monkeypatch.setattr(ssh_tap, "_LAST_PATIENCE", 0.05)
+    rig = Rig(strict=mode == "strict")
+    while not rig.tap.holds():
+        rig.tap.output(CHUNK)
+    rig.tap.close()
+    heard = []
+    while packet := rig.scribe.recv(100_000):
+        heard.append(packet[:1])
+    assert set(heard) == {OUTPUT}
+    rig.close()
 
 
 def test_a_scribe_that_is_gone_holds_nobody_up(strict: Rig) -> None:

@@ -22,8 +22,8 @@ GOOD, WARNINGS = 0, 2
 
 def audit(house: House, *words: str) -> subprocess.CompletedProcess[str]:
     assert AUDIT
-    command = [AUDIT, "--no-colors", "--skip-rate-test", *words, "-p", str(house.port)]
-    return subprocess.run([*command, "127.0.0.1"], capture_output=True, text=True, timeout=60)
+    command = [AUDIT, "--no-colors", "--skip-rate-test", "-t", "60", *words, "-p", str(house.port)]
+    return subprocess.run([*command, "127.0.0.1"], capture_output=True, text=True, timeout=110)
 
 
 @needs_audit
