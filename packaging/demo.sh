@@ -198,7 +198,7 @@ until_true() {
       tail -n 30 "$name.log" last.err >&2
       die "not so after $PATIENCE s: $what"
     fi
-    sleep 0.1
+    sleep 0.3
   done
 }
 

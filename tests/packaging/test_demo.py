@@ -45,8 +45,10 @@ def processes(place: Path) -> list[int]:
     return found
 
 
-def test_the_demo_shows_a_session_without_trust_on_first_use_and_leaves_nothing(checkout, place):
-    said = demo(checkout, place)
+def test_the_demo_shows_sessions_without_trust_on_first_use_and_goes_on_if_it_is_told_to(
+    checkout, place
+):
+    said = demo(checkout, place, "--keep")
     assert SESSION.search(said)
     assert "\x1b" not in said
     shown, _ = [line for line in said.splitlines() if line.startswith("$ ssh ")]
@@ -54,12 +56,6 @@ def test_the_demo_shows_a_session_without_trust_on_first_use_and_leaves_nothing(
     assert "far says hello to bob" in said
     assert "and once more to bob" in said
     assert "--ca-pin=sha256:" in said
-    assert list(place.iterdir()) == []
-    assert eventually(lambda: processes(place) == [])
-
-
-def test_the_kept_demo_goes_on_as_it_says_until_it_is_stopped_as_it_says(checkout, place):
-    said = demo(checkout, place, "--keep")
     [directory] = place.iterdir()
     assert processes(place)
     advice = [line.strip() for line in said.splitlines() if line.startswith("    ")]
@@ -69,5 +65,20 @@ def test_the_kept_demo_goes_on_as_it_says_until_it_is_stopped_as_it_says(checkou
     assert again.returncode == 7, again.stderr
     assert stop == f"bash {directory}/stop"
     subprocess.run(stop.split(), check=True, timeout=60)
+    assert list(place.iterdir()) == []
+    assert eventually(lambda: processes(place) == [])
+
+
+def test_without_keep_nothing_is_left(checkout, place, tmp_path):
+    """Of a demo that ends once its node has joined: the rest, and the build, are shown above."""
+    (tmp_path / "packaging").mkdir()
+    (tmp_path / "packaging" / "build.py").touch()
+    for name in ("install.sh", "packaging/needs.sh", "packaging/demo.sh"):
+        text = (checkout / name).read_text()
+        (tmp_path / name).write_text(text.replace("  demo_session\n", "  return\n"))
+    (tmp_path / "dist").symlink_to(checkout / "dist")
+    said = demo(tmp_path, place)
+    assert "\nnode-1 " in said
+    assert "$ ssh " not in said
     assert list(place.iterdir()) == []
     assert eventually(lambda: processes(place) == [])
