@@ -486,6 +486,7 @@ def test_a_root_that_takes_its_time_keeps_nobody_waiting(
     pair.between = slowly
     for _ in range(3):
         pair.news()
+    eventually(lambda: asked, what="the first question, which a thread of its own asks")
     assert asked == ["news"]
     goes_on.set()
     rest = pair.leaf.desks.trust._rests[ROOT_NAME]

@@ -226,6 +226,7 @@ def test_a_store_without_listeners_needs_no_connection_to_listen(
             assert found is not None
             return int(found[0])
 
+    eventually(lambda: listening() == 0, what="the end of those of other tests")
     shared_store.write(lambda tx: tx.add_token(a_token()))
     assert listening() == 0
     shared_store.watch(lambda topics: None)

@@ -74,7 +74,7 @@ def test_cut_connections_are_replaced(
 ) -> None:
     add_host(store, "before")
     hosts(store)
-    assert server.cut(conn_string) == 2
+    assert server.cut(conn_string) >= 2  # that of who has opened it may be there still
     add_host(store, "after")
     server.cut(conn_string)
     assert hosts(store) == {"before", "after"}
@@ -210,11 +210,13 @@ def test_while_the_server_is_away_one_asks_for_all(
 def test_a_server_that_hangs_is_given_up_and_found_again(
     server: Postgres, conn_string: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_link._Connection, "silence", 0.5)
     store = opened(f"{conn_string}&connect_timeout=2")  # the least there is
     add_host(store, "before")
-    with server.frozen(), pytest.raises(Unavailable, match="the database server does not answer"):
-        add_host(store, "lost")
+    with server.frozen(), monkeypatch.context() as patched:
+        patched.setattr(postgres_link._Connection, "silence", 0.5)
+        with pytest.raises(Unavailable, match="the database server does not answer"):
+            add_host(store, "lost")
+    eventually(lambda: store.look() == "")
     add_host(store, "after")
     assert hosts(store) >= {"before", "after"}
     store.close()

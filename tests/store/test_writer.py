@@ -61,7 +61,7 @@ class Desk:
 
         def hold(tx: SqlTx) -> None:
             started.set()
-            proceed.wait(10)
+            assert proceed.wait(60)
 
         ends: list[Any] = [None] * len(changes)
 
@@ -73,7 +73,7 @@ class Desk:
 
         first = threading.Thread(target=self.writer.write, args=(hold,))
         first.start()
-        assert started.wait(10)
+        assert started.wait(60)
         threads = []
         for number, change in enumerate(changes):
             threads.append(threading.Thread(target=run, args=(number, change)))
@@ -84,7 +84,7 @@ class Desk:
             )
         proceed.set()
         for thread in (first, *threads):
-            thread.join(10)
+            thread.join(60)
         return ends
 
     def meta(self) -> dict[str, str]:
@@ -240,7 +240,7 @@ def test_close_finishes_what_waits(desk: Desk) -> None:
         eventually(lambda: desk.writer._closed, what="the close to be asked for")
 
     ends = desk.together(hold, put("a"))
-    closer.join(10)
+    closer.join(60)
     assert ends == [None, "a"]
     with pytest.raises(Unavailable, match="closed"):
         desk.writer.write(put("late"))
