@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests import forked
 from tests.netlab.lab import NODES, SERVERS, Lab
 from tests.support import eventually
 
@@ -148,7 +149,9 @@ class World:
     # --- questions
 
     def tctl(self, *words: str) -> str:
-        done = self.run("auth", "tctl", "-c", str(self.root / "auth.yaml"), *words)
+        # On the socket of auth's machine, which is a file.
+        env = {**os.environ, **self.env}
+        done = forked.run("tctl", "-c", str(self.root / "auth.yaml"), *words, env=env)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
