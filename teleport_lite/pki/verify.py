@@ -180,7 +180,6 @@ def _check_terms(cert: SshCert, login: str | None, now: datetime) -> None:
     # PROTOCOL.certkeys lets an empty list mean "any". sshd stopped believing that, so do we.
     if not 0 < len(cert.principals) <= MAX_PRINCIPALS:
         raise ValueError(f"{len(cert.principals)} principals")
-    _check_text(*cert.principals)
     if login is None:
         if not any(names.LOGIN.fullmatch(each.decode("latin-1")) for each in cert.principals):
             raise ValueError("no principal is a login")
@@ -194,7 +193,7 @@ def _check_terms(cert: SshCert, login: str | None, now: datetime) -> None:
 
 def _obey(cert: SshCert, peer_ip: str) -> str | None:
     """Check what the critical options and the flags demand; the forced command, if any."""
-    _check_text(*(name for name, _ in (*cert.critical, *cert.extensions)))
+    _check_text(*cert.principals, *(name for name, _ in (*cert.critical, *cert.extensions)))
     for name, data in cert.extensions:
         if name in _FLAGS and data:
             raise ValueError(f"extension {name!r} carries data")
