@@ -69,9 +69,9 @@ class Watch:
         return not any(each.failed for each in reports)
 
     def of(self, file: str, mutant: Mutant, near: str, quick_first: list[Any]) -> list[Any]:
-        """Tests that run its lines. Of a line that only an import runs all of them, and those
-        first whose name has a word that is written `near` it, like the path of a route."""
-        lines = range(mutant.line, mutant.last + 1)
+        """Tests that run its lines. Of what only an import runs all of them, and those first
+        whose name has a word that is written `near` it, like the path of a route."""
+        lines = range(mutant.line, mutant.last + 1) if not near else ()
         seen = {id(item) for line in lines for item in self.lines.get((file, line), ())}
         words = re.findall(r'"([^"\s]{5,})"', near)
         told = [item for item in quick_first if any(word in item.name for word in words)]
@@ -129,11 +129,12 @@ class Hunt:
                 continue
             if self._again and _faults(_shown(name, mutant)) - self._again:
                 continue
-            swap = patient.swap(mutant)
-            if swap is None:
+            found = patient.swap(mutant)
+            if found is None:
                 continue
+            swap, inside = found
             near = "\n".join(written[max(0, mutant.line - 4) : mutant.last + 1])
-            tests = watch.of(file, mutant, near, quick_first)
+            tests = watch.of(file, mutant, "" if inside else near, quick_first)
             most = MOST + int(20 * sum(watch.took[each] for each in tests))
             noticed = _forked(swap, tests, most)
             count[0] += 1

@@ -29,13 +29,15 @@ class Patient:
         ]
         gc.freeze()  # forks share what is never looked at
 
-    def swap(self, mutant: Mutant) -> Callable[[], None] | None:
-        """What puts it in; None if the module would have to be imported anew."""
+    def swap(self, mutant: Mutant) -> tuple[Callable[[], None], bool] | None:
+        """What puts it in, and whether that is in a function. None if the module would have to
+        be imported anew."""
         tree = mutant.put_into(ast.parse(self._source))
         bodies = _bodies(self._code, compile(tree, self._file, "exec"))
         if bodies is None:
             if isinstance(tree.body[mutant.statement], ast.Assign | ast.AnnAssign):
-                return lambda: _say_again(self._module, tree.body, self._file, mutant.statement)
+                at = mutant.statement
+                return lambda: _say_again(self._module, tree.body, self._file, at), False
             return None
         found = [
             (each, new) for old, new in bodies for each in self._functions if each.__code__ == old
@@ -47,7 +49,7 @@ class Patient:
             names = {function.__name__ for function, _ in found}
             _say_again(self._module, tree.body, self._file, None, names)
 
-        return swap if found else None
+        return (swap, True) if found else None
 
 
 def _bodies(before: CodeType, after: CodeType) -> list[tuple[CodeType, CodeType]] | None:
