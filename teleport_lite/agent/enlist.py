@@ -2,13 +2,14 @@
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from teleport_lite.agent import identity as identities
 from teleport_lite.agent.identity import Identity
-from teleport_lite.agent.join import JoinRequest, join
-from teleport_lite.agent.pending import PendingKeys
+from teleport_lite.agent.join import JoinRequest, Keys, join
+from teleport_lite.agent.pending import PendingKeys, PendingRenewal
 from teleport_lite.agent.probe import untrusted
 from teleport_lite.agent.renew import certificate_refused, way_of
 from teleport_lite.agent.rotation import BEHIND, left_behind
@@ -71,17 +72,40 @@ def _join(wanted: Enlistment, roles: tuple[str, ...], current: Identity | None) 
 
 def _join_behind(wanted: Enlistment, current: Identity) -> Identity:
     """It was away while the CA was rotated. If auth knows it by other keys than it has, another
-    machine has its identity, or it was restored from an old copy: then it is a new host."""
+    machine has its identity, or it was restored from an old copy: then it is a new host.
+
+    Its keys are those of its certificates, or those of a renewal whose answer it has not seen."""
     roles = tuple(dict.fromkeys((*current.roles, *wanted.roles)))
     request, keeper = _request(wanted, roles, None)
+    renewal = PendingRenewal(wanted.data_dir, current)
+    asked = renewal.kept()
     try:
-        joined = join(replace(request, again=current))
+        joined = _join_known(request, current, asked)
     except (Conflict, NotFound) as why:
         wanted.say(f"{why.message}; joining as a new host")
         return _join_again(wanted)
     identities.save(wanted.data_dir, joined)
+    renewal.drop()
     keeper.drop()
     return joined
+
+
+def _join_known(request: JoinRequest, current: Identity, asked: Keys | None) -> Identity:
+    """Under the keys of `asked` first: auth has them if the host was killed at the wrong moment.
+    Raises what `join` raises, and Conflict if auth knows this host by other keys."""
+    if asked is not None:
+        with suppress(Conflict):
+            return join(replace(request, again=_with(current, asked)))
+    return join(replace(request, again=current))
+
+
+def _with(identity: Identity, keys: Keys) -> Identity:
+    return replace(
+        identity,
+        ssh_private=keys.ssh_private,
+        ssh_public=keys.ssh_public,
+        tls_private=keys.tls_private,
+    )
 
 
 def _join_again(wanted: Enlistment) -> Identity:

@@ -77,20 +77,20 @@ class Link:
         on_heard: Callable[[], None] = lambda: None,
         on_trust: Callable[[Identity], None] = lambda _: None,
         lives: Lives | None = None,
+        keys: Callable[[], Keys] = Keys.new,
     ) -> None:
         """`servers` are auth or proxies, tried in turn. Callbacks come from the link's thread.
 
         `on_heard` is told of each word of an auth that has taken us, `on_trust` of an identity
-        with the same certificates and other CAs to trust.
+        with the same certificates and other CAs to trust. `keys` are those to renew with.
         """
         self.identity = identity
         self.outbox = Outbox()
         self._servers, self._node_name = servers_of(servers, clock), node_name
         self._clock, self._chance = clock, chance
-        self._report, self._renew_due = report, renew_due
-        self._on_knowledge, self._on_identity = on_knowledge, on_identity
-        self._on_state, self._on_routes = on_state, on_routes
-        self._on_heard, self._on_trust = on_heard, on_trust
+        self._report, self._renew_due, self._keys = report, renew_due, keys
+        self._on_knowledge, self._on_identity, self._on_trust = on_knowledge, on_identity, on_trust
+        self._on_state, self._on_routes, self._on_heard = on_state, on_routes, on_heard
         self._lives, self._boot_id = lives or Lives(clock), chance.token(8)
         self._address = ""  # that we are connected to, or were last
         self._client: StreamClient | None = None
@@ -232,7 +232,7 @@ class Link:
             self._send_events()
             due = self._renew_due() or self._catching.due(now)
             if due and self._pending is None and not self._waits():
-                self._pending = Keys.new()
+                self._pending = self._keys()
                 request = renewal(self.identity, self._pending, self._node_name)
                 self._say(FromAgent(renew=request))
             self._listen(max(0.05, self._next() - self._clock.monotonic()))

@@ -13,6 +13,7 @@ from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.labels import LabelWatch
 from teleport_lite.agent.link import Link
 from teleport_lite.agent.lives import Lives
+from teleport_lite.agent.pending import PendingRenewal
 from teleport_lite.agent.renew import due
 from teleport_lite.agent.servers import Servers
 from teleport_lite.agent.uploads import Uploads
@@ -75,13 +76,13 @@ class AgentRole:
         self._config, self._health, self._clock = config, health, clock
         self._on_change, self._on_identity = on_change, on_identity
         self._address, self._proxy, self._auth = address, proxy, auth
-        self._on_knowledge = on_knowledge
         self._tunnels, self._sessions, self._leaves = tunnels, sessions, leaves
-        self._resources = [_announced(each) for each in resources]
+        self._on_knowledge, self._resources = on_knowledge, [_announced(each) for each in resources]
         self.labels = _label_watch(config, clock)
         self._jitter = chance.uniform(-1, 1)
         self._rotated, self._renewed_at = dict[str, str](), identities.written_at(config.data_dir)
         self._stopping, self._threads = threading.Event(), list[threading.Thread]()
+        self._renewal = PendingRenewal(config.data_dir, identity)
         self._saving, self._heard = Saving(clock, self._not_kept), Heard(config.data_dir, clock)
         self.link = self._link(identity, servers, chance, on_routes)
         self._uploads = self._uploads_to(servers, chance)
@@ -102,6 +103,7 @@ class AgentRole:
             clock=clock,
             chance=chance,
             report=self._report,
+            keys=self._renewal.take,
             renew_due=lambda: due(self._renewed_at, clock.now(), self._jitter),
             on_knowledge=self._learn,
             on_identity=self._renewed,
@@ -196,7 +198,8 @@ class AgentRole:
         self._health.set("disk", State.DEGRADED if trouble else State.OK, trouble)
 
     def _save(self, identity: Identity) -> None:
-        self._saving.save("identity", lambda: identities.save(self._config.data_dir, identity))
+        write = partial(identities.save, self._config.data_dir, identity)
+        self._saving.save("identity", write, partial(self._renewal.saved, identity))
 
     def _trusts(self, identity: Identity) -> None:
         """The CAs of the cluster have changed, the certificates of this host have not."""

@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 
 from teleport_lite.agent import identity as identities
+from teleport_lite.agent import pending
+from teleport_lite.agent import renew as renewals
 from teleport_lite.agent.enlist import enlist
 from teleport_lite.agent.identity import Identity
 from teleport_lite.agent.pending import FILE as PENDING
+from teleport_lite.agent.pending import PendingRenewal
 from teleport_lite.errors import Denied, Error, Malformed, Unavailable
 from teleport_lite.net.http import Connection
 from teleport_lite.secret import Secret
 from teleport_lite.testing.makers import TOKEN
 from tests.agent.rig import Auth, Hijacker
+from tests.agent.test_rotation import rotate
 from tests.support import free_port
 
 
@@ -286,3 +290,79 @@ def test_keys_of_an_unanswered_join_are_used_again(
     [lost] = [host.id for host, _ in auth.bench.store.hosts() if host.name == "web-1"]
     assert enlist(auth.enlistment(home, roles=("Bot",))).host_id == lost
     assert files(home) == ["identity.json"]
+
+
+# A renewal that is killed, and a CA that is rotated before the host is back
+
+
+class Killed(BaseException):
+    """As by SIGKILL: nobody catches it."""
+
+
+class Trap:
+    """Kills at the nth call of those that are watched: before it, or after it took effect."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, nth: int, *, after: bool) -> None:
+        self._patch, self._nth, self._after, self.calls = monkeypatch, nth, after, 0
+
+    def watch(self, place: Any, name: str) -> None:
+        real = getattr(place, name)
+
+        def call(*args: Any, **words: Any) -> Any:
+            self.calls += 1
+            fatal = self.calls == self._nth
+            if fatal and not self._after:
+                raise Killed
+            answer = real(*args, **words)
+            if fatal:
+                raise Killed
+            return answer
+
+        self._patch.setattr(place, name, call)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_host_that_is_killed_at_any_step_of_a_renewal_keeps_its_uuid(
+    auth: Auth, home: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    auth.bench.token()
+    nth, killed = 0, True
+    while killed:
+        nth += 1
+        place = home / str(nth)
+        me = enlist(auth.enlistment(place))
+        killed = False
+        with monkeypatch.context() as patch:
+            trap = Trap(patch, nth, after=after)
+            trap.watch(pending, "write_secret")
+            trap.watch(renewals, "_renew_at")
+            trap.watch(identities, "write_secret")
+            trap.watch(Path, "unlink")
+            try:
+                _renewed(auth, place, me)
+            except Killed:
+                killed = True
+        rotate(auth, grace_period="0s")  # it is away meanwhile
+        again = enlist(auth.enlistment(place))
+        assert again.host_id == me.host_id, f"killed at call {nth}"
+        assert files(place) == ["identity.json"]
+    assert nth == 5, "keys, question, identity, keys that are dropped; and one that is not killed"
+
+
+def _renewed(auth: Auth, home: Path, me: Identity) -> None:
+    """As link and agent role do it."""
+    renewal = PendingRenewal(home, me)
+    keys = renewal.take()
+    renewed = renewals.renew(me, [auth.address], node_name="web-1", keys=keys)
+    identities.save(home, renewed)
+    renewal.saved(renewed)
+
+
+def test_a_host_whose_identity_another_machine_has_renewed_is_a_new_one(
+    auth: Auth, home: Path
+) -> None:
+    me = joined(auth, home)
+    renewals.renew(me, [auth.address], node_name="web-1")  # with keys that are not here
+    PendingRenewal(home, me).take()
+    rotate(auth, grace_period="0s")
+    assert enlist(auth.enlistment(home)).host_id != me.host_id

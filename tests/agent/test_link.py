@@ -411,6 +411,8 @@ def test_a_stream_that_has_lasted_is_a_success_however_it_ends() -> None:
             running.clock.tick(seconds=module.STEADY)
             ends.release()
         eventually(lambda: len(running.stop.waits) >= 3)
+        running.finish()
+        ends.release(9)
     assert running.stop.waits[:3] == [1.0, 1.0, 1.0]
 
 
