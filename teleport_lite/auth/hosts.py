@@ -66,6 +66,7 @@ class Presence:
                 return replace(live, boot_id=old.boot_id, address=f"auth server {old.via}")
             self._live[live.host_id] = live
             self._awaited.discard(live.host_id)
+            self._moved.add(live.host_id)  # it may have joined again, under another name
             # Later than any before, so that others know which stream is the newer one.
             live.arrived = max(now, (old.arrived or now) + timedelta(microseconds=1))
             self._note(

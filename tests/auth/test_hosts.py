@@ -456,6 +456,9 @@ def test_what_moved_is_told_once() -> None:
     for said in ({"address": "10.0.0.1:1"}, {"labels": {"a": "b"}}, {"tunnels": [PROXY_ID]}):
         hall.beat(live, **said)
         assert hall.presence.moved() == {"h1"}
+    hall.presence.leave(live, said_goodbye=False)
+    hall.presence.arrive(live)
+    assert hall.presence.moved() == {"h1"}, "it may have joined under another name meanwhile"
     hall.presence.leave(live, said_goodbye=True)
     assert hall.presence.moved() == {"h1"}
     hall.presence.forget("h1")
