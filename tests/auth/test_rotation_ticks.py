@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from teleport_lite.errors import Conflict
+from teleport_lite.errors import Conflict, Malformed
 from teleport_lite.model.authority import CaType
 from teleport_lite.proto.resource import moment
 from tests.auth.bench import Bench
@@ -167,3 +167,28 @@ def test_where_a_ca_stands_is_told_whole() -> None:
         "last_rotated": None,
         "next": ["update_servers", "rollback"],
     }
+
+
+def test_a_step_of_several_cas_is_one_event_that_names_them_all() -> None:
+    bench = Bench()
+    rotate(bench, "", "host", "user", manual=False, grace_period="3h")
+    rotations = [bench.store.rotation(type) for type in (CaType.HOST, CaType.USER)]
+    facts = bench.last_event("cert_authority.rotate").facts
+    assert facts["rotation_ids"] == ",".join(each.id for each in rotations)
+    assert (facts["types"], facts["phase"], facts["mode"]) == ("host,user", "init", "automatic")
+
+
+@pytest.mark.parametrize(
+    ("grace", "phase"), [("0", "standby"), ("0s", "standby"), ("1s", "init"), ("8760h", "init")]
+)
+def test_a_grace_period_is_nothing_to_a_year(grace: str, phase: str) -> None:
+    bench = Bench()
+    assert rotate(bench, grace_period=grace)["phase"] == phase
+
+
+@pytest.mark.parametrize("grace", ["8761h", "-1s", "", "soon"])
+def test_no_other_grace_period_is_taken(grace: str) -> None:
+    bench = Bench()
+    with pytest.raises(Malformed, match="grace period"):
+        rotate(bench, grace_period=grace)
+    assert phases(bench, CaType.HOST) == ["standby"]

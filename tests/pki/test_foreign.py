@@ -13,12 +13,14 @@ from cryptography.x509.oid import NameOID
 
 from teleport_lite.errors import Conflict, Denied, Malformed
 from teleport_lite.pki.foreign import (
+    MAX_CA_TEXT,
     CaSet,
     check_cas,
     foreign_peer,
     host_of,
     own_certificate,
     root_of,
+    tidied,
 )
 from teleport_lite.pki.keys import new_ssh_key, new_tls_key, ssh_blob
 from teleport_lite.pki.proof import LIFE, MAX_PROOF, prove, proved
@@ -190,6 +192,29 @@ def test_the_uuid_in_a_host_certificate(one: PaperCluster) -> None:
     host = one.host()
     assert host_of(host.tls_cert) == host.id
     assert host_of("") == host_of("nonsense") == ""
+
+
+def test_the_first_root_says_why_somebody_is_refused(one: PaperCluster, two: PaperCluster) -> None:
+    late = one.now + timedelta(days=400)
+    roots = [root_word(one), root_word(two)]
+    with pytest.raises(Denied) as why:
+        foreign_peer(one.user("alice").tls_der, roots=roots, now=late)
+    assert "has expired" in why.value.log
+
+
+def test_cas_may_have_so_many_characters_and_no_more(one: PaperCluster) -> None:
+    shown = cas(one)
+    rest = MAX_CA_TEXT - sum(len(text) for text in (*shown.ssh_host_cas, *shown.ssh_user_cas))
+    half = rest // 2
+    full = replace(
+        shown,
+        host_cas=(shown.host_cas[0].ljust(half, "\n"),),
+        user_cas=(shown.user_cas[0].ljust(rest - half, "\n"),),
+    )
+    assert tidied(full, "one.example") == tidied(shown, "one.example")
+    longer = replace(full, user_cas=(full.user_cas[0] + "\n",))
+    with pytest.raises(Malformed, match=f"more than {MAX_CA_TEXT} characters"):
+        tidied(longer, "one.example")
 
 
 # The wish

@@ -16,7 +16,7 @@ from teleport_lite.pki.verify import (
     verify_login_signature,
     verify_user_certificate,
 )
-from teleport_lite.testing.certs import PaperCluster, SshForgery, options
+from teleport_lite.testing.certs import FOREVER, PaperCluster, SshForgery, options
 from tests.pki import forgeries
 from tests.pki.forgeries import ED, MATRIX, Case
 
@@ -94,6 +94,19 @@ def test_without_a_login_any_principal_that_is_one_will_do() -> None:
     assert "not from" in reason(
         ssh_blob(CLUSTER.user(source_address="192.0.2.0/24").ssh_cert), login=None
     )
+
+
+def test_names_that_are_no_text_are_shown_and_harm_nobody() -> None:
+    odd = options((b"new\xff@example.com", b"anything"))
+    visitor = visit(forged(principals=(b"root", b"a\xff"), extensions=odd))
+    assert visitor.principals == ("root", "a\\xff")
+    assert visitor.extensions == {"new\\xff@example.com"}
+
+
+# No calendar has the first (2^64 - 1), no clock of this system the second, no datetime the third.
+@pytest.mark.parametrize("end", [FOREVER, 1 << 60, 253_402_300_800])
+def test_an_end_beyond_all_calendars_is_the_last_moment_there_is(end: int) -> None:
+    assert visit(forged(valid_before=end)).not_after == datetime.max.replace(tzinfo=UTC)
 
 
 def test_a_visitor_is_what_the_ca_has_written() -> None:
