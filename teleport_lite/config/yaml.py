@@ -163,7 +163,7 @@ class _Composer:
             raise self._wrong(event, f"is nested deeper than {MAX_DEPTH} levels")
         if self._values > MAX_VALUES:
             raise self._wrong(event, f"holds more than {MAX_VALUES} values")
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        if getattr(event, "anchor", None):  # an alias has one too
             raise self._wrong(
                 event, "anchors and aliases (& and *) are not allowed, quote the text"
             )

@@ -141,6 +141,75 @@ def test_a_complaint_without_a_place_is_told_all_the_same(monkeypatch):
     assert refusal("a: b") == "f.yaml: is not YAML"
 
 
+def complaint(monkeypatch, text, **facts):
+    """What is said about `text` when the parser says this; places are (line, column)."""
+    facts |= {
+        name: pyyaml.Mark("", 0, *place, None, None)
+        for name, place in facts.items()
+        if name.endswith("mark")
+    }
+
+    def complain(*_: object, **__: object) -> None:
+        raise pyyaml.MarkedYAMLError(**facts)
+
+    monkeypatch.setattr(yaml.yaml, "parse", complain)
+    return refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"problem": "odd", "problem_mark": (1, 0)}, "2: is not YAML: odd"),
+        ({"problem": "odd", "context_mark": (1, 0)}, "2: is not YAML: odd"),
+        ({"problem_mark": (9, 0)}, "10: is not YAML: unreadable"),
+        (
+            {"problem": "odd", "context_mark": (0, 0), "problem_mark": (1, 0)},
+            "2: is not YAML: odd, begun in line 1",
+        ),
+        (
+            {"problem": "odd", "context_mark": (1, 0), "problem_mark": (1, 3)},
+            "2: is not YAML: odd",
+        ),
+    ],
+)
+def test_a_complaint_is_told_at_the_line_to_change(monkeypatch, facts, message):
+    assert complaint(monkeypatch, "a: 1\nb: 2\n", **facts) == f"f.yaml:{message}"
+
+
+def test_a_tab_is_blamed_only_where_it_indents(monkeypatch):
+    for text, tab in (("\tb", True), (" \t b", True), ("b:\tc", False), ("b\t", False)):
+        said = complaint(monkeypatch, text, problem="odd", problem_mark=(0, 0))
+        assert ("tab" in said) is tab
+
+
+@pytest.mark.usefixtures("_parser")
+def test_so_many_values_and_no_more(monkeypatch):
+    monkeypatch.setattr(yaml, "MAX_VALUES", 4)
+    assert plain(load_yaml("a: [b]", "f.yaml")) == {"a": ["b"]}
+    assert refusal("a: [b, c]") == "f.yaml:1: holds more than 4 values"
+
+
+@pytest.mark.usefixtures("_parser")
+def test_lists_and_mappings_are_levels_alike(monkeypatch):
+    monkeypatch.setattr(yaml, "MAX_DEPTH", 4)
+    for text in ("a: {b: {c: d}}", "a: [[b]]", "a: [{b: c}]"):
+        assert load_yaml(text, "f.yaml") is not None
+    for text in ("a: {b: {c: {d: e}}}", "a: [[[b]]]", "a: [{b: [c]}]"):
+        assert refusal(text) == "f.yaml:1: is nested deeper than 4 levels"
+
+
+@pytest.mark.usefixtures("_parser")
+def test_a_tag_that_says_nothing_is_no_tag():
+    assert scalar('! "x"').text == "x"
+
+
+def test_long_words_are_cut_where_they_are_shown():
+    long = "k" * 200
+    assert refusal(f"{long}: 1\n{long}: 2\n") == (
+        f"f.yaml:2: '{'k' * 64}' is given twice, first in line 1"
+    )
+
+
 def nested(depth: int) -> str:
     return f"a: {'[' * (depth - 1)}{']' * (depth - 1)}\n"
 
@@ -231,6 +300,11 @@ trees = st.recursive(
 def test_what_dump_writes_load_reads_back(tree):
     read = load_yaml(dump(tree), "f")
     assert plain(read) == tree
+
+
+def test_what_is_written_is_for_people_to_read():
+    assert dump({"b": ["ä b", "c"], "a": {"x": "y"}}) == "b:\n- ä b\n- c\na:\n  x: y\n"
+    assert dump({"a": "word " * 2000 + "end"}).count("\n") == 1
 
 
 def test_quoted_text_stands_in_double_quotes_and_shared_values_are_written_twice():
