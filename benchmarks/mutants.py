@@ -94,9 +94,10 @@ class Watch:
 class Hunt:
     """A plugin of pytest: tests are collected as ever, and then run in its own way."""
 
-    def __init__(self, modules: list[str], again: set[str]) -> None:
-        """`again`: what an earlier run has shown; only those, if there are any."""
-        self._again = again
+    def __init__(self, modules: list[str], again: set[str], every: int) -> None:
+        """`again`: what an earlier run has shown; only those, if there are any. `every`: one of
+        so many, when there is little time."""
+        self._again, self._every = again, every
         self._files = [str(PACKAGE / each) for each in modules]
         self.missed: list[tuple[str, Mutant]] = []
         self.counts: dict[str, list[int]] = {}
@@ -124,8 +125,8 @@ class Hunt:
         count = self.counts[name] = [0, 0]
         written = source.splitlines()
         wanted = _lines_of(source, ONLY.get(name, ()))
-        for mutant in mutants_of(source):
-            if wanted and mutant.line not in wanted:
+        for number, mutant in enumerate(mutants_of(source)):
+            if number % self._every or (wanted and mutant.line not in wanted):
                 continue
             if self._again and _faults(_shown(name, mutant)) - self._again:
                 continue
@@ -210,6 +211,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(description="faults that the tests of the kernel do not notice")
     ask.add_argument("what", nargs="*", help="areas or modules; all of them if none is named")
     ask.add_argument("--again", type=Path, help="only what this output of an earlier run shows")
+    ask.add_argument("--every", type=int, default=1, help="only one of so many")
     ask.add_argument("--basetemp", default=f"/tmp/mutants-{os.getpid()}")
     asked = ask.parse_args()
     os.nice(5)
@@ -228,7 +230,8 @@ def main() -> None:
 
 
 def _one(modules: list[str], area: Area, asked: argparse.Namespace) -> None:
-    hunt = Hunt(modules, _faults(asked.again.read_text()) if asked.again else set())
+    again = _faults(asked.again.read_text()) if asked.again else set()
+    hunt = Hunt(modules, again, asked.every)
     for each in modules:
         importlib.import_module(".".join(("teleport_lite", *Path(each).with_suffix("").parts)))
     options = [
