@@ -149,16 +149,12 @@ def advance(
 
 
 def _finish(before: Rotation, old: CaKeys, new: CaKeys, now: datetime) -> Step:
+    """The one that stays signs already, since an earlier phase."""
     grown = replace(before, serial=before.serial + 1)
     if before.phase is Phase.ROLLBACK:
         rotation = _ended(grown, new, now, last_rotated=before.last_rotated)
-        return Step(
-            rotation=rotation,
-            after=before.serial,
-            change=(replace(old, active=True),),
-            remove=new.id,
-        )
-    survivor = replace(new, active=True, last_rotated=now)
+        return Step(rotation=rotation, after=before.serial, remove=new.id)
+    survivor = replace(new, last_rotated=now)
     rotation = _ended(grown, old, now, last_rotated=now)
     return Step(rotation=rotation, after=before.serial, change=(survivor,), remove=old.id)
 

@@ -23,6 +23,7 @@ from teleport_lite.errors import Conflict
 from teleport_lite.model.authority import CaKeys, CaType
 from teleport_lite.model.rotation import Phase, Rotation
 from teleport_lite.pki.authority import new_ca
+from teleport_lite.pki.pin import pin_of
 from teleport_lite.testing.fakes import T0
 
 HOUR = timedelta(hours=1)
@@ -113,6 +114,33 @@ def test_a_rollback_from_everywhere_leaves_the_old_one_as_it_was(way: tuple[Phas
     assert [each.id for each in rotation.retired] == ["new"]
     assert rotation.last_rotated is None
     assert rotation.manual
+
+
+@pytest.mark.parametrize("way", [(C, S, END), (C, R, END)])
+def test_what_is_gone_is_remembered_by_all_that_it_is_known_by(way: tuple[Phase, ...]) -> None:
+    rotation, _ = walk(*way)
+    gone = OLD if way[-2] is S else NEW
+    [retired] = rotation.retired
+    assert (retired.id, retired.ssh_key, retired.at) == (gone.id, gone.public.ssh_key, T0 + HOUR)
+    assert retired.pin == pin_of(gone.public.tls_cert)
+    assert (rotation.started_at, rotation.phase_since) == (T0, T0 + HOUR)
+
+
+def test_a_ca_without_a_certificate_has_no_pin() -> None:
+    bare = replace(OLD, public=replace(OLD.public, tls_cert=""))
+    assert at_once(NEVER, NEW, bare, id="r1", now=T0).rotation.retired[0].pin == ""
+
+
+def test_a_step_that_does_not_follow_is_never_made() -> None:
+    """Nor by who has not asked `check_step` before."""
+    rotation, cas = walk(C)
+    for wanted in (Phase.STANDBY, C):
+        with pytest.raises(Conflict, match=f"can only switch to phase {wanted} from"):
+            advance(rotation, cas, wanted, manual=False, now=T0)
+    for start in (begin, at_once):
+        words = {"manual": False, "grace": HOUR} if start is begin else {}
+        with pytest.raises(Conflict, match="while another is in progress"):
+            start(rotation, NEW, OLD, id="r2", now=T0, **words)
 
 
 def test_without_a_grace_period_there_is_never_a_second_one() -> None:
