@@ -194,6 +194,26 @@ def test_the_uuid_in_a_host_certificate(one: PaperCluster) -> None:
     assert host_of("") == host_of("nonsense") == ""
 
 
+def test_clusters_with_cas_of_their_own_live_side_by_side(
+    one: PaperCluster, two: PaperCluster
+) -> None:
+    known = [("two.example", cas(two)), ("three.example", cas(PaperCluster("three.example")))]
+    assert check_cas(cas(one), "one.example", known=known) == cas(one)
+
+
+def test_a_certificate_that_another_cluster_has_made_is_checked(
+    one: PaperCluster, two: PaperCluster
+) -> None:
+    host = one.host()
+    kept = own_certificate(host.tls_cert, host.tls_private, one.host_cas, one.now)
+    assert kept == host.tls_cert
+    with pytest.raises(Denied, match="signed by no CA"):
+        own_certificate(host.tls_cert, host.tls_private, two.host_cas, one.now)
+    late = one.now + timedelta(days=4000)
+    with pytest.raises(Denied, match="has expired"):
+        own_certificate(host.tls_cert, host.tls_private, one.host_cas, late)
+
+
 def test_the_first_root_says_why_somebody_is_refused(one: PaperCluster, two: PaperCluster) -> None:
     late = one.now + timedelta(days=400)
     roots = [root_word(one), root_word(two)]

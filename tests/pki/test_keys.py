@@ -294,6 +294,36 @@ def test_rsa_exponents_have_limits(exponent: int, fit: bool) -> None:
             keys.check_strength(key)
 
 
+def test_lines_and_requests_of_exactly_the_limit_are_read() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    line, request = line_of(key), request_of(ec.generate_private_key(ec.SECP256R1()))
+    assert keys.check_ssh_public(line.ljust(keys.MAX_PUBLIC_LINE))
+    with pytest.raises(Malformed, match="is not a line like"):
+        keys.check_ssh_public(line.ljust(keys.MAX_PUBLIC_LINE + 1))
+    assert keys.public_of_csr(request.ljust(keys.MAX_CSR, "\n"))
+    with pytest.raises(Malformed, match=f"the most is {keys.MAX_CSR}"):
+        keys.public_of_csr(request.ljust(keys.MAX_CSR + 1, "\n"))
+
+
+@pytest.mark.parametrize(
+    ("bits", "fit"), [(2047, False), (2048, True), (8192, True), (8193, False)]
+)
+def test_rsa_keys_have_limits(bits: int, fit: bool) -> None:
+    """Nobody has made these: it takes a minute for the long ones, and only the size is read."""
+    key = rsa.RSAPublicNumbers(65537, (1 << (bits - 1)) + 1).public_key()
+    assert key.key_size == bits
+    if fit:
+        assert keys.check_strength(key) is key
+    else:
+        with pytest.raises(ValueError, match=f"RSA key of {bits} bits, 2048 to 8192 are allowed"):
+            keys.check_strength(key)
+
+
+def test_what_has_no_words_is_told_by_its_kind() -> None:
+    assert keys.plain(ValueError()) == "ValueError"
+    assert keys.plain(ValueError("a\nb")) == "a\\nb"
+
+
 def test_the_longest_key_fits() -> None:
     """RSA of 8192 bits, as a line and as a request."""
     key = rsa.generate_private_key(65537, 2048)

@@ -13,7 +13,7 @@ from teleport_lite.errors import Denied, Malformed
 from teleport_lite.pki.proof import MAX_PROOF, prove, proved
 from teleport_lite.pki.verify import Peer
 from teleport_lite.secret import Secret
-from teleport_lite.testing.certs import PaperCluster, Papers
+from teleport_lite.testing.certs import PaperCluster, Papers, tls_private
 from tests.pki.test_foreign import WORDS, root_word
 
 LEAF = "leaf.example"
@@ -84,6 +84,33 @@ def test_a_wish_that_is_too_long_is_not_read(one: PaperCluster) -> None:
     with pytest.raises(Denied) as why:
         read(one, "A" * (MAX_PROOF + 1))
     assert why.value.log == f"a proof of {MAX_PROOF + 1} characters"
+
+
+def test_a_wish_is_base64_and_nothing_beside(one: PaperCluster, alice: Papers) -> None:
+    proof = wish(one, alice)
+    for odd in (f"{proof[:40]}\n{proof[40:]}", f" {proof}", f"{proof[:40]}!{proof[40:]}"):
+        with pytest.raises(Denied):
+            read(one, odd)
+
+
+def test_a_wish_is_signed_with_ecdsa(one: PaperCluster, alice: Papers) -> None:
+    """The CA would sign other keys too; no wish is made with them."""
+    like = x509.load_pem_x509_certificate(alice.tls_cert.encode())
+    builder = x509.CertificateBuilder(
+        like.issuer,
+        like.subject,
+        ed25519.Ed25519PrivateKey.generate().public_key(),
+        like.serial_number,
+        like.not_valid_before_utc,
+        like.not_valid_after_utc,
+        list(like.extensions),
+    )
+    der = builder.sign(tls_private(one.user_ca), hashes.SHA256()).public_bytes(Encoding.DER)
+    seconds = int(one.now.timestamp()).to_bytes(8, "big")
+    raw = b"\x01" + seconds + b"".join(len(e).to_bytes(2, "big") + e for e in (der, b"signature"))
+    with pytest.raises(Denied) as why:
+        read(one, base64.b64encode(raw).decode())
+    assert why.value.log == "not signed with ECDSA"
 
 
 def test_something_behind_a_wish_is_refused(one: PaperCluster, alice: Papers) -> None:
