@@ -78,7 +78,7 @@ class Watch:
         order = quick_first if seen else [*told, *quick_first]
         chosen, took = [], 0.0
         for item in order:
-            if (not seen or id(item) in seen) and took < ENOUGH:
+            if (not seen or id(item) in seen) and took < (ENOUGH if seen else 6 * ENOUGH):
                 chosen.append(item)
                 took += self.took[item]
         return chosen

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from teleport_lite.errors import Denied, Malformed
+from teleport_lite.pki import pin
 from teleport_lite.pki.pin import MAX_CA, issuer_pin, load_ca, parse_pins, pin_of, pinned
 from teleport_lite.testing.certs import PaperCluster, tls_private
 
@@ -232,3 +233,12 @@ def test_a_ca_of_exactly_the_limit_is_read() -> None:
     assert load_ca(CA.ljust(MAX_CA, "\n")) == load_ca(CA)
     with pytest.raises(Malformed, match=f"longer than {MAX_CA} characters"):
         load_ca(CA.ljust(MAX_CA + 1, "\n"))
+
+
+def test_a_file_of_pins_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "pins"
+    file.write_text(PIN.ljust(pin._MAX_FILE, "\n"))
+    assert parse_pins([str(file)]) == (PIN,)
+    file.write_text(PIN.ljust(pin._MAX_FILE + 1, "\n"))
+    with pytest.raises(Malformed, match=f"longer than {pin._MAX_FILE} bytes"):
+        parse_pins([str(file)])
