@@ -201,7 +201,8 @@ def packed(files: Files) -> bytes:
         for name in sorted(files):
             library = re.search(r"\.so(\.\d+)*$", name) is not None
             info = entry(name, 0o755 if library else 0o644)
-            archive.writestr(info, files[name], zipfile.ZIP_DEFLATED, 9)
+            # 9 is half a percent smaller, and takes most of the time of a build.
+            archive.writestr(info, files[name], zipfile.ZIP_DEFLATED, 6)
     return out.getvalue()
 
 

@@ -141,7 +141,7 @@ class Releases:
         kept = run.read_text()
         if version != FIRST:  # which is packed as it will be published; this takes seconds
             build = sources / "packaging" / "build.py"
-            build.write_text(build.read_text().replace("ZIP_DEFLATED, 9", "ZIP_DEFLATED, 1"))
+            build.write_text(build.read_text().replace("ZIP_DEFLATED, 6", "ZIP_DEFLATED, 1"))
         if version == BROKEN:
             run.write_text(
                 kept
