@@ -185,7 +185,7 @@ class ProxyRole:
 
     @property
     def web_connections(self) -> int:
-        return self._web.connections
+        return len(self._web)
 
     def port_counts(self) -> dict[str, dict[str, int]]:
         """How connections ended up, by the name of the port's key."""

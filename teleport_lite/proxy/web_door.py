@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -37,13 +38,28 @@ class _Visit:
     wire: socket.socket
     transport: Any = None  # asyncio's, or uvloop's which is no subclass
     asked: bool = False
+    timer: asyncio.TimerHandle | None = None  # until its first request
 
 
 class _Talk(RequestHandler):
     """aiohttp's, but that no byte of a request which it can not read gets into its answer: people
     pipe into a shell what comes from here."""
 
-    __slots__ = ()
+    __slots__ = ("_ended", "visit")
+
+    def __init__(
+        self,
+        server: web.Server,
+        visit: _Visit,
+        ended: Callable[[asyncio.BaseProtocol], None],
+        **options: Any,
+    ) -> None:
+        super().__init__(server, **options)
+        self.visit, self._ended = visit, ended
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._ended(self)
 
     def handle_error(
         self,
@@ -69,7 +85,8 @@ class WebDoor:
 
     def __init__(self, app: web.Application, limits: WebLimits | None = None) -> None:
         self._limits = limits or WebLimits()
-        self._visits: dict[asyncio.BaseProtocol, _Visit] = {}  # oldest first
+        # Oldest first. Of those that have ended nothing is kept: one comes to 55 KiB.
+        self._visits: dict[asyncio.BaseProtocol, _Visit] = {}
         self._runner = web.AppRunner(
             app, handle_signals=False, shutdown_timeout=self._limits.linger
         )
@@ -87,30 +104,25 @@ class WebDoor:
         await self._runner.setup()
 
     def __len__(self) -> int:
-        """Open connections."""
-        self._tidy()
-        return len(self._visits)
-
-    @property
-    def connections(self) -> int:
-        """Open ones, and some that have just ended. From any thread."""
+        """Open connections. From any thread."""
         return len(self._visits)
 
     def source_of(self, request: web.BaseRequest) -> str:
         """The address a request comes from; a balancer's own only if it does not tell."""
-        visit = self._visits.get(request.protocol)
-        if visit is None:
+        talk = request.protocol
+        if not isinstance(talk, _Talk):
             return ""
-        visit.asked = True
-        return visit.source
+        talk.visit.asked = True
+        return talk.visit.source
 
     async def serve(self, wire: socket.socket, source: str, context: Context) -> None:
         """Returns when the TLS handshake is over, well or not. Owns `wire`."""
         assert self._runner.server is not None
         self._make_room(source)
         loop = asyncio.get_running_loop()
-        protocol = _Talk(self._runner.server, loop=loop, **self._options)
-        visit = self._visits[protocol] = _Visit(source, wire)
+        visit = _Visit(source, wire)
+        protocol = _Talk(self._runner.server, visit, self._forget, loop=loop, **self._options)
+        self._visits[protocol] = visit
         try:
             visit.transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol,
@@ -124,16 +136,17 @@ class WebDoor:
         finally:
             if visit.transport is None:
                 wire.close()
-                self._visits.pop(protocol, None)
-        if protocol not in self._visits:  # had to make way meanwhile
+                self._forget(protocol)
+        if protocol not in self._visits:  # had to make way meanwhile, or has ended
             _drop(visit)
         elif visit.transport is not None:
-            loop.call_later(self._limits.first_request, self._shed, protocol, visit)
+            wait = self._limits.first_request
+            visit.timer = loop.call_later(wait, self._shed, protocol, visit)
 
     async def close(self) -> None:
         """Let answers finish for a moment; then everything is cut."""
         await self._runner.cleanup()
-        for visit in self._visits.values():
+        for visit in list(self._visits.values()):
             _drop(visit)
         self._visits.clear()
 
@@ -142,19 +155,16 @@ class WebDoor:
         limits = self._limits
         if len(self._visits) < min(limits.connections, limits.per_source):
             return
-        self._tidy()
         same = [p for p, visit in self._visits.items() if visit.source == source]
         if len(same) >= limits.per_source:
             _drop(self._visits.pop(same[0]))
         elif len(self._visits) >= limits.connections:
             _drop(self._visits.pop(next(iter(self._visits))))
 
-    def _tidy(self) -> None:
-        assert self._runner.server is not None
-        open_ = set(self._runner.server.connections)
-        over = [p for p, visit in self._visits.items() if visit.transport and p not in open_]
-        for protocol in over:
-            del self._visits[protocol]
+    def _forget(self, protocol: asyncio.BaseProtocol) -> None:
+        visit = self._visits.pop(protocol, None)
+        if visit is not None and visit.timer is not None:
+            visit.timer.cancel()
 
     def _shed(self, protocol: asyncio.BaseProtocol, visit: _Visit) -> None:
         """Slow headers, or none."""

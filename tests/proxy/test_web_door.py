@@ -1,11 +1,13 @@
 """Who may hold a connection to the web port, and for how long."""
 
+import gc
 import socket
 import ssl
 import warnings
 from contextlib import suppress
 
 import pytest
+from aiohttp.web_protocol import RequestHandler
 
 from teleport_lite.net.tls import Context
 from teleport_lite.proxy.web_door import WebLimits
@@ -69,6 +71,25 @@ def test_several_requests_go_over_one_connection():
         for _ in range(3):
             wire.sendall(ASK)
             assert wire.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_of_a_connection_that_has_ended_nothing_is_kept(loop):
+    """It came to 55 KiB, of up to five hundred at a time."""
+    before = talks()  # of tests that have been here
+    with WebServing(loop=loop, limits=WebLimits(first_request=3600, idle=3600)) as web:
+        for asks in (True, False):
+            with web.connect() as wire:
+                if asks:
+                    wire.sendall(ASK)
+                    assert wire.recv(65536).startswith(b"HTTP/1.1 200")
+                assert eventually(lambda: talks() - before)
+            assert eventually(lambda: not talks() - before, what="it to be forgotten")
+
+
+def talks() -> set[int]:
+    gc.collect()
+    return {id(each) for each in gc.get_objects() if isinstance(each, RequestHandler)}
 
 
 @pytest.mark.parametrize(
