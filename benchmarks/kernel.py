@@ -68,7 +68,13 @@ AREAS = {
     ),
     "routes": Area(
         ("auth/api.py", "auth/caller.py", "access/decide.py", "access/join.py"),
-        ("tests/auth/test_api.py", "tests/auth/test_me.py", "tests/access"),
+        (
+            "tests/auth/test_api.py",
+            "tests/auth/test_api_rights.py",
+            "tests/auth/test_me.py",
+            "tests/auth/test_sessions.py",
+            "tests/access",
+        ),
     ),
     "rotation": Area(
         ("auth/rotation.py", "auth/phases.py", "model/rotation.py"),
