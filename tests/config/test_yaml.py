@@ -97,6 +97,7 @@ def test_an_empty_file_has_no_tree(text):
         ),
         ("a: 1\n---\nb: 2\n", "f.yaml:2: holds a second document, one is the limit"),
         ("a: 1\nb: x\0y\n", "f.yaml:2: holds the character '\\x00', remove it"),
+        ("\n\0", "f.yaml:2: holds the character '\\x00', remove it"),
         ('a: 1\nb: "x\\0y"\n', "f.yaml:2: holds an escaped control character, remove it"),
         ("a: x\u202ey\n", "f.yaml:1: holds the character '\\u202e', remove it"),
         ("a: \ud800\n", "f.yaml:1: holds the character '\\ud800', remove it"),
