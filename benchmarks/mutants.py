@@ -48,8 +48,9 @@ OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is 
 class Watch:
     """Which lines of some files each test runs, and how long it takes."""
 
-    def __init__(self, files: set[str]) -> None:
-        self._files, self._now = files, set()
+    def __init__(self, files: set[str], patience: int) -> None:
+        self._files, self._patience = files, patience
+        self._now: set[tuple[str, int]] = set()
         self.lines: dict[tuple[str, int], list[Any]] = defaultdict(list)
         self.took: dict[Any, float] = {}
 
@@ -76,9 +77,10 @@ class Watch:
         words = re.findall(r'"([^"\s]{5,})"', near)
         told = [item for item in quick_first if any(word in item.name for word in words)]
         order = quick_first if seen else [*told, *quick_first]
+        enough = ENOUGH * self._patience * (1 if seen else 6)
         chosen, took = [], 0.0
         for item in order:
-            if (not seen or id(item) in seen) and took < (ENOUGH if seen else 6 * ENOUGH):
+            if (not seen or id(item) in seen) and took < enough:
                 chosen.append(item)
                 took += self.took[item]
         return chosen
@@ -106,7 +108,7 @@ class Hunt:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
             raise session.Interrupted("tests that can not be collected")
-        watch, good = Watch(set(self._files)), []
+        watch, good = Watch(set(self._files), 4 if self._again else 1), []
         for item in session.items:
             if watch.run(item):
                 good.append(item)

@@ -213,6 +213,14 @@ def test_any_bytes_are_a_header_or_none_or_malformed(start: bytes, rest: bytes, 
                 assert 0 <= address[1] <= 0xFFFF
 
 
+@pytest.mark.parametrize(("source", "target"), [(FOUR, HERE), (SIX, HERE6)])
+def test_a_header_of_addresses_alone_is_whole(
+    source: tuple[str, int], target: tuple[str, int]
+) -> None:
+    wire = write_header(source, target)
+    assert read_header(wire) == stepwise(wire) == ProxyHeader(len(wire), source, target)
+
+
 def test_the_longest_line_has_107_bytes_with_its_end() -> None:
     line = b"PROXY UNKNOWN ".ljust(105, b"x")
     assert read_header(line + b"\r\n") == ProxyHeader(107)
