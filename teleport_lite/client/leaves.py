@@ -6,10 +6,13 @@
 
 Nobody logs in to a leaf: it takes the certificates of its root. The last file says so, to
 `tsh proxy ssh`, which has no time to ask.
+
+Who has an identity file in place of a profile keeps the same in leaves/<digest of its host CAs>/.
 """
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,11 +60,22 @@ def leaves_of(said: Facts) -> list[Leaf]:
 
 def keep(home: Path, profile: Profile, leaves: Iterable[Leaf]) -> None:
     """Know these, and no others, from now on."""
-    directory = Files(home, profile).cas.parent
+    keep_in(Files(home, profile).cas.parent, profile.cluster, leaves)
+
+
+def place_of_file(home: Path, person: Person) -> Path:
+    """Where it is kept for an identity file: another cluster, also of the same name, has another
+    place."""
+    digest = hashlib.sha256("\n".join(person.host_cas).encode()).hexdigest()
+    return home / "leaves" / digest[:32]
+
+
+def keep_in(directory: Path, cluster: str, leaves: Iterable[Leaf]) -> None:
+    """Leaves of `cluster`."""
     make_private_dir(directory)
     names = set()
     for leaf in leaves:
-        if leaf.name.lower() == profile.cluster.lower():
+        if leaf.name.lower() == cluster.lower():
             continue
         names.add(leaf.name)
         keys = (" ".join(line.split()[:2]) for line in leaf.ssh_host_cas)
@@ -69,13 +83,16 @@ def keep(home: Path, profile: Profile, leaves: Iterable[Leaf]) -> None:
         tls = "".join(f"{ca.strip()}\n" for ca in leaf.host_cas)
         write_public(directory / f"{leaf.name}.pem", tls.encode())
         write_public(directory / f"{leaf.name}.known_hosts", "".join(lines).encode())
-        write_public(directory / f"{leaf.name}{MARK}", f"{profile.cluster}\n".encode())
-    forget(home, profile, but=names)
+        write_public(directory / f"{leaf.name}{MARK}", f"{cluster}\n".encode())
+    _forget_in(directory, names)
 
 
 def forget(home: Path, profile: Profile, *, but: Iterable[str] = ()) -> None:
     """Of the leaves that a profile knows, all but these."""
-    directory, kept = Files(home, profile).cas.parent, set(but)
+    _forget_in(Files(home, profile).cas.parent, set(but))
+
+
+def _forget_in(directory: Path, kept: Collection[str]) -> None:
     for mark in directory.glob(f"*{MARK}"):
         name = mark.name.removesuffix(MARK)
         if name not in kept:
@@ -85,14 +102,21 @@ def forget(home: Path, profile: Profile, *, but: Iterable[str] = ()) -> None:
 
 def known(home: Path, profile: Profile) -> list[str]:
     """Names of the leaves that a profile knows."""
-    marks = Files(home, profile).cas.parent.glob(f"*{MARK}")
+    return _known_in(Files(home, profile).cas.parent)
+
+
+def _known_in(directory: Path) -> list[str]:
+    marks = directory.glob(f"*{MARK}")
     return sorted(mark.name.removesuffix(MARK) for mark in marks)
 
 
 def at_leaf(person: Person, home: Path, profile: Profile, name: str) -> Person:
     """The same person, on the way to a leaf that the profile knows. Raises NotFound."""
-    directory = Files(home, profile).cas.parent
-    found = next((each for each in known(home, profile) if each.lower() == name.lower()), None)
+    return at_leaf_in(person, Files(home, profile).cas.parent, name)
+
+
+def at_leaf_in(person: Person, directory: Path, name: str) -> Person:
+    found = next((each for each in _known_in(directory) if each.lower() == name.lower()), None)
     if found is None:
         raise NotFound(
             f"cluster {name[:128]} is not known, you are logged in to {person.cluster}",

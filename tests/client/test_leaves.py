@@ -1,5 +1,6 @@
 """Leaf clusters in a profile: whom to believe there, and who one is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from teleport_lite.client import profile
 from teleport_lite.client.facts import Facts
 from teleport_lite.client.identity_file import IdentityFile
 from teleport_lite.client.leaf_proof import proof_by_file
-from teleport_lite.client.leaves import Leaf, at_leaf, keep, known, leaves_of
+from teleport_lite.client.leaves import (
+    Leaf,
+    at_leaf,
+    at_leaf_in,
+    keep,
+    keep_in,
+    known,
+    leaves_of,
+    place_of_file,
+)
 from teleport_lite.client.person import by_profile
 from teleport_lite.client.profile import Files, Profile
 from teleport_lite.errors import Malformed, NotFound
@@ -176,3 +186,21 @@ def test_every_ssh_to_a_leaf_proves_who_one_is(
 class _Root:
     def __init__(self, cluster: str, user_cas: list[str], ssh_user_cas: list[str]) -> None:
         self.cluster, self.user_cas, self.ssh_user_cas = cluster, user_cas, ssh_user_cas
+
+
+def test_who_has_an_identity_file_keeps_leaves_by_the_cas_of_the_root(
+    tmp_path: Path, root: PaperCluster, away: PaperCluster, home: Path
+) -> None:
+    """A cluster of the same name, which somebody else has, tells us of nobody."""
+    person = by_profile(home, ME)
+    place = place_of_file(tmp_path, person)
+    keep_in(place, root.name, [a_leaf(away), a_leaf(root)])
+    found = at_leaf_in(person, place, "leaf.test")
+    assert (found.cluster, found.root) == ("leaf.test", "root.example")
+    assert found.ssh.known_hosts.parent == place
+    twin = replace(person, host_cas=tuple(PaperCluster("root.example").host_cas))
+    with pytest.raises(NotFound, match=r"cluster leaf.test is not known"):
+        at_leaf_in(twin, place_of_file(tmp_path, twin), "leaf.test")
+    keep_in(place, root.name, [])
+    with pytest.raises(NotFound):
+        at_leaf_in(person, place, "leaf.test")

@@ -254,6 +254,31 @@ def test_the_jump_host_of_the_root_says_what_leads_to_the_leaf(pair: Pair) -> No
     assert f"tsh ssh --cluster={LEAF} leaf-1" in done.stderr
 
 
+def test_an_identity_file_leads_to_the_leaf_as_well(pair: Pair, tmp_path: Path) -> None:
+    file, proxy = tmp_path / "alice.identity", f"--proxy=127.0.0.1:{pair.root_web}"
+    pair.root.tctl("auth", "sign", "--user=alice", f"--out={file}")
+    home = {"TELEPORT_HOME": str(tmp_path / "nobody")}
+    who = ("-i", str(file), proxy, f"--cluster={LEAF}")
+    done = pair.tsh("ssh", *who, f"{ME}@leaf-1", "echo", "by file", **home)
+    assert (done.stdout, done.returncode) == ("by file\n", 0), done.stderr
+    done = pair.tsh("ssh", *who[:-1], "--cluster=nosuch.test", f"{ME}@leaf-1", **home)
+    assert (done.returncode, "cluster nosuch.test is not known" in done.stderr) == (3, True)
+    assert "tsh clusters" in done.stderr
+
+
+def test_the_file_of_a_bot_says_that_it_is_for_its_own_cluster(pair: Pair, tmp_path: Path) -> None:
+    made = pair.root.json("bots", "add", "ci", "--roles=access")
+    words = (f"--auth-server=127.0.0.1:{pair.root_web}", f"--token={made['token']}", "--oneshot")
+    places = (f"--storage={tmp_path / 'storage'}", f"--destination-dir={tmp_path / 'out'}")
+    done = pair.root.run("tbot", "start", *words, *places, f"--ca-pin={pair.root.pin}")
+    assert done.returncode == 0, done.stderr
+    file, proxy = tmp_path / "out" / "identity", f"--proxy=127.0.0.1:{pair.root_web}"
+    done = pair.tsh("ssh", "-i", str(file), proxy, f"--cluster={LEAF}", f"{ME}@leaf-1")
+    assert done.returncode == 4
+    assert f"is of a bot, and for cluster {ROOT} alone" in done.stderr
+    assert "tctl auth sign --user=NAME" in done.stderr
+
+
 def test_trust_can_be_taken_back_and_given_again_without_a_token(pair: Pair) -> None:
     with Session(pair) as session:
         done = pair.trust(enabled="no", force=True)

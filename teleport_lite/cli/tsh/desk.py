@@ -100,25 +100,40 @@ class Desk:
     def _at_leaf(self, person: "Person") -> "Person":
         """On the way to another cluster. Whom to believe there the own one says, now or when it
         was last asked. Raises NotFound."""
-        from teleport_lite.client.leaves import at_leaf
+        from teleport_lite.client.leaves import at_leaf, at_leaf_in, place_of_file
 
-        chosen = None if self.identity else self.profile()
-        if chosen is None:
-            self.check_cluster(person.cluster)
-            raise NotFound(f"{person.source} is for cluster {person.cluster} alone")
-        with suppress(Error):  # what was told last holds
+        chosen, trouble = None if self.identity else self.profile(), None
+        try:
             self.clusters(person)
-        return at_leaf(person, self.home, chosen, self.cluster)
+        except Error as why:  # what was told last holds
+            trouble = why
+        if chosen is not None:
+            return at_leaf(person, self.home, chosen, self.cluster)
+        try:
+            return at_leaf_in(person, place_of_file(self.home, person), self.cluster)
+        except NotFound:
+            if isinstance(trouble, Denied) and person.papers.user.startswith("bot-"):
+                raise Denied(
+                    f"{person.source} is of a bot, and for cluster {person.cluster} alone",
+                    hint="tctl auth sign --user=NAME --out=FILE",
+                ) from None
+            if trouble is not None:  # nothing was ever told, and this is why
+                raise trouble from None
+            raise
 
     def clusters(self, person: "Person") -> "list[Leaf]":
         """The leaves of the cluster of `person`; the profile keeps what is told of them. Raises
         Unavailable or what the server refuses with."""
-        from teleport_lite.client.leaves import keep, leaves_of
+        from teleport_lite.client.leaves import keep, keep_in, leaves_of, place_of_file
 
         found = leaves_of(self.me(person).clusters())
         chosen = None if self.identity else self.profile()
         if chosen is not None:
             keep(self.home, chosen, found)
+            return found
+        place = place_of_file(self.home, person)
+        if found or place.exists():  # a home that nobody needs is not made
+            keep_in(place, person.cluster, found)
         return found
 
     def trust_of_now(self) -> None:
@@ -132,13 +147,6 @@ class Desk:
             return
         with suppress(Denied, Unavailable, Malformed, NotFound):
             refresh(self.home, chosen)
-
-    def check_cluster(self, cluster: str) -> None:
-        if self.cluster not in ("", cluster):
-            raise NotFound(
-                f"cluster {self.cluster} is not known, you are logged in to {cluster}",
-                hint="tsh clusters",
-            )
 
     def me(self, person: "Person") -> "MeClient":
         from teleport_lite.client.me import MeClient
