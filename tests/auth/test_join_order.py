@@ -38,6 +38,25 @@ def test_a_talk_from_before_the_guesses_has_to_wait_too() -> None:
     assert bench.hosts() == []
 
 
+def test_a_cluster_that_joins_has_to_wait_too() -> None:
+    bench = Bench()
+    guess(bench, 20)
+    hello = {"cluster": "leaf.test"}
+    with pytest.raises(Unavailable, match=TOO_MANY):
+        bench.ask("/v1/trust/finish", stranger(), session="x", client_final="x", hello=hello)
+
+
+def test_who_is_changed_by_others_each_time_is_told_so_and_gets_nothing() -> None:
+    bench = Bench()
+    bench.token()
+    who = Applicant()
+    last = bench.begin(who)
+    bench.store.write = lambda change: False  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="can not join the cluster now, it is being changed"):
+        bench.finish(who, last)
+    assert bench.hosts() == []
+
+
 def test_a_wrong_clock_counts_as_a_guess() -> None:
     """It writes to the trail, so it can not be free."""
     bench = Bench()
