@@ -19,8 +19,9 @@ from tests.support import eventually
 
 DOMAIN = "tele.example.com"
 HOSTS = f"127.0.0.1 localhost\n10.88.0.10 {DOMAIN}\n"
-# Engines wait ten seconds before they kill; nobody shall notice.
-PATIENCE = 10
+# Engines wait ten seconds before they kill; nobody shall notice. Beside the rest of the suite all
+# takes longer, and what an end must not wait for lasts for minutes.
+PATIENCE = 30
 _TELE = f"""\
 version: v3
 teleport:

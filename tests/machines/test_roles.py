@@ -94,7 +94,7 @@ def test_auth_and_proxy_in_one_run_without_root(world: World) -> None:
         # Keys that it may not read: it says how to mend that, and comes up when it is mended.
         tele.say("systemctl", "enable", unit)
         assert tele.run("systemctl", "start", unit).returncode != 0
-        assert "chgrp" in tele.journal("-u", unit, "--output=cat")
+        eventually(lambda: "chgrp" in tele.journal("-u", unit, "--output=cat"), what="what to do")
         tele.say("chgrp", "teleport-lite", "/etc/web.pem", "/etc/web.key")
         tele.say("chmod", "0640", "/etc/web.pem", "/etc/web.key")
         eventually(lambda: tele.unit(unit, "ActiveState") == "active", seconds=60, what=unit)

@@ -5,6 +5,7 @@ import re
 from tests.machines.machine import Machine
 from tests.machines.site import FIRST
 from tests.machines.world import INSTALL, Cluster, World
+from tests.support import eventually
 
 # Written by others while the machine runs.
 ELSEWHERE = re.compile(
@@ -28,6 +29,12 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
     return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
 
 
+def ours(machine: Machine) -> list[str]:
+    """Processes."""
+    said = machine.say("ps", "-eo", "args").splitlines()
+    return [each for each in said if "teleport" in each]
+
+
 def test_uninstalling_leaves_what_it_says(world: World, cluster: Cluster) -> None:
     with world.machine("node3") as node:
         before = snapshot(node)
@@ -39,9 +46,7 @@ def test_uninstalling_leaves_what_it_says(world: World, cluster: Cluster) -> Non
         kinds = "--type=service,socket,timer"
         assert "teleport-lite" not in node.say("systemctl", "list-units", "--all", kinds)
         assert "teleport-lite" not in node.say("systemctl", "list-unit-files", "--no-legend")
-        assert not [
-            each for each in node.say("ps", "-eo", "args").splitlines() if "teleport" in each
-        ]
+        eventually(lambda: not ours(node), what="the last of our processes to end")
         left = changed(before, snapshot(node)) - ACCOUNT
         kept = {"/etc/teleport-lite.yaml", "/etc/teleport-lite", "/var/lib/teleport-lite"}
         assert left >= {"/etc/teleport-lite.yaml", "/var/lib/teleport-lite"}
