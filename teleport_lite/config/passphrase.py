@@ -31,7 +31,7 @@ class PassphraseSource:
         kind, _, name = text.partition(":")
         if kind not in ("env", "credential"):
             raise Malformed(f"a passphrase is given by {_EXAMPLES}, never by itself")
-        if not name or not name.replace("-", "_").replace(".", "_").isidentifier():
+        if not name.replace("-", "_").replace(".", "_").isidentifier():
             raise Malformed(f"{kind}: must be followed by a name, like {kind}:KEYRING")
         return cls(kind, name)
 

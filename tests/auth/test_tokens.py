@@ -268,3 +268,44 @@ def test_the_clock_put_back_does_not_revive_a_token() -> None:
     bench.clock.set(bench.clock.now() - timedelta(hours=1))
     with pytest.raises(Denied):
         bench.join()
+
+
+def test_a_static_token_is_never_one_for_a_bot() -> None:
+    """It would be good once, and then stand in the file for ever."""
+    bench = Bench()
+    with pytest.raises(Malformed, match="can not be a static one"):
+        bench.desks.tokens.add_static(("Bot",), Secret(TOKEN))
+    assert bench.desks.tokens.live() == []
+
+
+def test_a_token_is_named_by_its_value_or_its_id() -> None:
+    bench = Bench()
+    add(bench, value="some-other-token-1")
+    add(bench, value=TOKEN)
+    wanted = token_name(Secret(TOKEN))[:16]
+    assert bench.desks.tokens.id_of(TOKEN) == bench.desks.tokens.id_of(wanted) == wanted
+    for word in (TOKEN[:-1], wanted[:-1], "", "nosuch"):
+        with pytest.raises(NotFound, match="join token not found"):
+            bench.desks.tokens.id_of(word)
+
+
+def test_sixteen_characters_are_not_weak() -> None:
+    bench = Bench()
+    for text, weak in (("a" * 15, True), ("a" * 16, False)):
+        token = bench.desks.tokens.add_static(("Node",), Secret(text))
+        assert bool(weakness(token)) is weak
+        assert token.labels == {}
+
+
+def test_who_has_made_a_token_for_what_is_in_the_trail() -> None:
+    bench = Bench()
+    add(bench, "node,app", value=TOKEN)
+    event = bench.last_event("join_token.create")
+    assert (event.code, event.outcome) == ("TJT00I", "ok")
+    assert event.facts == {
+        "token_id": token_name(Secret(TOKEN))[:16],
+        "roles": "Node,App",
+        "user": "admin:root",
+        "addr.remote": "local",
+        "join_method": "token",
+    }

@@ -30,6 +30,8 @@ from teleport_lite.errors import Malformed
         ("https://teleport.example.com", "teleport.example.com:443"),
         ("https://teleport.example.com:3080/", "teleport.example.com:3080"),
         ("host:0443", "host:443"),
+        ("host:1", "host:1"),
+        ("host:65535", "host:65535"),
     ],
 )
 def test_addresses_get_one_form_and_their_port(text, address):
@@ -136,3 +138,11 @@ def test_any_text_is_an_address_or_malformed(text, listen):
         assert parse_address(address, listen=listen) == address
         assert address.isascii()
         assert address.isprintable()
+
+
+def test_a_port_alone_is_no_interface_and_a_name_with_a_port_is_one():
+    for port in ("3025", "3o25", "3"):
+        with pytest.raises(Malformed):
+            parse_address(port, 3025, listen=True)
+    assert parse_address("1host:3025", 3025, listen=True) == "1host:3025"
+    assert parse_address("10.0.0.1", 3025, listen=True) == "10.0.0.1:3025"

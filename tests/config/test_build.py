@@ -355,3 +355,52 @@ def test_the_guides_static_tokens(desk, text):
 def test_the_guides_one_port_for_tunnels_and_web(desk):
     text = "proxy_service:\n  web_listen_addr: 0.0.0.0:3080\n  tunnel_listen_addr: 0.0.0.0:3080\n"
     assert desk.read(text).proxy.multiplexed
+
+
+@pytest.mark.parametrize(
+    ("said", "output", "severity"),
+    [
+        ("{}", "stderr", "INFO"),
+        ("{output: stdout, severity: ERR}", "stdout", "ERROR"),
+        ("{output: stderr, severity: WARNING}", "stderr", "WARN"),
+        ("{output: /var/log//x, severity: DEBUG}", "/var/log/x", "DEBUG"),
+    ],
+)
+def test_the_log_goes_where_it_is_told(desk, said, output, severity):
+    log = desk.read(f"teleport: {{log: {said}}}").log
+    assert (log.output, log.severity) == (output, severity)
+
+
+def test_a_database_is_sqlite_unless_it_is_postgresql(desk):
+    assert desk.read("teleport: {storage: {}}").storage.type == "sqlite"
+    assert desk.read("teleport: {storage: {type: sqlite}}").storage.conn_string is None
+    text = "teleport: {storage: {type: postgresql, conn_string: 'env:DATABASE'}}"
+    storage = desk.read(text).storage
+    assert (storage.type, str(storage.conn_string)) == ("postgresql", "env:DATABASE")
+    wrong = "teleport:\n  storage:\n    type: sqlite\n    conn_string: env:DATABASE"
+    assert desk.refusal(wrong) == (
+        "f.yaml:4: teleport.storage.conn_string: is of teleport.storage.type postgresql"
+    )
+
+
+def test_the_passphrase_of_the_keyring_stands_outside_of_the_data(desk):
+    text = "teleport:\n  data_dir: /srv/t\n  storage:\n    keyring_passphrase: {}"
+    assert str(desk.read(text.format("/srv/words")).storage.keyring_passphrase) == "/srv/words"
+    assert str(desk.read(text.format("env:WORDS")).storage.keyring_passphrase) == "env:WORDS"
+    assert desk.refusal(text.format("/srv/t/words")) == (
+        "f.yaml:4: teleport.storage.keyring_passphrase: must be outside data_dir (/srv/t)"
+    )
+    wrong = "teleport:\n  data_dir: /srv/t\n  storage:\n    keyring: /srv/t/key"
+    assert desk.refusal(wrong).startswith("f.yaml:4: teleport.storage.keyring: must be outside")
+
+
+def test_an_item_of_a_list_is_refused_at_its_own_line(desk):
+    assert desk.refusal("plugins:\n  directories:\n  - /a\n  - b\n").startswith(
+        "f.yaml:4: plugins.directories[1]: 'b' is not an absolute path"
+    )
+
+
+def test_what_is_not_said_is_empty_and_not_nothing(desk):
+    config = desk.read("")
+    assert config.advertise_ip == ""
+    assert config.auth.public_addrs == config.node.public_addrs == ()

@@ -1,8 +1,12 @@
 """Flags win over the file, and are checked just as strictly."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from teleport_lite.config.flags import Flags
+from teleport_lite.config.load import with_flags
 
 FILE = """
 teleport:
@@ -146,3 +150,10 @@ def test_a_wrong_flag_is_refused_by_its_name(desk, flags, message):
 
 def test_a_hostile_token_is_not_shown(desk):
     assert "hunter2" not in desk.refusal(FILE, token="hunter2\nhunter2")
+
+
+def test_what_was_insecure_before_stays_so(desk):
+    config = replace(desk.read(FILE), insecure=True)
+    assert with_flags(config, Flags(), desk.book).insecure
+    assert not desk.read(FILE).insecure
+    assert desk.read(FILE, insecure=True).insecure

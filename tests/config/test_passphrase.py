@@ -35,6 +35,19 @@ def test_it_stands_in_a_file_the_environment_a_credential_or_is_typed(file, monk
     assert read("-") == WORDS
 
 
+def test_it_may_have_so_many_characters_and_names_may_have_dots(file, monkeypatch):
+    long = "x" * 1024
+    for end in ("", "\n", "\r\n"):
+        file.write_text(long + end, newline="")
+        assert read(str(file)) == long
+        monkeypatch.setattr("sys.stdin", io.StringIO(long + end))
+        assert read("-") == long
+    monkeypatch.setattr("sys.stdin", io.StringIO(long + "x\n"))
+    with pytest.raises(Malformed, match="standard input must be one line"):
+        read("-")
+    assert str(PassphraseSource.parse("credential:my-key.v1")) == "credential:my-key.v1"
+
+
 @pytest.mark.parametrize("text", [WORDS, "", "words", "env:", "credential:../x", "file:/x"])
 def test_it_is_never_the_passphrase_itself_and_that_is_not_shown(text):
     with pytest.raises(Malformed) as why:

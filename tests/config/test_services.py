@@ -172,3 +172,15 @@ def test_sessions_are_recorded_by_nodes_unless_they_are_not(desk):
     assert node.recording_spool_quota == 300 << 20
     said = desk.refusal("ssh_service:\n  recording_spool_quota: much\n")
     assert said.startswith("f.yaml:2: ssh_service.recording_spool_quota: ")
+
+
+def test_a_command_may_run_once_a_second(desk):
+    text = "ssh_service: {{commands: [{{name: a, command: [b], period: {}}}]}}"
+    [command] = desk.read(text.format("1s")).node.commands
+    assert command.period == timedelta(seconds=1)
+    assert "must be 1s or longer" in desk.refusal(text.format("999ms"))
+
+
+def test_two_commands_have_two_names(desk):
+    one = "{name: a, command: [b], period: 1m}"
+    assert "label a is given twice" in desk.refusal(f"ssh_service: {{commands: [{one}, {one}]}}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from teleport_lite.config.model import PamConfig
+from teleport_lite.config.ssh_service import _DISPLAYS, _FIRST_DISPLAY, _LAST_DISPLAY, _MAX_VALUE
 from teleport_lite.model.env_names import ACCEPTED
 
 SSH = "ssh_service:\n  enabled: yes\n"
@@ -72,3 +73,38 @@ def test_asking_pam_for_passwords_is_not_built_and_says_so(desk):
         "f.yaml:3: ssh_service.pam.use_pam_auth: is not built: certificates are what logs in "
         "here, and no module is asked for more",
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "displays"),
+    [
+        ("{enabled: yes, display_offset: 1, max_display: 1}", (1, 1)),
+        ("{enabled: yes, display_offset: 20, max_display: 30}", (20, 30)),
+        (f"{{enabled: yes, max_display: {_LAST_DISPLAY}}}", (_FIRST_DISPLAY, _LAST_DISPLAY)),
+        (f"{{display_offset: {_LAST_DISPLAY}}}", (_LAST_DISPLAY, _LAST_DISPLAY)),
+        ("{}", (_FIRST_DISPLAY, _FIRST_DISPLAY + _DISPLAYS)),
+    ],
+)
+def test_displays_go_from_the_first_to_the_last(desk, said, displays):
+    node = desk.read(SSH + f"  x11: {said}\n").node
+    assert node.x11_displays == displays
+    assert node.x11 is ("enabled" in said)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (f"{{display_offset: {_LAST_DISPLAY + 1}}}", "display_offset: must be a number from 1"),
+        (f"{{max_display: {_LAST_DISPLAY + 1}}}", "max_display: must be a number from 1"),
+        ("{display_offset: -1}", "display_offset: must be a number from 1"),
+        ("{display_offset: 9, max_display: 8}", "max_display: must not be less"),
+    ],
+)
+def test_displays_that_there_are_not_are_refused(desk, said, why):
+    assert desk.refusal(SSH + f"  x11: {said}\n").startswith(f"f.yaml:3: ssh_service.x11.{why}")
+
+
+def test_a_variable_for_pam_has_so_many_characters(desk):
+    text = SSH + "  pam: {{enabled: yes, environment: {{A: '{}'}}}}\n"
+    assert desk.read(text.format("x" * _MAX_VALUE)).node.pam.environment["A"] == "x" * _MAX_VALUE
+    assert "A must be one line of text" in desk.refusal(text.format("x" * (_MAX_VALUE + 1)))

@@ -158,6 +158,20 @@ def test_a_variable_that_is_not_set_or_empty_is_refused(monkeypatch):
     assert refusal("env:JOIN_TOKEN") == "environment variable JOIN_TOKEN is empty"
 
 
+def test_blanks_do_not_make_a_file_longer_than_it_may_be(token_file):
+    assert read(token_file(SECRET.ljust(MAX_FILE))) == SECRET
+    path = token_file(SECRET.ljust(MAX_FILE + 1))
+    assert refusal(path) == f"token file {path} is larger than {MAX_FILE} bytes"
+
+
+def test_no_descriptor_stays_open(token_file):
+    path = token_file(SECRET)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        read(path)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
 def test_a_variable_holds_no_more_than_a_file(monkeypatch):
     monkeypatch.setenv("JOIN_TOKEN", "x" * MAX_FILE)
     assert read("env:JOIN_TOKEN") == "x" * MAX_FILE
