@@ -21,6 +21,9 @@ OWN_TIMEOUT = 2.0
 SHARED_TIMEOUT = 5.0
 # Seconds before the next try, drawn from nothing up to this, doubling with each failure.
 BACKOFF = (0.5, 8.0)
+# The most while nobody listens there: that costs nobody anything, and a proxy that is restarted is
+# back in seconds. Half of the hosts should not wait for as long again.
+NOBODY_BACKOFF = 3.0
 # A tunnel that lasted this long was a success; one that ends before counts as a failure.
 STEADY = 10.0
 # Which kind of address worked is remembered for so long, more or less, so that not everybody asks
@@ -165,8 +168,9 @@ class Tunnelling:
             self._rest(each, now)
         each.look_at = self._next_look(each, now)
 
-    def failed(self, dial: Dial, now: float, *, delay: float = 0.0) -> None:
-        """All attempts of a dial have failed. `delay`: the proxy refuses, and asks for so much."""
+    def failed(self, dial: Dial, now: float, *, delay: float = 0.0, nobody: bool = False) -> None:
+        """All attempts of a dial have failed. `delay`: the proxy refuses, and asks for so much.
+        `nobody` listens there."""
         each = self._proxies.get(dial.proxy_id)
         if each is None:
             return
@@ -175,7 +179,7 @@ class Tunnelling:
             each.anew_at = now + delay + self._chance.uniform(*BACKOFF)
             return
         if not dial.better:
-            self._back_off(each, now + delay)
+            self._back_off(each, now + delay, NOBODY_BACKOFF if nobody else BACKOFF[1])
             return
         if now >= each.shared_until:
             self._rest(each, now)
@@ -189,7 +193,7 @@ class Tunnelling:
             if now - each.up_since >= STEADY:
                 each.failures = -1
             each.up_since = None
-            self._back_off(each, now)
+            self._back_off(each, now, BACKOFF[1])
 
     def renewed(self, spread: float, now: float) -> None:
         """Our certificate is of another CA than before. Each tunnel is replaced by one that shows
@@ -237,9 +241,9 @@ class Tunnelling:
         each.shared_until = now + self._chance.uniform(REMEMBER / 2, REMEMBER * 3 / 2)
         each.looks = 0
 
-    def _back_off(self, each: _Proxy, start: float) -> None:
+    def _back_off(self, each: _Proxy, start: float, high: float) -> None:
         each.failures += 1
-        low, high = BACKOFF
+        low, _ = BACKOFF
         most = min(high, low * 2 ** min(each.failures, 10))
         each.not_before = start + self._chance.uniform(0, most)
 

@@ -24,7 +24,7 @@ from teleport_lite.net.mux import Mux
 from teleport_lite.net.mux_heart import Heart, Pace
 from teleport_lite.net.mux_stream import MuxStream
 from teleport_lite.net.relay import Held, relay
-from teleport_lite.net.tunnel_wire import agent_context, dial
+from teleport_lite.net.tunnel_wire import NOBODY, agent_context, dial
 from teleport_lite.pki.verify import peer_identity
 from teleport_lite.proto.alpn import TUNNEL
 from teleport_lite.proto.stream import ProxyPlace
@@ -181,7 +181,8 @@ class TunnelRole:
                 why, delay = Unavailable(ascii(refusal.reason)[1:-1]), refusal.delay
                 break
             self._tell_failure(asked, why)
-            self._plan.failed(asked, self._clock.monotonic(), delay=delay)
+            now, nobody = self._clock.monotonic(), why.log == NOBODY
+            self._plan.failed(asked, now, delay=delay, nobody=nobody)
             if asked.proxy_id in self.held() and asked.proxy_id not in self._lines:
                 self._lost(asked.proxy_id, "the proxy has ended it")  # for one that never was
         finally:

@@ -1,6 +1,7 @@
 """Making tunnels: the TLS contexts of both ends, the proxy's accept and the agent's dial."""
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -14,6 +15,9 @@ from teleport_lite.net.mux_tls import Context, TlsEnd
 from teleport_lite.net.tls import client_context, server_context
 from teleport_lite.proto.alpn import DIRECT, TUNNEL, proxy_name
 from teleport_lite.secret import Secret
+
+# In the log of an error: the host is there, and nobody listens.
+NOBODY = "nobody listens"
 
 
 def proxy_context(cert_pem: str, key: Secret, host_cas: Sequence[str]) -> Context:
@@ -65,7 +69,8 @@ async def dial(
         # Of a refused connection asyncio has words of its own; those of DNS have no number > 0.
         number = why.errno or 0
         cause = os.strerror(number) if number > 0 else why.strerror or why
-        raise Unavailable(f"{address}: {cause}") from why
+        nobody = NOBODY if number == errno.ECONNREFUSED else ""
+        raise Unavailable(f"{address}: {cause}", log=nobody) from why
     except ValueError as why:
         raise Unavailable(f"{address}: no address with a port") from why
     except asyncio.CancelledError:

@@ -6,6 +6,7 @@ from teleport_lite.agent.tunnels import (
     BACKOFF,
     FORGET,
     LOOKS,
+    NOBODY_BACKOFF,
     OWN_TIMEOUT,
     REMEMBER,
     SPACING,
@@ -125,6 +126,22 @@ def test_failures_wait_longer_each_time_up_to_a_bound() -> None:
     # FakeChance always draws the middle of what full jitter allows.
     assert waits[:3] == [low, 2 * low, 4 * low]
     assert waits[-1] == high / 2 == 4.0
+
+
+def test_a_proxy_on_whose_host_nobody_listens_is_tried_again_soon() -> None:
+    """It is being restarted; once it listens, and is too busy, the waits grow on."""
+    tunnels, now, waits = plan(place(A)), 0.0, []
+    for number in range(12):
+        only(tunnels.due(now))
+        tunnels.failed(DIAL, now, nobody=number < 10)
+        at = tunnels.next_at()
+        assert at is not None
+        waits.append(at - now)
+        now = at
+    low, high = BACKOFF
+    assert waits[:2] == [low, 2 * low]
+    assert set(waits[2:10]) == {NOBODY_BACKOFF / 2}
+    assert waits[10:] == [high / 2] * 2
 
 
 def test_full_jitter_starts_at_nothing() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from teleport_lite.errors import Unavailable
 from teleport_lite.net.mux_heart import Heart
-from teleport_lite.net.tunnel_wire import accept, agent_context, dial, proxy_context
+from teleport_lite.net.tunnel_wire import NOBODY, accept, agent_context, dial, proxy_context
 from teleport_lite.testing.certs import PaperCluster
 from tests.net.mux_pair import End
 from tests.support import free_port
@@ -19,6 +19,10 @@ PROXY, HOST = proxy_papers(CLUSTER), CLUSTER.host()
 
 def dialled(address: str, timeout: float = 60) -> str:
     """Why nobody could be reached there."""
+    return refusal(address, timeout).message
+
+
+def refusal(address: str, timeout: float = 60) -> Unavailable:
     context = agent_context(HOST.tls_cert, HOST.tls_private, CLUSTER.host_cas)
 
     async def work() -> None:
@@ -26,12 +30,14 @@ def dialled(address: str, timeout: float = 60) -> str:
 
     with pytest.raises(Unavailable) as caught:
         asyncio.run(work())
-    return caught.value.message
+    return caught.value
 
 
-def test_a_closed_port_is_named() -> None:
+def test_a_closed_port_is_named_and_known_as_one() -> None:
     address = f"127.0.0.1:{free_port()}"
     assert dialled(address) == f"{address}: Connection refused"
+    assert refusal(address).log == NOBODY
+    assert refusal("nobody.invalid:443").log != NOBODY
 
 
 def test_an_address_without_a_port_is_no_address() -> None:
