@@ -71,6 +71,7 @@ AREAS = {
         (
             "tests/auth/test_api.py",
             "tests/auth/test_api_rights.py",
+            "tests/auth/test_caller.py",
             "tests/auth/test_me.py",
             "tests/auth/test_sessions.py",
             "tests/access",

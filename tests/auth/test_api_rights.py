@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from teleport_lite.auth.api import ROUTES, answer
+from teleport_lite.auth.caller import Caller
 from teleport_lite.errors import Denied
 from teleport_lite.model.user import Condition, Role, Rule
 from teleport_lite.proto.codec import write
-from tests.auth.bench import Bench
+from tests.auth.bench import ROOT, Bench
 from tests.auth.test_api import WORDS, person
 
 # (kind of resource, verb). Of the routes for resources the kind is that of the question.
@@ -125,3 +126,60 @@ def test_one_right_opens_a_route_and_all_others_do_not(
 def test_no_route_reads_more_than_it_should() -> None:
     assert {path for path, route in ROUTES.items() if route.limit == 65_536} == set(SMALL)
     assert {route.limit for path, route in ROUTES.items() if path not in SMALL} == {1_048_576}
+
+
+def somebody(bench: Bench, name: str, *rights: tuple[str, str]) -> Caller:
+    rules = tuple(Rule(resources=(resource,), verbs=(verb,)) for resource, verb in rights)
+    bench.store.write(lambda tx: tx.add_role(Role(name=name, allow=Condition(rules=rules))))
+    bench.ask("/v1/users/add", name=name, roles=[name])
+    return person(name, name)
+
+
+def test_links_of_users_are_for_those_who_may_change_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, seen = Bench(), []
+    invites = bench.desks.invites
+    monkeypatch.setattr(invites, "list_tokens", lambda *, signups: seen.append(signups) or {})
+    monkeypatch.setattr(
+        invites, "remove_token", lambda c, t, *, signups: seen.append(signups) or {}
+    )
+    tokens = [("token", "list"), ("token", "delete")]
+    some = somebody(bench, "some", *tokens, ("user", "list"))
+    more = somebody(bench, "more", *tokens, ("user", "update"))
+    for caller in (some, more, ROOT):
+        bench.ask("/v1/tokens/list", caller)
+        bench.ask("/v1/tokens/remove", caller, token="x")
+    assert seen == [False, False, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "desk", "call", "verb"),
+    [
+        ("/v1/recordings/list", {}, "recordings", "listing", "list"),
+        ("/v1/recordings/read", WORDS["/v1/recordings/read"], "recordings", "read", "read"),
+        ("/v1/sessions/list", {}, "sessions", "listing", "list"),
+    ],
+)
+def test_sessions_of_all_people_are_for_those_with_that_very_right(
+    path: str,
+    words: dict[str, Any],
+    desk: str,
+    call: str,
+    verb: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, seen = Bench(), []
+    monkeypatch.setattr(
+        getattr(bench.desks, desk), call, lambda *_, everything: seen.append(everything) or {}
+    )
+    may = somebody(bench, "may", ("session", verb))
+    other = somebody(bench, "other", ("session", {"list": "read", "read": "list"}[verb]))
+    bench.ask(path, may, **words)
+    bench.ask(path, ROOT, **words)
+    bench.ask(path, other, **words)  # of one's own, which needs no right
+    assert seen == [True, True, False]
+
+
+def test_a_listing_says_what_it_lists() -> None:
+    bench = Bench()
+    for what in ("users", "bots", "tokens", "nodes"):
+        assert what in bench.ask(f"/v1/{what}/list")
