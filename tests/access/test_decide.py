@@ -398,6 +398,20 @@ def test_forwarding_needs_both_switches_in_one_role() -> None:
     assert not merged.remote_forwarding
 
 
+SWITCHES = st.fixed_dictionaries(
+    dict.fromkeys(("port_forwarding", "local_forwarding", "remote_forwarding"), st.booleans())
+)
+
+
+@given(st.lists(SWITCHES, min_size=1, max_size=3))
+def test_some_role_has_to_allow_a_way_whole(said: list[dict[str, bool]]) -> None:
+    merged = merged_options([role(f"r{n}", **each) for n, each in enumerate(said)])
+    ports = [each for each in said if each["port_forwarding"]]
+    assert merged.port_forwarding is bool(ports)
+    assert merged.local_forwarding is any(each["local_forwarding"] for each in ports)
+    assert merged.remote_forwarding is any(each["remote_forwarding"] for each in ports)
+
+
 def test_two_roles_that_force_different_commands_let_nobody_in() -> None:
     same = [role("a", force_command="date"), role("b", force_command="date"), role("c")]
     assert isinstance(forced_command(same), Allowed)

@@ -1,6 +1,8 @@
 """The server's half of the proof: bounded in number and life, and deaf to nonsense."""
 
 import contextlib
+import hashlib
+import hmac
 
 import pytest
 from hypothesis import example, given, settings
@@ -155,3 +157,66 @@ def test_what_the_store_keeps_is_not_the_token() -> None:
     kept = repr(VERIFIER)
     assert TOKEN not in kept
     assert make_verifier(Secret(TOKEN), b"another sixteen.") != VERIFIER
+
+
+def test_a_verifier_is_made_with_the_salt_and_the_rounds_we_say() -> None:
+    assert (VERIFIER.salt, VERIFIER.iterations) == (b"sixteen of bytes", 4096)
+    plain = hashlib.pbkdf2_hmac("sha256", TOKEN.encode(), VERIFIER.salt, 4096)
+    client_key = hmac.digest(plain, b"Client Key", "sha256")  # RFC 5802 §3
+    assert VERIFIER.stored_key == hashlib.sha256(client_key).digest()
+    assert VERIFIER.server_key == hmac.digest(plain, b"Server Key", "sha256")
+
+
+def test_a_session_cannot_be_guessed() -> None:
+    session, _ = talks().begin(a_first(), find, OURS)
+    assert len(session) == 32  # 16 bytes
+
+
+def test_the_greediest_makes_room_whatever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scram, "MAX_TALKS", 4)
+    for greedy, others in (("192.0.2.1", "198.51.100.9"), ("198.51.100.9", "192.0.2.1")):
+        desk = talks()
+        first, _ = desk.begin(a_first(), find, OURS, greedy)
+        second, _ = desk.begin(a_first(), find, OURS, greedy)
+        modest = [
+            desk.begin(a_first(), find, OURS, source)[0] for source in (others, "203.0.113.5")
+        ]
+        third, _ = desk.begin(a_first(), find, OURS, greedy)
+        with pytest.raises(Denied):
+            desk.take(first)
+        for session in (second, third, *modest):
+            assert desk.take(session)
+
+
+def test_the_oldest_talks_are_forgotten_first() -> None:
+    clock = FakeClock()
+    desk = Talks(clock, FakeChance(), "join")
+    old, _ = desk.begin(a_first(), find, OURS)
+    clock.tick(seconds=TALK_LIFE - 1)
+    new, _ = desk.begin(a_first(), find, OURS)
+    clock.tick(seconds=2)
+    last, _ = desk.begin(a_first(), find, OURS)
+    with pytest.raises(Denied):
+        desk.take(old)
+    assert desk.take(new)
+    assert desk.take(last)
+
+
+def test_a_talk_that_is_over_makes_room_for_one_of_its_source_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scram, "MAX_OF_SOURCE", 3)
+    desk = talks()
+    sessions = [desk.begin(a_first(), find, OURS, "192.0.2.1")[0] for _ in range(3)]
+    desk.take(sessions[0])
+    desk.begin(a_first(), find, OURS, "192.0.2.1")
+    with pytest.raises(Unavailable):
+        desk.begin(a_first(), find, OURS, "192.0.2.1")
+
+
+def test_sources_whose_talks_are_over_are_not_remembered() -> None:
+    desk = talks()
+    sessions = [desk.begin(a_first(), find, OURS, f"192.0.2.{n}")[0] for n in range(4)]
+    for session in (*sessions, *[desk.begin(a_first(), find, OURS, "192.0.2.1")[0]]):
+        desk.take(session)
+    assert not desk._by_source

@@ -110,3 +110,23 @@ def test_a_token_that_is_no_text_is_malformed() -> None:
     bench = Bench()
     with pytest.raises(Malformed):
         bench.ask("/v1/tokens/look", bench.proxy(), token=["x"], source="192.0.2.1")
+
+
+def test_who_asks_without_a_source_is_the_source() -> None:
+    bench = Bench()
+    for _ in range(20):
+        assert isinstance(refusal(bench, "no-such-token", source=""), NotFound)
+    assert isinstance(refusal(bench, "no-such-token", source=""), Unavailable)
+    assert bench.last_event("join_token.look").facts["addr.remote"] == bench.proxy().address
+
+
+def test_what_was_looked_at_is_in_the_trail() -> None:
+    bench = Bench()
+    token = made(bench)
+    look(bench, token, source="x" * 100)
+    event = bench.last_event("join_token.look")
+    assert event.facts["addr.remote"] == "x" * 64
+    assert (event.code, event.facts["roles"]) == ("TJT02I", "Node")
+    two = made(bench, "node,app")
+    assert isinstance(refusal(bench, two), NotFound)
+    assert bench.last_event("join_token.look").facts["roles"] == "Node,App"
