@@ -33,9 +33,9 @@ _WORDS = (
     # Frames of a kind that only the later version knows, both ways, and in tunnels.
     (
         "agent/link.py",
-        "        self._heard_at, self._beat_at, self._pending = ",
-        "        self._say(FromAgent(invented={'sky': 'blue'}))\n"
-        "        self._heard_at, self._beat_at, self._pending = ",
+        "        self._say(FromAgent(hello=self._hello()))\n",
+        "        self._say(FromAgent(hello=self._hello()))\n"
+        "        self._say(FromAgent(invented={'sky': 'blue'}))\n",
     ),
     (
         "auth/stream.py",
