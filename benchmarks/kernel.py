@@ -46,8 +46,6 @@ AREAS = {
             "auth/token_look.py",
             "auth/scram.py",
             "model/token.py",
-            "store/statements.py",
-            "store/changes.py",
         ),
         (
             "tests/auth/test_join.py",
@@ -60,10 +58,14 @@ AREAS = {
             "tests/auth/test_token_look.py",
             "tests/auth/test_scram.py",
             "tests/model/test_token.py",
+        ),
+    ),
+    "store": Area(
+        ("store/statements.py", "store/changes.py"),
+        (
             "tests/store/test_contract.py",
             "tests/store/test_contract_clusters.py",
             "tests/store/test_sqlite.py",
-            "tests/store/test_machine.py",
         ),
     ),
     "routes": Area(
