@@ -148,7 +148,9 @@ class Hunt:
 
 
 def _shown(name: str, mutant: Mutant) -> str:
-    was, now = (" ".join(each.split())[:160] for each in (mutant.was, mutant.now))
+    was, now = (" ".join(each.split()) for each in (mutant.was, mutant.now))
+    same = len(os.path.commonprefix([was, now]))
+    was, now = (each[max(0, same - 60) :][:160] for each in (was, now))
     return f"{name}:{mutant.line}\n  - {was}\n  + {now}"
 
 
