@@ -149,7 +149,8 @@ class Hunt:
 
 def _shown(name: str, mutant: Mutant) -> str:
     was, now = (" ".join(each.split()) for each in (mutant.was, mutant.now))
-    same = len(os.path.commonprefix([was, now]))
+    pairs = enumerate(zip(was, now, strict=False))
+    same = next((at for at, (one, other) in pairs if one != other), min(len(was), len(now)))
     was, now = (each[max(0, same - 60) :][:160] for each in (was, now))
     return f"{name}:{mutant.line}\n  - {was}\n  + {now}"
 
