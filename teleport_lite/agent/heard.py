@@ -31,7 +31,8 @@ class Heard:
         at = self._clock.uptime() if at is None else at
         if self._noted_at is not None and 0 <= at - self._noted_at < NOTE_EVERY:
             return
-        record = f"{_boot()} {at:.0f}".ljust(_SIZE - 1).encode() + b"\n"
+        # Whole seconds, cut off: rounded up it would be of the future, and count for nothing.
+        record = f"{_boot()} {int(at)}".ljust(_SIZE - 1).encode() + b"\n"
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:

@@ -55,7 +55,11 @@ class StreamClient:
         self._refusal = b""
         self._status = 0
         self._ended = False
-        self._bell_in, self._bell_out = socket.socketpair()
+        try:
+            self._bell_in, self._bell_out = socket.socketpair()
+        except OSError as why:  # no descriptors left
+            self._wire.close()
+            raise Unavailable(f"can not open a stream to {way.address}: {why.strerror}") from why
         for bell in (self._bell_in, self._bell_out):  # full of rings is rung, too
             bell.setblocking(False)
         try:

@@ -29,6 +29,15 @@ def test_silence_is_counted_from_the_last_word(tmp_path: Path) -> None:
     assert (tmp_path / FILE).stat().st_ino == inode, "in place: a full disk has no room for more"
 
 
+def test_what_was_just_heard_is_not_of_the_future(tmp_path: Path) -> None:
+    clock = FakeClock()
+    clock.tick(seconds=100.75)
+    Heard(tmp_path, clock).note()
+    heard_for = silence(tmp_path, clock)
+    assert heard_for is not None
+    assert 0 <= heard_for < 1
+
+
 def test_what_could_not_be_kept_is_kept_later_as_it_was(tmp_path: Path) -> None:
     clock = FakeClock()
     noted, at = Heard(tmp_path, clock), clock.monotonic()

@@ -1,6 +1,7 @@
 """The agent's end of a stream, against servers that do it right and servers that do not."""
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -356,6 +357,21 @@ def test_it_works_with_more_descriptors_than_select_knows() -> None:
         for each in held:
             os.close(each)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_without_a_descriptor_left_it_says_so_and_hangs_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[bytes] = []
+
+    def full() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with Little(lambda wire: heard.append(wire.recv(1)), SHOWN.context) as server:
+        monkeypatch.setattr(stream.socket, "socketpair", full)
+        with pytest.raises(Unavailable, match=r"can not open a stream to .*: Too many open files"):
+            connect(server)
+        eventually(lambda: heard == [b""], what="the connection to be closed")
 
 
 def test_every_failure_is_one_we_mean() -> None:
