@@ -4,6 +4,7 @@ Paramiko and msgspec do without these, or only show their version. They bring as
 a hundred more, and every page in a zygote has to be accounted for in each of its forks.
 """
 
+import gc
 import os
 import sys
 import types
@@ -14,7 +15,8 @@ ENV = ("PATH", "LANG", "LC_ALL", "TZ", "JOURNAL_STREAM")
 
 
 def leave_out() -> None:
-    """These are not there, or are as good as empty."""
+    """These are not there, or are as good as empty. The collector is off until nursery.live."""
+    gc.disable()
     sys.modules.update(dict.fromkeys(["invoke", "typing_extensions"]))  # type: ignore[arg-type]
     # A module to all who ask, and no more than they ask for.
     sys.modules["importlib.metadata"] = types.SimpleNamespace(  # type: ignore[assignment]

@@ -50,6 +50,7 @@ def live(control: socket.socket, settings: Settings) -> None:
         rehearse()
     gc.collect()
     gc.freeze()  # what is here is shared with every child, as long as nobody writes to it
+    gc.enable()  # off since lean.py: what modules make is no garbage
     while True:
         try:
             raw, fds = take(control, _MAX_ARRIVAL, 2)
