@@ -368,7 +368,7 @@ def test_without_a_descriptor_left_it_says_so_and_hangs_up(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with Little(lambda wire: heard.append(wire.recv(1)), SHOWN.context) as server:
-        monkeypatch.setattr(stream.socket, "socketpair", full)
+        monkeypatch.setattr(socket, "socketpair", full)
         with pytest.raises(Unavailable, match=r"can not open a stream to .*: Too many open files"):
             connect(server)
         eventually(lambda: heard == [b""], what="the connection to be closed")
