@@ -84,3 +84,12 @@ def test_a_deny_covers_ones_own_recordings(what: str) -> None:
     blind = Role(name="blind", deny=Condition(rules=rules))
     assert isinstance(may_see_session((blind,), "read", user="a", owner="a"), Refused)
     assert isinstance(may_see_session((blind,), "list", user="a", owner="a"), Allowed)
+
+
+def test_a_deny_of_something_else_does_not_cover_them() -> None:
+    rules = (Rule(resources=("token",), verbs=("read",)),)
+    blind = Role(name="blind", deny=Condition(rules=rules))
+    assert may_see_session((blind,), "read", user="a", owner="a") == Allowed(
+        by="it is their own session"
+    )
+    assert may_see_session((blind, EDITOR), "read", user="a", owner="a") == Allowed(by=EDITOR.name)

@@ -14,7 +14,7 @@ from teleport_lite.errors import Denied, Malformed, Unavailable
 from teleport_lite.secret import Secret
 from teleport_lite.testing.fakes import FakeChance, FakeClock
 from teleport_lite.testing.makers import TOKEN
-from tests.auth.bench import OURS, Applicant
+from tests.auth.bench import OURS, Applicant, Bench
 
 VERIFIER = make_verifier(Secret(TOKEN), b"sixteen of bytes")
 
@@ -220,3 +220,22 @@ def test_sources_whose_talks_are_over_are_not_remembered() -> None:
     for session in (*sessions, *[desk.begin(a_first(), find, OURS, "192.0.2.1")[0]]):
         desk.take(session)
     assert not desk._by_source
+
+
+def test_decoys_are_alike_for_every_auth_server_of_every_version() -> None:
+    """Two that answer differently for a name that nobody has would tell that nobody has it."""
+    found = Decoys(b"k" * 32).verifier("n")
+    assert found.salt.hex() == "0ca1e01d6ee31463aeb700d17894a283"
+    assert found.stored_key.hex()[:16] == "55145bab089280c6"
+    assert found.server_key.hex()[:16] == "56b0cf96f037cffc"
+    assert Decoys(b"k" * 32).apart("join").salt("n", "x").hex()[:16] == "82e4166061422888"
+
+
+def test_a_decoy_has_as_much_salt_and_as_many_rounds_as_a_token() -> None:
+    bench = Bench()
+    bench.token()
+    [token] = bench.desks.tokens.live()
+    decoy = Decoys(b"k" * 32).verifier("n")
+    assert len(token.verifier.salt) == len(decoy.salt) == 16
+    assert token.verifier.iterations == decoy.iterations
+    assert len(token.verifier.stored_key) == len(decoy.stored_key)

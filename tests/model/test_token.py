@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from teleport_lite.model.token import DEFAULT_TTL
 from teleport_lite.testing.fakes import T0
 from teleport_lite.testing.makers import TOKEN, a_token
 
@@ -36,3 +37,7 @@ def test_what_guesses_could_be_tried_against_does_not_print() -> None:
     verifier = a_token().verifier
     assert repr(verifier.stored_key) not in repr(verifier)
     assert repr(verifier.server_key) not in repr(a_token())
+
+
+def test_a_token_lives_for_half_an_hour_unless_told_otherwise() -> None:
+    assert timedelta(minutes=30) == DEFAULT_TTL
