@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 # Words in the names of tests that ask a server of their own, or take seconds by design.
-SLOW = ("postgres", "sshd", "real_cost", "a_kill_at_any_step")
+SLOW = ("sshd", "real_cost", "a_kill_at_any_step")
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
     modules: tuple[str, ...]  # of some only a few functions: ONLY
     tests: tuple[str, ...]
+    slow: tuple[str, ...] = SLOW
 
 
 ONLY = {"store/changes.py": ("add_token", "remove_token", "spend_token", "sweep", "_did", "_count")}
@@ -67,6 +68,7 @@ AREAS = {
             "tests/store/test_contract_clusters.py",
             "tests/store/test_sqlite.py",
         ),
+        slow=(*SLOW, "postgres"),
     ),
     "routes": Area(
         ("auth/api.py", "auth/caller.py", "access/decide.py", "access/join.py"),

@@ -32,7 +32,7 @@ import hypothesis
 import pytest
 from _pytest.runner import runtestprotocol
 
-from benchmarks.kernel import AREAS, ONLY, SLOW, Area
+from benchmarks.kernel import AREAS, ONLY, Area
 from benchmarks.mutations import Mutant, mutants_of
 from benchmarks.patient import ROOT, Patient
 
@@ -243,7 +243,7 @@ def _one(modules: list[str], area: Area, asked: argparse.Namespace) -> None:
         *OPTIONS,
         f"--basetemp={asked.basetemp}",
         "-k",
-        " and ".join(f"not {s}" for s in SLOW),
+        " and ".join(f"not {s}" for s in area.slow),
     ]
     pytest.main([*options, *area.tests], plugins=[hunt])
     for name, (tried, noticed) in hunt.counts.items():
